@@ -1,0 +1,1 @@
+"""fleet: background workers on your own servers.  The public names, and nothing else."""

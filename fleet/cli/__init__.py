@@ -1,0 +1,1 @@
+"""Thin commands: arguments in, library calls, text and exit code out."""

@@ -1,0 +1,68 @@
+"""What every command needs: the global options, resolved once, and the doors to manifest, queue and supervisord."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fleet.manifest import Manifest
+    from fleet.queue.queue import Queue
+    from fleet.supervisor.client import Supervisor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The global options: flag, then FLEET_… variable, then default."""
+
+    manifest: str | None = None
+    env: str | None = None
+    json: bool = False
+    plain: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    yes: bool = False
+    color: str = "auto"  # auto always never
+    ascii: bool = False
+
+
+_settings = Settings()
+
+
+def settings() -> Settings:
+    return _settings
+
+
+def use(new: Settings) -> None:
+    """Set the options of this run; called once by the entry point."""
+    global _settings
+    _settings = new
+
+
+def load_manifest() -> Manifest:
+    """
+    The manifest of this run: --manifest, $FLEET_MANIFEST, ./fleet.toml and upward, /etc/fleet/fleet.toml.
+
+    Raises:
+        ManifestError: not found, or not usable.
+    """
+    from fleet.manifest import find, load
+
+    chosen = _settings.manifest or os.environ.get("FLEET_MANIFEST")
+    return load(find(chosen), env=_settings.env or os.environ.get("FLEET_ENV"))
+
+
+def open_queue(manifest: Manifest) -> Queue:
+    """The queue that the manifest names, its password read from the secret source."""
+    from fleet.manifest.secrets import dsn_with_password
+    from fleet.queue import connect
+
+    return connect(dsn_with_password(manifest))
+
+
+def open_supervisor(manifest: Manifest) -> Supervisor:
+    """A client of the supervisord that runs this manifest: its own private one, or the one it names."""
+    from fleet.manager.places import place_of
+
+    return place_of(manifest).client()

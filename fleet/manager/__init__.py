@@ -1,0 +1,1 @@
+"""Change: plan and render are pure; apply, roll and scale act."""

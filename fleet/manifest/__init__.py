@@ -1,0 +1,1 @@
+"""fleet.toml to a Manifest, or every problem at once with line and column."""

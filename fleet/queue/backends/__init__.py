@@ -1,0 +1,1 @@
+"""One file a server; `open_backend` picks it by the DSN or the connection."""

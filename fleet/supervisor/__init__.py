@@ -1,0 +1,1 @@
+"""supervisord as it is: client, transport, its own parser, a private daemon."""

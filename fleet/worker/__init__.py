@@ -1,0 +1,1 @@
+"""What each supervised process runs: the standard library, one driver, nothing else."""
