@@ -54,7 +54,13 @@ def _sqlite(dsn: Dsn, prefix: str) -> Backend:
     )
 
 
-_OPENERS = {"sqlite": _sqlite}
+def _mysql(dsn: Dsn, prefix: str) -> Backend:
+    from fleet.queue.backends.mysql import MysqlBackend
+
+    return MysqlBackend(dsn, prefix=prefix)
+
+
+_OPENERS = {"sqlite": _sqlite, "mysql": _mysql}
 
 
 def _over(connection: Any, commits: bool, prefix: str) -> Backend:
@@ -63,6 +69,10 @@ def _over(connection: Any, commits: bool, prefix: str) -> Backend:
         from fleet.queue.backends.sqlite import SqliteBackend
 
         return SqliteBackend(connection=connection, commits=commits, prefix=prefix)
+    if library == "pymysql":
+        from fleet.queue.backends.mysql import MysqlBackend
+
+        return MysqlBackend(connection=connection, commits=commits, prefix=prefix)
     raise DsnError(
         f"a connection of {library} is not known here: pass a sqlite3, psycopg or PyMySQL connection, "
         "or a greenstalk client"
