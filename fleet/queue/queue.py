@@ -206,7 +206,7 @@ class Queue:
         first = True
         while True:
             # The token is made before the question: a claim whose answer was lost can be found again by it.
-            token = secrets.randbits(62) + 1
+            token = secrets.randbits(62) + 1 if limit else 0
             with self._held() as backend:
                 taken, jobs = backend.exchange(settlements if first else (), names, limit, token)
             if first:
