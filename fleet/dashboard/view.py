@@ -26,7 +26,7 @@ from fleet.dashboard.columns import (
 )
 from fleet.dashboard.facts import Health, PipelineRow, ProcessRow, Snapshot, Source
 from fleet.dashboard.lines import Column, Line, Row, Span, fit, spread, table, text_of, to_ascii, window
-from fleet.dashboard.text import show
+from fleet.dashboard.text import show, width_of
 from fleet.units import short_duration
 
 NARROW = 72  # below: pipelines only
@@ -234,11 +234,11 @@ def _trouble(snapshot: Snapshot, look: Look, width: int) -> list[Line]:
 
 
 def _silence(what: str, source: Source, now: float, look: Look) -> Line:
-    since = source.since if source.since is not None else now
-    when = f"since {_clock(since, look)} ({short_duration(now - since)})" if now - since >= 1 else "now"
+    silent = now - source.since if source.since is not None else 0.0
+    since = f" since {_clock(now - silent, look)} ({short_duration(silent)})" if silent >= 1 else ""
     return (
         Span(" ✖ ", "bold red"),
-        Span(f"{what} does not answer, {when}: ", "bold"),
+        Span(f"no answer{since} from {what}: ", "bold"),
         Span(show(source.error, 300)),
     )
 
@@ -290,17 +290,17 @@ def _footer(look: Look, width: int) -> Line:
     enter = "all processes" if look.only else "its processes"
     hints = [("?", "help"), ("q", "quit"), ("jk", "select"), ("enter", enter), ("/", "filter"), ("s", "sort")]
     hints += [("space", "go on" if look.frozen else "freeze"), ("+-", "interval"), ("tab", "pane")]
+    state = f"/{show(look.filter, 20)} " if look.filter else ""
+    state += f"sort: {look.sort} " if look.sort != SORTS[0] else ""
     spans: list[Span] = []
-    used = 0
+    used = width_of(state) + 1
     for key, what in hints:
         need = len(key) + len(what) + 3
         if used + need > width:
             break
         spans += [Span(f" {key}", "bold"), Span(f" {what} ", "dim")]
         used += need
-    if look.filter:
-        return spread(tuple(spans), (Span(f"/{show(look.filter, 20)} ", "bold yellow"),), width)
-    return spread(tuple(spans), (Span(f"sort: {look.sort} ", "dim"),), width)
+    return spread(tuple(spans), (Span(state, "bold yellow"),), width)
 
 
 def _help(width: int) -> list[Line]:
