@@ -90,7 +90,7 @@ def _stopped_by_signals(consumer: Consumer) -> Iterator[None]:
         yield  # Python delivers signals to the main thread only
         return
 
-    def stop(number: int, frame: FrameType | None) -> None:
+    def stop(number: int, _: FrameType | None) -> None:
         if consumer.stopping and number == signal.SIGINT:
             raise KeyboardInterrupt
         consumer.stop()

@@ -40,6 +40,7 @@ class Consumer:
 
     pipelines  in strict order: the first is emptied before the next is looked at
     slots      how many threads or tasks call `take`
+    alone      claim one job at a time, however short they are
     pulse      publish one every two seconds; None: when supervisord runs us
     note       gets one line about an outage or a lost lease; must not block
     """
@@ -50,19 +51,20 @@ class Consumer:
         pipelines: Sequence[str],
         *,
         slots: int = 1,
+        alone: bool = False,
         pulse: bool | None = None,
         note: Callable[[str], None] | None = None,
     ) -> None:
         self._queue = queue
         self._pipelines = tuple(pipelines)
-        self._note = note or (lambda line: None)
+        self._note = note or _say_nothing
         self._late_settle = queue.capabilities.late_settle
         self.tally = Tally()
         self._vitals = Vitals(",".join(self._pipelines), self.tally)
         self._pulse_at = 0.0 if (supervised() if pulse is None else pulse) else NEVER
 
         self._lock = threading.Lock()  # guards _hand, _doubtful and tally; never held during I/O
-        self._hand = Hand(slots)
+        self._hand = Hand(slots, alone=alone)
         self._doubtful: set[Job] = set()  # sent once already, and the answer got lost
         self._fetching = threading.Lock()  # one claim at a time
         self._idle = False  # a slot waits for jobs, so that finished ones need not linger
@@ -200,7 +202,9 @@ class Consumer:
         with self._lock:
             left = len(self._hand.finished)
         if left:
-            self._note(f"unsettled jobs={left}: the back end is away; they run again when their leases are over")
+            self._note(
+                f"unsettled jobs={left}: the back end is away; they run again when their leases are over"
+            )
         self._closed = True
         self._bell.ring()
         if threading.current_thread() is not self._keeper:
@@ -400,3 +404,6 @@ class Consumer:
             self._pulse_at = NEVER
         except QueueError:
             pass  # the next one comes soon, and the claims tell about outages
+
+
+def _say_nothing(_: str) -> None: ...

@@ -27,9 +27,21 @@ class Hand:
     guilty too.  So a suspect is held alone.
     """
 
-    __slots__ = ("_wary", "begun_at", "buffer", "finished", "finished_at", "held", "pace", "refused", "running", "slots")
+    __slots__ = (
+        "_alone",
+        "_wary",
+        "begun_at",
+        "buffer",
+        "finished",
+        "finished_at",
+        "held",
+        "pace",
+        "refused",
+        "running",
+        "slots",
+    )
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, *, alone: bool = False) -> None:
         self.slots = slots
         self.pace = Pace()
         self.buffer: deque[Job] = deque()
@@ -39,7 +51,8 @@ class Hand:
         self.held: set[Job] = set()
         self.refused: set[Job] = set()  # the server said that these are no longer ours
         self.begun_at = 0.0  # when the last job was begun
-        self._wary = False
+        self._alone = alone
+        self._wary = alone
 
     def wanted(self) -> int:
         """How many jobs the next claim should ask for."""
@@ -50,7 +63,7 @@ class Hand:
     def take_in(self, jobs: list[Job], now: float) -> list[Settlement]:
         """Keep what was claimed; the settlements give back what must not be held together."""
         suspect = next((i for i, job in enumerate(jobs) if job.crashes), None)
-        self._wary = suspect == 0
+        self._wary = self._alone or suspect == 0
         keep = jobs if suspect is None else jobs[: max(1, suspect)]
         self.buffer.extend(keep)
         self.held.update(keep)

@@ -52,4 +52,8 @@ class Outage:
         return f"waiting {self}: {self._reason}"
 
     def __str__(self) -> str:
-        return f"back end away since {time.strftime('%H:%M:%S', time.localtime(self.since))}" if self.since else ""
+        return (
+            f"back end away since {time.strftime('%H:%M:%S', time.localtime(self.since))}"
+            if self.since
+            else ""
+        )

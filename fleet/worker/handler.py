@@ -39,11 +39,17 @@ def load_handler(path: str) -> Handler:
             raise HandlerError(
                 f"handler {path!r}: no module {missing}. Looked in: {', '.join(sys.path[:4]) or 'nowhere'} …"
             ) from error
-        raise HandlerError(f"handler {path!r}: {module_name} needs the module {missing}, which is not here") from error
+        raise HandlerError(
+            f"handler {path!r}: {module_name} needs the module {missing}, which is not here"
+        ) from error
     except (Exception, SystemExit) as error:
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
+        frames = [
+            frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename
+        ]
         place = f" ({frames[-1].filename}:{frames[-1].lineno})" if len(frames) > 1 else ""
-        raise HandlerError(f"handler {path!r}: importing it failed: {type(error).__name__}: {error}{place}") from error
+        raise HandlerError(
+            f"handler {path!r}: importing it failed: {type(error).__name__}: {error}{place}"
+        ) from error
     for name in attribute.split("."):
         try:
             target = getattr(target, name)

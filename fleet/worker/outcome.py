@@ -97,7 +97,9 @@ def crashed(job: Job, policy: Policy) -> Settlement | None:
         return None
     workers = "worker" if job.crashes == 1 else "workers"
     return Settlement(
-        job=job, verb="bury", reason=f"crashed: {job.crashes} {workers} died or vanished while they had this job"
+        job=job,
+        verb="bury",
+        reason=f"crashed: {job.crashes} {workers} died or vanished while they had this job",
     )
 
 
@@ -151,7 +153,7 @@ def _traceback_of(error: BaseException) -> str:
 
 
 def _is_foreign(path: str) -> bool:
-    return path.startswith((_OUR_OWN, *_LIBRARIES)) or path.startswith("<frozen")
+    return path.startswith((_OUR_OWN, *_LIBRARIES, "<frozen"))
 
 
 _OUR_OWN = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # noqa: PTH100, PTH120 - lean
@@ -197,7 +199,11 @@ def _secret_values(job: Job | None, keys: tuple[str, ...]) -> set[str]:
         item = rest.pop()
         if isinstance(item, dict):
             for key, value in item.items():
-                if str(key).lower() in wanted and isinstance(value, str | int | float) and len(str(value)) >= 3:
+                if (
+                    str(key).lower() in wanted
+                    and isinstance(value, str | int | float)
+                    and len(str(value)) >= 3
+                ):
                     values.add(str(value))
                 else:
                     rest.append(value)

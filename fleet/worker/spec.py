@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -141,6 +142,52 @@ def parse(data: Any) -> WorkerSpec:
         revision=top.text("revision", ""),
         run_dir=top.text("run_dir", ""),
     )
+
+
+def prepare(spec: WorkerSpec) -> None:
+    """
+    Make this process what the spec says: directory, import path, environment, secrets.
+
+    Raises:
+        SpecError: the directory or a secret is missing or unsafe.
+    """
+    if spec.directory:
+        try:
+            os.chdir(spec.directory)
+        except OSError as error:
+            raise SpecError(f"directory {spec.directory}: {error.strerror}") from error
+    sys.path[:0] = spec.path or ([spec.directory] if spec.directory else [])
+    values = {name: read_secret(name, ref) for name, ref in spec.secrets.items()}
+    os.environ.update(spec.environment)
+    os.environ.update({name: value for name, value in values.items() if value is not None})
+    os.environ["FLEET_PIPELINE"] = spec.queue_name
+    for name, value in (("FLEET_PROJECT", spec.project), ("FLEET_REVISION", spec.revision)):
+        if value:
+            os.environ.setdefault(name, value)
+
+
+def queue_dsn(spec: WorkerSpec) -> str:
+    """
+    The DSN with its password in it: for `connect`, never for a log.
+
+    Raises:
+        SpecError: no DSN, or the password cannot be read.
+    """
+    dsn = spec.dsn or os.environ.get("FLEET_DSN", "")
+    if not dsn:
+        raise SpecError("queue.dsn: missing, and FLEET_DSN is not set")
+    if spec.password is None:
+        return dsn
+    password = read_secret("queue.password", spec.password)
+    if password is None:
+        return dsn
+    from urllib.parse import quote  # only servers have passwords, and only they pay for this
+
+    scheme, _, rest = dsn.partition("://")
+    authority, slash, tail = rest.partition("/")
+    login, _, host = authority.rpartition("@")
+    user = login.partition(":")[0]
+    return f"{scheme}://{user}:{quote(password, safe='')}@{host}{slash}{tail}"
 
 
 def read_secret(name: str, ref: SecretRef, environ: Mapping[str, str] = os.environ) -> str | None:
