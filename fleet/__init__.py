@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from fleet.errors import FleetError, LeaseLost, NotSupported, PutUnknown, QueueError
     from fleet.queue.job import Job, JobState, PipelineStats
     from fleet.queue.queue import Queue, connect
+    from fleet.worker.outcome import Bury, JobTimeout, Retry
 
 # Names are loaded when they are first used: a worker must not pay for what it does not touch.
 _HOMES = {
@@ -23,18 +24,24 @@ _HOMES = {
     "LeaseLost": "fleet.errors",
     "PutUnknown": "fleet.errors",
     "NotSupported": "fleet.errors",
+    "Bury": "fleet.worker.outcome",
+    "JobTimeout": "fleet.worker.outcome",
+    "Retry": "fleet.worker.outcome",
 }
 
 __all__ = [
+    "Bury",
     "FleetError",
     "Job",
     "JobState",
+    "JobTimeout",
     "LeaseLost",
     "NotSupported",
     "PipelineStats",
     "PutUnknown",
     "Queue",
     "QueueError",
+    "Retry",
     "connect",
 ]
 
