@@ -85,12 +85,12 @@ def console(stream: TextIO | None = None) -> Console:
     from rich.console import Console
 
     stream = stream or sys.stdout
-    coloured = colour(stream)
+    coloured, seen = colour(stream), is_terminal(stream)
     return Console(
         file=stream,
-        force_terminal=coloured,
-        no_color=not coloured,
-        color_system="standard" if coloured else None,
+        force_terminal=coloured or seen,
+        no_color=not coloured,  # keeps bold and reverse, which NO_COLOR does not speak of
+        color_system="standard" if coloured or seen else None,
         markup=False,
         emoji=False,
         highlight=False,
