@@ -12,6 +12,8 @@ from pathlib import Path
 
 from fleet.errors import Refused
 
+# In a conf_dir: whoever writes there, or stops what was written, holds it.  The dot hides it from includes.
+LOCK = ".fleet.lock"
 _PAUSE = 0.05
 
 

@@ -6,8 +6,12 @@ psutil's door in this room.
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
 
 import psutil
 from psutil import Process as Process
@@ -34,6 +38,32 @@ def running(pid: int, words: Sequence[str]) -> Process | None:
     except (ValueError, psutil.Error):
         return None
     return found if alive(found) and all(word in command for word in words) else None
+
+
+def option(pid: int, flag: str) -> Path | None:
+    """The path that *pid* was started with behind *flag*; None when that cannot be seen or is relative."""
+    try:
+        words = Process(pid).cmdline()
+    except psutil.Error:
+        return None
+    value = next((after for word, after in pairwise(words) if word == flag), "")
+    return Path(value) if value.startswith("/") else None
+
+
+def environ(pid: int) -> dict[str, str] | None:
+    """The environment that *pid* was started with; None when this user may not see it."""
+    try:
+        return dict(Process(pid).environ())
+    except psutil.Error:
+        return None
+
+
+def started_at(pid: int) -> float:
+    """Epoch seconds; 0 when there is no such process."""
+    try:
+        return float(Process(pid).create_time())
+    except psutil.Error:
+        return 0.0
 
 
 def alive(process: Process) -> bool:
@@ -65,3 +95,18 @@ def raise_open_files(pid: int, wanted: int) -> int:
         return wanted if soft == -1 else soft
     process.rlimit(psutil.RLIMIT_NOFILE, (new, hard))
     return new
+
+
+@contextmanager
+def open_files_for_children(wanted: int) -> Iterator[None]:
+    """Start a process in here, and it may open *wanted* files; this process's own limit comes back."""
+    if not wanted or not hasattr(Process, "rlimit"):
+        yield
+        return
+    process = Process(os.getpid())
+    before = process.rlimit(psutil.RLIMIT_NOFILE)
+    raise_open_files(process.pid, wanted)
+    try:
+        yield
+    finally:
+        process.rlimit(psutil.RLIMIT_NOFILE, before)

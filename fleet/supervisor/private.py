@@ -127,11 +127,15 @@ def find(place: Home, *, timeout: float = 5.0) -> DaemonState | None:
     )
 
 
-def start(place: Home, *, python: str = sys.executable, timeout: float = 20.0) -> tuple[DaemonState, bool]:
+def start(
+    place: Home, *, python: str = sys.executable, open_files: int = 0, timeout: float = 20.0
+) -> tuple[DaemonState, bool]:
     """
     The supervisord of this home, and whether it was started just now.
 
     `supervisord.conf` must be in place.  Two callers at once start one daemon.
+    A new one may open *open_files* files, if the hard limit allows.  Raising
+    `minfds` instead would make each child close as many, one by one, at its start.
 
     Raises:
         SupervisorError: it did not start; the text holds its own words.
@@ -147,7 +151,8 @@ def start(place: Home, *, python: str = sys.executable, timeout: float = 20.0) -
             return running, False
         # A daemon that was killed leaves its socket; supervisord would find that out by itself, 0.3 s later.
         place.socket.unlink(missing_ok=True)
-        _spawn(place, python, timeout)
+        with pids.open_files_for_children(open_files):
+            _spawn(place, python, timeout)
         while True:
             found = find(place) if _listens(place.socket) else None
             if found is not None and found.state == "RUNNING":
@@ -190,16 +195,6 @@ def stop(place: Home, *, timeout: float = 30.0) -> bool:
             f"See {place.logfile}."
         )
     return True
-
-
-def raise_open_files(pid: int, wanted: int) -> int:
-    """
-    Give a running supervisord room for *wanted* open files; returns the limit now in force.
-
-    Its children inherit the limit.  Raising `minfds` instead would make each of
-    them close that many descriptors one by one at its start.
-    """
-    return pids.raise_open_files(pid, wanted)
 
 
 def clean_environ(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
