@@ -1,1 +1,54 @@
 """fleet: background workers on your own servers.  The public names, and nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from fleet.errors import FleetError, LeaseLost, NotSupported, PutUnknown, QueueError
+    from fleet.queue.job import Job, JobState, PipelineStats
+    from fleet.queue.queue import Queue, connect
+
+# Names are loaded when they are first used: a worker must not pay for what it does not touch.
+_HOMES = {
+    "connect": "fleet.queue.queue",
+    "Queue": "fleet.queue.queue",
+    "Job": "fleet.queue.job",
+    "JobState": "fleet.queue.job",
+    "PipelineStats": "fleet.queue.job",
+    "FleetError": "fleet.errors",
+    "QueueError": "fleet.errors",
+    "LeaseLost": "fleet.errors",
+    "PutUnknown": "fleet.errors",
+    "NotSupported": "fleet.errors",
+}
+
+__all__ = [
+    "FleetError",
+    "Job",
+    "JobState",
+    "LeaseLost",
+    "NotSupported",
+    "PipelineStats",
+    "PutUnknown",
+    "Queue",
+    "QueueError",
+    "connect",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'fleet' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

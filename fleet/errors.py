@@ -13,6 +13,8 @@ Every error that fleet raises on purpose.
     │   ├── LeaseLost                    6   the job may be someone else's by now; nothing was changed
     │   ├── PayloadError                 2   not JSON, and not bytes
     │   ├── PayloadTooLarge              2   more bytes than the back end takes
+    │   ├── UidConflict                  6   the uid is stored already, with another payload
+    │   ├── DsnError                     4   a data source name that cannot be used
     │   ├── SchemaError                  6   tables missing, too old or too new
     │   └── NotSupported                 6   this back end cannot do that, and does not pretend
     ├── SupervisorError                  5
@@ -135,6 +137,16 @@ class PayloadTooLarge(QueueError):
     """The payload has more bytes than the back end takes; nothing was sent."""
 
     exit_code = 2
+
+
+class UidConflict(QueueError):
+    """A job with this uid is stored already, and its payload is another one."""
+
+
+class DsnError(QueueError):
+    """A data source name that cannot be used; the message never holds its password."""
+
+    exit_code = 4
 
 
 class SchemaError(QueueError):

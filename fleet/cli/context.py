@@ -1,4 +1,4 @@
-"""What every command needs: the global options, resolved once, and the doors to manifest, queue and supervisord."""
+"""What every command needs: the global options, and the doors to manifest, queue and supervisord."""
 
 from __future__ import annotations
 

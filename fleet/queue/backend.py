@@ -22,6 +22,7 @@ class Capabilities:
     late_settle: bool = True  # an expired lease that nobody re-claimed is still ours
     unique: bool = True  # put(unique=...)
     uid: bool = True  # put(uid=...) again stores nothing twice
+    auto_uid: bool = True  # every put carries a uid, because the connection may die in the middle
     reasons: bool = True  # the reason of a bury or release is kept with the job
     filters: bool = True  # kick and delete by reason or id
     uncounted_release: bool = True  # release may give the attempt back

@@ -172,10 +172,10 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """Which jobs an operator's verb is about.  Empty fields match everything."""
+    """Which jobs an operator's verb is about."""
 
-    ids: tuple[int, ...] = ()
-    reason: str = ""  # SQL LIKE pattern on the reason, "KeyError%"
+    ids: tuple[int, ...] | None = None  # None: any
+    reason: str = ""  # pattern on the reason, % any text, _ one character, case matters; "": any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,1 +1,69 @@
-"""One file a server; `open_backend` picks it by the DSN or the connection."""
+"""One file a server; `open_backend` picks it by the DSN or by the caller's connection."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fleet.errors import DsnError
+from fleet.queue.backend import Backend
+from fleet.queue.dsn import Dsn, parse
+from fleet.queue.names import check_prefix
+
+_OPTIONS = {
+    "sqlite": ("synchronous", "force", "prefix"),
+    "postgresql": ("prefix", "sslmode", "sslrootcert", "connect_timeout", "wakeup", "application_name"),
+    "mysql": ("prefix", "ssl_ca", "connect_timeout", "unix_socket"),
+    "beanstalkd": ("connect_timeout",),
+}
+
+
+def open_backend(
+    dsn: str | None = None, *, connection: Any = None, commits: bool = False, prefix: str | None = None
+) -> Backend:
+    """
+    Open the back end that *dsn* names, or one over the caller's *connection*.
+
+    *connection* is a sqlite3, psycopg or PyMySQL connection or a greenstalk
+    client; *commits* makes each verb outside of an open transaction commit.
+
+    Raises:
+        DsnError: unknown scheme, option or kind of connection.
+        QueueError: the server or the file cannot be used.
+    """
+    if connection is not None:
+        return _over(connection, commits, check_prefix(prefix or "fleet"))
+    if dsn is None:
+        raise DsnError("no queue given. Pass a DSN such as sqlite:///jobs.db, or set FLEET_DSN.")
+    parsed = parse(dsn)
+    for name, _ in parsed.options:
+        if name not in _OPTIONS[parsed.scheme]:
+            known = ", ".join(_OPTIONS[parsed.scheme])
+            raise DsnError(f"DSN: {parsed.scheme} has no option {name[:40]!r}; it has {known}")
+    table = check_prefix(prefix or parsed.option("prefix") or "fleet")
+    return _OPENERS[parsed.scheme](parsed, table)
+
+
+def _sqlite(dsn: Dsn, prefix: str) -> Backend:
+    from fleet.queue.backends.sqlite import SqliteBackend
+
+    return SqliteBackend(
+        dsn.database,
+        prefix=prefix,
+        synchronous=dsn.option("synchronous") or "full",
+        force=dsn.option("force") == "1",
+    )
+
+
+_OPENERS = {"sqlite": _sqlite}
+
+
+def _over(connection: Any, commits: bool, prefix: str) -> Backend:
+    library = type(connection).__module__.partition(".")[0]
+    if library == "sqlite3":
+        from fleet.queue.backends.sqlite import SqliteBackend
+
+        return SqliteBackend(connection=connection, commits=commits, prefix=prefix)
+    raise DsnError(
+        f"a connection of {library} is not known here: pass a sqlite3, psycopg or PyMySQL connection, "
+        "or a greenstalk client"
+    )

@@ -1,0 +1,50 @@
+"""What the operating system tells about a SQLite file: where it lies, and which boot this is."""
+
+from __future__ import annotations
+
+import os
+
+from fleet.errors import DsnError
+
+# WAL needs shared memory on one host, and locks that these do not keep.
+_NETWORK = ("nfs", "cifs", "smb", "9p", "fuse.", "ceph", "gluster", "afs", "lustre")
+
+
+def location(path: str) -> str:
+    """How a file is named in messages."""
+    return f"sqlite:///{path}" if path else "the caller's SQLite connection"
+
+
+def boot_id() -> str:
+    """A text that is the same until the next boot; "" where the system has none."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def refuse_network_file_system(path: str) -> None:
+    """Raises DsnError when *path* lies on a network file system, where SQLite's WAL is not safe."""
+    folder = os.path.realpath(os.path.dirname(path) or ".")  # noqa: PTH120 - pathlib is not worth its import
+    kind = _file_system(folder)
+    if kind.startswith(_NETWORK):
+        raise DsnError(
+            f"{location(path)} lies on a {kind} file system, where SQLite can lose or corrupt jobs. "
+            "Use a local disk, or a database server. (?force=1 insists.)"
+        )
+
+
+def _file_system(folder: str) -> str:
+    best, kind = "", ""
+    try:
+        with open("/proc/self/mounts") as file:
+            for line in file:
+                _, mount, type_, *_ = line.split(" ")
+                mount = mount.replace("\\040", " ")
+                inside = folder == mount or folder.startswith(mount.rstrip("/") + "/")
+                if inside and len(mount) >= len(best):
+                    best, kind = mount, type_
+    except OSError:
+        return ""
+    return kind

@@ -1,0 +1,124 @@
+"""Every statement of the SQLite back end, with the checked table prefix filled in once."""
+
+from __future__ import annotations
+
+
+class Statements:
+    """
+    State numbers are literals (0 ready, 1 delayed, 2 reserved, 3 buried): a
+    partial index serves only a WHERE that repeats its condition.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        jobs, pipelines, pulses, meta = (
+            f"{prefix}_{name}" for name in ("jobs", "pipelines", "pulses", "meta")
+        )
+
+        # -- put
+        self.insert = f"""
+            INSERT INTO {jobs} (pipeline, state, priority, ttr, run_at, unique_key, uid, payload)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
+        self.by_uid = f"SELECT id, payload FROM {jobs} WHERE uid = ?"
+        self.by_unique = f"SELECT id FROM {jobs} WHERE pipeline = ? AND unique_key = ?"
+
+        # -- claim: due jobs and lost leases become ready first, so that one index gives the order
+        self.promote = f"""
+            UPDATE {jobs} SET state = 0 WHERE id IN (
+                SELECT id FROM {jobs} WHERE pipeline = ? AND state = 1 AND run_at <= ?
+                ORDER BY run_at LIMIT ?)"""
+        # The token stays: until somebody claims the job again, its late holder may still settle it.
+        self.rescue = f"""
+            UPDATE {jobs} SET state = 0, crashes = crashes + 1, run_at = ? WHERE id IN (
+                SELECT id FROM {jobs} WHERE pipeline = ? AND state = 2 AND deadline <= ?
+                ORDER BY deadline LIMIT ?)"""
+        self.claim = f"""
+            UPDATE {jobs} SET state = 2, token = ?1, deadline = ?2 + ttr, attempts = attempts + 1
+            WHERE id IN (
+                SELECT id FROM {jobs} WHERE pipeline = ?3 AND state = 0
+                ORDER BY priority, id LIMIT ?4)
+            RETURNING priority, id, payload, ttr, attempts, crashes, run_at, reason, uid, unique_key"""
+
+        # -- settle: id and token together are the fence
+        self.delete = f"DELETE FROM {jobs} WHERE id = ? AND token = ?"
+        # A holder who comes back after a rescue has not crashed: `state = 0` takes that count away again.
+        self.put_back = f"""
+            UPDATE {jobs} SET state = ?1, run_at = ?2, priority = coalesce(?3, priority), reason = ?4,
+                token = 0, crashes = crashes - (state = 0), attempts = attempts - ?5
+            WHERE id = ?6 AND token = ?7"""
+        self.touch = f"""
+            UPDATE {jobs} SET deadline = ?, crashes = crashes - (state = 0), state = 2
+            WHERE id = ? AND token = ?"""
+        self.end_leases = f"UPDATE {jobs} SET deadline = 0 WHERE state = 2"
+
+        # -- operators; {where} and {state} are filled in by the back end, never by a caller's text
+        self.kick = f"""
+            UPDATE {jobs} SET state = 0, attempts = 0, crashes = 0, token = 0, run_at = ? WHERE id IN (
+                SELECT id FROM {jobs} WHERE pipeline = ? AND state = 3{{where}} ORDER BY id LIMIT ?)"""
+        self.discard = f"""
+            DELETE FROM {jobs} WHERE id IN (
+                SELECT id FROM {jobs} WHERE pipeline = ? AND state = {{state}}{{where}}
+                ORDER BY id LIMIT ?)"""
+        columns = """id, pipeline, payload, priority, ttr, attempts, crashes, state, run_at,
+                reason, uid, unique_key"""
+        self.peek = f"""
+            SELECT {columns} FROM {jobs} WHERE pipeline = ? AND state = {{state}}{{where}}
+            ORDER BY {{order}} LIMIT ?"""
+        self.find = f"SELECT {columns} FROM {jobs} WHERE id = ?"
+
+        # -- pauses and waiting
+        self.paused = f"SELECT name, paused_until FROM {pipelines} WHERE paused_until > ?"
+        self.pause = f"""
+            INSERT INTO {pipelines} (name, paused_until) VALUES (?, ?)
+            ON CONFLICT (name) DO UPDATE SET paused_until = excluded.paused_until"""
+        self.next_due = f"""
+            SELECT EXISTS (SELECT 1 FROM {jobs} WHERE pipeline = :pipeline AND state = 0),
+                (SELECT min(run_at) FROM {jobs} WHERE pipeline = :pipeline AND state = 1),
+                (SELECT min(deadline) FROM {jobs} WHERE pipeline = :pipeline AND state = 2)"""
+
+        # -- numbers: each count stops at :cap, and the rest are index lookups
+        def count(condition: str) -> str:
+            return f"""(SELECT count(*) FROM (
+                SELECT 1 FROM {jobs} WHERE pipeline = :pipeline AND {condition} LIMIT :cap))"""
+
+        # The oldest ready job is the first of some priority: hop from priority to priority, 64 at most.
+        self.stats = f"""
+            WITH RECURSIVE head (priority) AS (
+                SELECT min(priority) FROM {jobs} WHERE pipeline = :pipeline AND state = 0
+                UNION ALL
+                SELECT (SELECT min(priority) FROM {jobs}
+                        WHERE pipeline = :pipeline AND state = 0 AND priority > head.priority)
+                FROM head WHERE head.priority IS NOT NULL LIMIT 64),
+            first (run_at) AS (
+                SELECT (SELECT run_at FROM {jobs}
+                        WHERE pipeline = :pipeline AND state = 0 AND priority = head.priority
+                        ORDER BY id LIMIT 1)
+                FROM head WHERE priority IS NOT NULL
+                UNION ALL
+                SELECT min(run_at) FROM {jobs} WHERE pipeline = :pipeline AND state = 1 AND run_at <= :now)
+            SELECT {count("state = 0")}, {count("state = 1 AND run_at <= :now")}, {count("state = 1")},
+                {count("state = 2")}, {count("state = 2 AND deadline <= :boot")}, {count("state = 3")},
+                (SELECT paused_until FROM {pipelines} WHERE name = :pipeline),
+                (SELECT min(run_at) FROM first)"""
+        # One hop per name through each partial index; DISTINCT would read every row.
+        hops = " UNION ".join(
+            f"""SELECT name FROM (
+                WITH RECURSIVE hop (name) AS (
+                    SELECT min(pipeline) FROM {jobs} WHERE state = {state}
+                    UNION ALL
+                    SELECT (SELECT min(pipeline) FROM {jobs} WHERE state = {state} AND pipeline > hop.name)
+                    FROM hop WHERE hop.name IS NOT NULL)
+                SELECT name FROM hop WHERE name IS NOT NULL)"""
+            for state in range(4)
+        )
+        self.pipelines = f"""
+            {hops} UNION SELECT name FROM {pipelines} WHERE paused_until > ? ORDER BY 1"""
+
+        # -- pulses and the tables' own facts
+        self.publish = f"""
+            INSERT INTO {pulses} (host, process, at, body) VALUES (?, ?, ?, ?)
+            ON CONFLICT (host, process) DO UPDATE SET at = excluded.at, body = excluded.body"""
+        self.pulses = f"SELECT at, body FROM {pulses} WHERE at > ? ORDER BY host, process"
+        self.get_meta = f"SELECT value FROM {meta} WHERE name = ?"
+        self.set_meta = f"""
+            INSERT INTO {meta} (name, value) VALUES (?, ?)
+            ON CONFLICT (name) DO UPDATE SET value = excluded.value"""

@@ -1,0 +1,486 @@
+"""Queue: checks arguments once, then speaks to one back end."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal
+
+from fleet.errors import BackendUnavailable, LeaseLost, NotSupported
+from fleet.queue.backend import Backend, Capabilities
+from fleet.queue.job import (
+    DEFAULT_PRIORITY,
+    DEFAULT_TTR,
+    BackendInfo,
+    Filter,
+    Job,
+    JobState,
+    PipelineStats,
+    Pulse,
+    Settlement,
+)
+from fleet.queue.names import check_delay, check_pipeline, check_priority, check_ttr, check_uid, check_unique
+from fleet.queue.payload import encode
+
+_EVERYTHING = 2**31 - 1
+_SLICE = 1.0  # seconds: no wait is longer, so that a signal or another thread is heard in time
+
+
+class Batch(list[Job]):
+    """The jobs of one `reserve_many`.  `lost` holds the settled jobs whose lease was over."""
+
+    lost: tuple[Job, ...] = ()
+
+
+class Queue:
+    """
+    Jobs in, jobs out, with one meaning on every back end.
+
+    Safe to use from several threads.  After a fork the child must open its
+    own.  Delays, ttrs and timeouts are seconds, as int or float.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._lock = threading.RLock()
+        self._pid = os.getpid()
+
+    @property
+    def backend(self) -> Backend:
+        return self._backend
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._backend.capabilities
+
+    # -- producers ---------------------------------------------------------
+
+    def put(
+        self,
+        pipeline: str,
+        payload: object,
+        *,
+        priority: int = DEFAULT_PRIORITY,
+        delay: float = 0,
+        ttr: float = DEFAULT_TTR,
+        unique: str | None = None,
+        uid: Any = None,
+    ) -> int:
+        """
+        Store one job durably and return its id.
+
+        *payload* is bytes, or any JSON value.  Priority 0 is most urgent.
+        With *unique*, a job of this pipeline that is still stored under that
+        key is returned instead of a second one.  *uid* (16 bytes or a
+        uuid.UUID) makes a put that may have happened safe to repeat.
+
+        Raises:
+            ValueError: an argument out of range; nothing was sent.
+            PayloadError, PayloadTooLarge: nothing was sent.
+            PutUnknown: the connection died in the middle; repeat with its uid.
+            UidConflict: the uid is stored with another payload.
+            NotSupported: the back end has no unique keys, or no uids.
+        """
+        if unique is not None and not self.capabilities.unique:
+            raise NotSupported(f"{self._backend.name} has no unique keys")
+        if uid is not None and not self.capabilities.uid:
+            raise NotSupported(
+                f"{self._backend.name} cannot recognise a uid again: a second put may duplicate"
+            )
+        raw = encode(payload, self.capabilities.max_payload)
+        uids = [check_uid(uid)] if uid is not None else self._fresh_uids(1)
+        with self._held() as backend:
+            return backend.put(
+                check_pipeline(pipeline),
+                (raw,),
+                priority=check_priority(priority),
+                delay=check_delay(delay),
+                ttr=check_ttr(ttr),
+                uids=uids,
+                unique=check_unique(unique),
+            )[0]
+
+    def put_many(
+        self,
+        pipeline: str,
+        payloads: Iterable[object],
+        *,
+        priority: int = DEFAULT_PRIORITY,
+        delay: float = 0,
+        ttr: float = DEFAULT_TTR,
+        uids: Sequence[Any] | None = None,
+    ) -> list[int]:
+        """
+        Store many jobs, in chunks of a few thousand, and return their ids in order.
+
+        Every payload is checked before the first is sent.  Raises as `put`.
+        """
+        limit = self.capabilities.max_payload
+        raw = [encode(payload, limit) for payload in payloads]
+        if uids is not None and len(uids) != len(raw):
+            raise ValueError(f"uids: expected {len(raw)}, one per payload, got {len(uids)}")
+        if not raw:
+            check_pipeline(pipeline)
+            return []
+        fixed = [check_uid(uid) for uid in uids] if uids is not None else self._fresh_uids(len(raw))
+        with self._held() as backend:
+            return backend.put(
+                check_pipeline(pipeline),
+                raw,
+                priority=check_priority(priority),
+                delay=check_delay(delay),
+                ttr=check_ttr(ttr),
+                uids=fixed,
+                unique=None,
+            )
+
+    def _fresh_uids(self, count: int) -> list[bytes]:
+        if not self.capabilities.auto_uid:
+            return []
+        # 96 random bits and a counter: as unique as 128 for one put, and neighbours in the index for many.
+        base = os.urandom(12)
+        return [base + index.to_bytes(4, "big") for index in range(count)]
+
+    # -- workers -----------------------------------------------------------
+
+    def reserve(self, pipelines: str | Sequence[str], timeout: float | None = 0) -> Job | None:
+        """
+        Lease the most urgent ready job for its ttr; None after *timeout* seconds.
+
+        Several pipelines are served in strict order.  ``timeout=None`` waits
+        for ever.
+
+        Raises:
+            BackendUnavailable: the server does not answer; a dead server is
+                never an empty queue.
+        """
+        jobs = self.reserve_many(pipelines, 1, timeout=timeout)
+        return jobs[0] if jobs else None
+
+    def reserve_many(
+        self,
+        pipelines: str | Sequence[str],
+        limit: int,
+        *,
+        timeout: float | None = 0,
+        settle: Iterable[Job | Settlement] = (),
+    ) -> Batch:
+        """
+        Lease up to *limit* jobs; settle others in the same round trip.
+
+        Jobs in *settle* are deleted; a `Settlement` says otherwise.  Returns
+        as soon as there is at least one job, an empty batch after *timeout*.
+        ``batch.lost`` names the settled jobs whose lease was over.
+        """
+        settlements = [s if isinstance(s, Settlement) else Settlement(job=s, verb="delete") for s in settle]
+        verdicts, jobs = self.exchange(settlements, pipelines, limit, timeout=timeout)
+        batch = Batch(jobs)
+        batch.lost = tuple(s.job for s, taken in zip(settlements, verdicts, strict=True) if not taken)
+        return batch
+
+    def exchange(
+        self,
+        settlements: Sequence[Settlement],
+        pipelines: str | Sequence[str],
+        limit: int,
+        *,
+        timeout: float | None = 0,
+    ) -> tuple[list[bool], list[Job]]:
+        """
+        Settle and claim in one step: verdicts in order, and up to *limit* jobs.
+
+        A verdict is False where the lease was lost; those jobs have `lost` set.
+        """
+        names = (pipelines,) if isinstance(pipelines, str) else tuple(pipelines)
+        for name in names:
+            check_pipeline(name)
+        if type(limit) is not int or limit < 0:
+            raise ValueError(f"limit: expected a whole number of at least 0, got {limit!r}")
+        for settlement in settlements:
+            _check_held(settlement.job)
+        give_up = float("inf") if timeout is None else time.monotonic() + check_delay(timeout, "timeout")
+        verdicts: list[bool] = []
+        first = True
+        while True:
+            # The token is made before the question: a claim whose answer was lost can be found again by it.
+            token = secrets.randbits(62) + 1
+            with self._held() as backend:
+                taken, jobs = backend.exchange(settlements if first else (), names, limit, token)
+            if first:
+                verdicts = taken
+                for settlement, ok in zip(settlements, verdicts, strict=True):
+                    settlement.job.lost = settlement.job.lost or not ok
+                first = False
+            for job in jobs:
+                job._queue = self
+            left = give_up - time.monotonic()
+            if jobs or not limit or left <= 0:
+                return verdicts, jobs
+            backend.wait(names, min(left, _SLICE))
+
+    def delete(self, job: Job) -> None:
+        """Settle a reserved job for good.  Raises LeaseLost."""
+        self._settle_one(Settlement(job=job, verb="delete"))
+
+    def release(self, job: Job, *, delay: float = 0, priority: int | None = None, reason: str = "") -> None:
+        """Give a reserved job back, ready after *delay* seconds; it keeps its place.  Raises LeaseLost."""
+        check_delay(delay)
+        if priority is not None:
+            check_priority(priority)
+        self._settle_one(Settlement(job=job, verb="release", delay=delay, priority=priority, reason=reason))
+
+    def bury(self, job: Job, reason: str = "") -> None:
+        """Put a reserved job aside, with the reason, until it is kicked.  Raises LeaseLost."""
+        self._settle_one(Settlement(job=job, verb="bury", reason=reason))
+
+    def touch(self, job: Job, ttr: float | None = None) -> None:
+        """
+        Renew the lease for another *ttr* seconds, by default the job's own.
+
+        Raises:
+            LeaseLost: somebody else has the job, or it is gone; `job.lost` is set.
+        """
+        if not self.touch_many([job], ttr)[0]:
+            raise LeaseLost(f"job {job.id}: the lease is over")
+
+    def touch_many(self, jobs: Sequence[Job], ttr: float | None = None) -> list[bool]:
+        """Renew several leases at once; a verdict for each, and `job.lost` set where it is False."""
+        if ttr is not None:
+            check_ttr(ttr)
+        for job in jobs:
+            _check_held(job)
+        with self._held() as backend:
+            verdicts = backend.touch(jobs, ttr)
+        for job, renewed in zip(jobs, verdicts, strict=True):
+            job.lost = job.lost or not renewed
+        return verdicts
+
+    def settle(
+        self,
+        *,
+        deleted: Iterable[Job] = (),
+        released: Iterable[Job | tuple[Job, float]] = (),
+        buried: Iterable[Job | tuple[Job, str]] = (),
+    ) -> list[Job]:
+        """
+        Settle many jobs in one round trip; returns those whose lease was lost.
+
+        *released* takes jobs or (job, delay), *buried* jobs or (job, reason).
+        """
+        settlements = [Settlement(job=job, verb="delete") for job in deleted]
+        for item in released:
+            job, delay = (item, 0.0) if isinstance(item, Job) else item
+            settlements.append(Settlement(job=job, verb="release", delay=check_delay(delay)))
+        for entry in buried:
+            job, reason = (entry, "") if isinstance(entry, Job) else entry
+            settlements.append(Settlement(job=job, verb="bury", reason=reason))
+        verdicts, _ = self.exchange(settlements, (), 0)
+        return [s.job for s, taken in zip(settlements, verdicts, strict=True) if not taken]
+
+    def _settle_one(self, settlement: Settlement) -> None:
+        verdicts, _ = self.exchange((settlement,), (), 0)
+        if not verdicts[0]:
+            job = settlement.job
+            raise LeaseLost(f"job {job.id}: the lease is over, so {settlement.verb} changed nothing")
+
+    def consume(self, *pipelines: str, **options: Any) -> Iterator[Job]:
+        """
+        Yield jobs for ever: a worker script in three lines.
+
+        A job is deleted when the loop asks for the next one, unless the body
+        settled it.  SIGTERM and SIGINT end the loop after the job in hand.
+        Options are those of `Consumer`.
+        """
+        from fleet.queue.consumer import consume
+
+        return consume(self, pipelines, **options)
+
+    # -- operators ---------------------------------------------------------
+
+    def kick(
+        self,
+        pipeline: str,
+        limit: int | None = None,
+        *,
+        reason: str | None = None,
+        ids: Sequence[int] | None = None,
+    ) -> int:
+        """
+        Make buried jobs ready, oldest first, with a fresh attempt budget; how many.
+
+        *reason* is a pattern in which % stands for any text and _ for one
+        character; upper and lower case differ.
+        """
+        with self._held() as backend:
+            return backend.kick(check_pipeline(pipeline), _limit(limit), self._filter(reason, ids))
+
+    def discard(
+        self,
+        pipeline: str,
+        state: JobState | Literal["ready", "delayed", "reserved", "buried"],
+        limit: int | None = None,
+        *,
+        reason: str | None = None,
+        ids: Sequence[int] | None = None,
+    ) -> int:
+        """Delete jobs of one state, oldest first, whoever holds them; how many.  See `kick` for *reason*."""
+        with self._held() as backend:
+            return backend.discard(
+                check_pipeline(pipeline), JobState(state), _limit(limit), self._filter(reason, ids)
+            )
+
+    def peek(
+        self,
+        pipeline: str,
+        state: JobState | Literal["ready", "delayed", "reserved", "buried"],
+        limit: int = 1,
+        *,
+        reason: str | None = None,
+        ids: Sequence[int] | None = None,
+    ) -> list[Job]:
+        """Look at up to *limit* jobs without taking them: ready ones in claim order, others oldest first."""
+        with self._held() as backend:
+            return backend.peek(
+                check_pipeline(pipeline), JobState(state), _limit(limit), self._filter(reason, ids)
+            )
+
+    def peek_ready(self, pipeline: str) -> Job | None:
+        """The job that the next reserve would get."""
+        return _first(self.peek(pipeline, JobState.READY))
+
+    def peek_delayed(self, pipeline: str) -> Job | None:
+        """The job that becomes ready next."""
+        return _first(self.peek(pipeline, JobState.DELAYED))
+
+    def peek_buried(self, pipeline: str) -> Job | None:
+        """The job that the next kick would move."""
+        return _first(self.peek(pipeline, JobState.BURIED))
+
+    def find(self, job_id: int) -> Job | None:
+        """One job by its id, or None."""
+        with self._held() as backend:
+            return backend.find(job_id)
+
+    def pause(self, pipeline: str, seconds: float) -> None:
+        """Hand out nothing from the pipeline for that long.  Jobs in hand go on."""
+        with self._held() as backend:
+            backend.pause(check_pipeline(pipeline), check_delay(seconds, "seconds"))
+
+    def resume(self, pipeline: str) -> None:
+        """End a pause."""
+        with self._held() as backend:
+            backend.pause(check_pipeline(pipeline), 0)
+
+    def stats(self, pipeline: str, *, cap: int = 10_000) -> PipelineStats:
+        """Count the jobs of one pipeline; a count that reached *cap* means "at least"."""
+        with self._held() as backend:
+            return backend.stats(check_pipeline(pipeline), cap)
+
+    def pipelines(self) -> list[str]:
+        """Names of the pipelines that hold jobs or are paused, sorted."""
+        with self._held() as backend:
+            return backend.pipelines()
+
+    def publish(self, pulse: Pulse) -> None:
+        """Keep the latest pulse of a worker process, for the dashboard."""
+        with self._held() as backend:
+            backend.publish(pulse)
+
+    def pulses(self) -> list[Pulse]:
+        """The latest pulse of each worker process of the last hour."""
+        with self._held() as backend:
+            return backend.pulses()
+
+    def info(self) -> BackendInfo:
+        """Server, version, schema and the durability level that is in force."""
+        with self._held() as backend:
+            return backend.info()
+
+    def migrate(self) -> tuple[int, int]:
+        """Bring the tables to this version; returns (found, now)."""
+        with self._held() as backend:
+            return backend.migrate()
+
+    def close(self) -> None:
+        if os.getpid() == self._pid:
+            with self._lock:
+                self._backend.close()
+
+    def __enter__(self) -> Queue:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _held(self) -> _Held:
+        if os.getpid() != self._pid:
+            raise BackendUnavailable(
+                "this queue was opened before a fork, and a connection cannot be shared by two processes. "
+                "Call fleet.connect() in the child."
+            )
+        return _Held(self._lock, self._backend)
+
+    def _filter(self, reason: str | None, ids: Sequence[int] | None) -> Filter:
+        if (reason or ids is not None) and not self.capabilities.filters:
+            raise NotSupported(f"{self._backend.name} cannot choose jobs by reason or id")
+        return Filter(ids=tuple(ids) if ids is not None else None, reason=reason or "")
+
+
+class _Held:
+    """The lock around one call, handing out the back end; lighter than a generator on the hot path."""
+
+    __slots__ = ("_backend", "_lock")
+
+    def __init__(self, lock: Any, backend: Backend) -> None:
+        self._lock = lock
+        self._backend = backend
+
+    def __enter__(self) -> Backend:
+        self._lock.acquire()
+        return self._backend
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def _check_held(job: Job) -> None:
+    # Rows that nobody holds have token 0: such a handle must not match them.
+    if not job.token:
+        raise LeaseLost(f"job {job.id} is not reserved by this handle: it was only looked at")
+
+
+def _limit(limit: int | None) -> int:
+    if limit is None:
+        return _EVERYTHING
+    if type(limit) is not int or limit < 0:
+        raise ValueError(f"limit: expected a whole number of at least 0, got {limit!r}")
+    return limit
+
+
+def _first(jobs: list[Job]) -> Job | None:
+    return jobs[0] if jobs else None
+
+
+def connect(dsn: str | None = None, *, connection: Any = None, prefix: str | None = None) -> Queue:
+    """
+    Open a queue.
+
+    *dsn* is sqlite:///jobs.db (relative) or sqlite:////srv/jobs.db (absolute),
+    postgresql://user@host/db, mysql://user@host/db or beanstalkd://host:port;
+    without one, $FLEET_DSN.  *connection* is the caller's own sqlite3, psycopg
+    or PyMySQL connection or greenstalk client: verbs then join its open
+    transaction, nothing is committed and no table is made there.  *prefix*
+    names the tables, "fleet" by default.
+
+    Raises:
+        DsnError: the DSN cannot be used.
+        QueueError: the server cannot be reached, or its tables do not fit.
+    """
+    from fleet.queue.backends import open_backend
+
+    if dsn is None and connection is None:
+        dsn = os.environ.get("FLEET_DSN")
+    return Queue(open_backend(dsn, connection=connection, prefix=prefix))

@@ -1,0 +1,43 @@
+"""Which versions of the tables exist, and the statements that lead from one to the next."""
+
+from __future__ import annotations
+
+from fleet.errors import SchemaError
+
+# The newest version this fleet writes, and the oldest it can still work with:
+# a change is additive first, so that workers of two versions run side by side.
+WANTED = 1
+OLDEST = 1
+
+
+def script(dialect: str, version: int, prefix: str) -> str:
+    """The SQL text that leads from version - 1 to *version*."""
+    from pathlib import Path  # only a first use or a migration needs it, and workers stay lean
+
+    text = Path(__file__).with_name(f"{dialect}_{version:03d}.sql").read_text()
+    return text.replace("{prefix}", prefix)
+
+
+def statements(dialect: str, version: int, prefix: str) -> list[str]:
+    """The same, one statement each, comments removed."""
+    lines = [line.split("--", 1)[0].rstrip() for line in script(dialect, version, prefix).splitlines()]
+    return [text for part in "\n".join(lines).split(";") if (text := part.strip())]
+
+
+def check(found: int | None, where: str) -> None:
+    """
+    Refuse tables that this version cannot work with.
+
+    Raises:
+        SchemaError: missing, too old or too new, with the command that mends it.
+    """
+    if found is None:
+        raise SchemaError(f"{where} has no tables for fleet yet. Create them with: fleet queue migrate")
+    if found < OLDEST:
+        raise SchemaError(
+            f"{where} has tables of version {found}, and {OLDEST} is needed. Run: fleet queue migrate"
+        )
+    if found > WANTED:
+        raise SchemaError(
+            f"{where} has tables of version {found}, and this fleet knows {WANTED}. Update fleet here."
+        )

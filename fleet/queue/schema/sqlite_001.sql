@@ -1,0 +1,45 @@
+-- fleet's tables in SQLite, version 1.  {prefix} is "fleet" unless the DSN says otherwise.
+-- Can be run by hand: sed 's/{prefix}/fleet/g' sqlite_001.sql | sqlite3 jobs.db
+
+CREATE TABLE {prefix}_jobs (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,  -- never reused; the order of puts
+    pipeline   TEXT    NOT NULL,
+    state      INTEGER NOT NULL,                   -- 0 ready, 1 delayed, 2 reserved, 3 buried
+    priority   INTEGER NOT NULL,                   -- 0 is most urgent
+    ttr        INTEGER NOT NULL,                   -- microseconds a lease lasts
+    attempts   INTEGER NOT NULL DEFAULT 0,         -- how often it was begun
+    crashes    INTEGER NOT NULL DEFAULT 0,         -- leases that ran out
+    token      INTEGER NOT NULL DEFAULT 0,         -- fences the lease; 0 without one
+    run_at     INTEGER NOT NULL,                   -- wall clock, microseconds: due, or ready since
+    deadline   INTEGER NOT NULL DEFAULT 0,         -- boot time clock, microseconds: end of the lease
+    unique_key TEXT,
+    uid        BLOB,
+    reason     TEXT    NOT NULL DEFAULT '',
+    payload    BLOB    NOT NULL
+);
+
+-- Each index is the order in which its state is read, and holds only that state.
+CREATE INDEX {prefix}_jobs_ready    ON {prefix}_jobs (pipeline, priority, id) WHERE state = 0;
+CREATE INDEX {prefix}_jobs_delayed  ON {prefix}_jobs (pipeline, run_at) WHERE state = 1;
+CREATE INDEX {prefix}_jobs_reserved ON {prefix}_jobs (pipeline, deadline) WHERE state = 2;
+CREATE INDEX {prefix}_jobs_buried   ON {prefix}_jobs (pipeline, id) WHERE state = 3;
+CREATE UNIQUE INDEX {prefix}_jobs_unique ON {prefix}_jobs (pipeline, unique_key) WHERE unique_key IS NOT NULL;
+CREATE UNIQUE INDEX {prefix}_jobs_uid ON {prefix}_jobs (uid) WHERE uid IS NOT NULL;
+
+CREATE TABLE {prefix}_pipelines (
+    name         TEXT PRIMARY KEY,
+    paused_until INTEGER NOT NULL DEFAULT 0        -- wall clock, microseconds
+) WITHOUT ROWID;
+
+CREATE TABLE {prefix}_pulses (
+    host    TEXT    NOT NULL,
+    process TEXT    NOT NULL,
+    at      INTEGER NOT NULL,                      -- wall clock, microseconds
+    body    TEXT    NOT NULL,                      -- JSON
+    PRIMARY KEY (host, process)
+) WITHOUT ROWID;
+
+CREATE TABLE {prefix}_meta (
+    name  TEXT PRIMARY KEY,                        -- "schema", "boot"
+    value TEXT NOT NULL
+) WITHOUT ROWID;
