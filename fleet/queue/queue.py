@@ -198,6 +198,8 @@ class Queue:
             check_pipeline(name)
         if type(limit) is not int or limit < 0:
             raise ValueError(f"limit: expected a whole number of at least 0, got {limit!r}")
+        for settlement in settlements:
+            _check_held(settlement.job)
         give_up = float("inf") if timeout is None else time.monotonic() + check_delay(timeout, "timeout")
         verdicts: list[bool] = []
         first = True
@@ -248,6 +250,8 @@ class Queue:
         """Renew several leases at once; a verdict for each, and `job.lost` set where it is False."""
         if ttr is not None:
             check_ttr(ttr)
+        for job in jobs:
+            _check_held(job)
         with self._held() as backend:
             verdicts = backend.touch(jobs, ttr)
         for job, renewed in zip(jobs, verdicts, strict=True):
@@ -440,6 +444,12 @@ class _Held:
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
+
+
+def _check_held(job: Job) -> None:
+    # Rows that nobody holds have token 0: such a handle must not match them.
+    if not job.token:
+        raise LeaseLost(f"job {job.id} is not reserved by this handle: it was only looked at")
 
 
 def _limit(limit: int | None) -> int:

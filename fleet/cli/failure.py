@@ -1,0 +1,97 @@
+"""One error handler: any exception becomes text on stderr and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import traceback
+from difflib import get_close_matches
+
+import typer
+
+from fleet.cli import options, output
+from fleet.cli.context import settings
+from fleet.dashboard.text import show
+from fleet.errors import FleetError, ManifestError
+
+INTERRUPTED = 130  # 128 + SIGINT
+PIPE_CLOSED = 141  # 128 + SIGPIPE: what `git log | head` ends with
+
+
+def report(error: BaseException) -> int:
+    """
+    Say on stderr what went wrong, in one style, and return the exit code.
+
+    An exception that fleet did not raise on purpose is a bug: one line and the
+    path of a saved traceback, or the traceback itself with -v.
+    """
+    if isinstance(error, typer.Exit):
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        _say("interrupted")
+        return INTERRUPTED
+    if isinstance(error, typer.Abort | EOFError):
+        _say("nothing was done")
+        return 8
+    if isinstance(error, BrokenPipeError):
+        _leave_pipe()
+        return PIPE_CLOSED
+    if isinstance(error, ManifestError):
+        from fleet.manifest.report import format_problems
+
+        _say(format_problems(error, colour=output.colour(sys.stderr)))
+        return error.exit_code
+    if isinstance(error, FleetError):
+        _error(str(error))
+        if settings().verbose:
+            _say("".join(traceback.format_exception(error)))
+        return error.exit_code
+    if isinstance(error, typer.TyperException):  # wrong usage; typer has no public name for it
+        _error(error.format_message() + _near_option(getattr(error, "option_name", "")))
+        context = getattr(error, "ctx", None)
+        if context is not None:
+            _say(f"see: {context.command_path} -h")
+        return error.exit_code
+    return _bug(error)
+
+
+def _near_option(name: str) -> str:
+    """A hint for a global option that was misspelt; typer knows only the command's own."""
+    near = get_close_matches(name, [*options.FLAGS, *options.VALUES], n=1)
+    return f". Did you mean: {near[0]}" if near else ""
+
+
+def _error(message: str) -> None:
+    first, *more = message.splitlines() or ["unknown error"]
+    _say(f"{output.paint('fleet: error:', 'bold red', sys.stderr)} {show(first)}")
+    for line in more:
+        _say(show(line))
+
+
+def _say(text: str) -> None:
+    if sys.stderr is not None:
+        print(text, file=sys.stderr)
+
+
+def _bug(error: BaseException) -> int:
+    text = "".join(traceback.format_exception(error))
+    if settings().verbose:
+        _say(text)
+        return 1
+    what = f"unexpected {type(error).__name__}: {error}".splitlines()[0]
+    try:
+        handle, path = tempfile.mkstemp(prefix="fleet-error-", suffix=".txt")  # mode 0600
+        with os.fdopen(handle, "w", errors="backslashreplace") as file:
+            file.write(text)
+    except OSError:
+        _error(f"{what} (run it again with -v for the traceback)")
+    else:
+        _error(f"{what} (a bug; the traceback is in {path})")
+    return 1
+
+
+def _leave_pipe() -> None:
+    """Point stdout at nothing, so that the flush at exit does not fail once more."""
+    with open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), 1)

@@ -1,0 +1,81 @@
+"""Fixtures that every test may use: one private server of each kind for the whole run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests import servers
+
+SERVERS = ("postgres_dsn", "mariadb_dsn", "beanstalkd_dsn")
+_untested: dict[str, str] = {}  # what -> why, told at the end of the run
+
+
+@pytest.fixture(scope="session")
+def postgres_dsn() -> Iterator[str]:
+    """A private PostgreSQL, as postgresql://…; its user is a superuser."""
+    with _server("PostgreSQL", servers.postgres) as dsn:
+        yield dsn
+
+
+@pytest.fixture(scope="session")
+def mariadb_dsn() -> Iterator[str]:
+    """A private MariaDB, as mysql://…; its user may create databases."""
+    with _server("MariaDB", servers.mariadb) as dsn:
+        yield dsn
+
+
+@pytest.fixture(scope="session")
+def beanstalkd_dsn() -> Iterator[str]:
+    """A private beanstalkd that syncs its log before every answer, as beanstalkd://…"""
+    with _server("beanstalkd", lambda: servers.beanstalkd(durable=True)) as dsn:
+        yield dsn
+
+
+@contextlib.contextmanager
+def _server(
+    what: str, start: Callable[[], contextlib.AbstractContextManager[servers.Server]]
+) -> Iterator[str]:
+    with contextlib.ExitStack() as stack:
+        try:
+            server = stack.enter_context(start())
+        except servers.NotInstalled as missing:
+            if os.environ.get("CI") == "true":
+                pytest.fail(f"{missing}. Nothing may be skipped when CI=true.", pytrace=False)
+            _untested[what] = str(missing)
+            pytest.skip(str(missing))
+        yield server.dsn
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Without a handler SIGTERM would end the run before its fixtures end their servers.
+    def interrupted(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupted)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """
+    Mark each test that asks for a server, so that ``-m "not server"`` leaves it out.
+
+    FLEET_TEST_SERVERS=none skips them all: what `bootstrap.sh test --sqlite-only` sets.
+    """
+    none_wanted = os.environ.get("FLEET_TEST_SERVERS") == "none"
+    for item in items:
+        if set(SERVERS) & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.server)
+        if none_wanted and item.get_closest_marker("server"):
+            _untested["every server but SQLite"] = "FLEET_TEST_SERVERS=none"
+            item.add_marker(pytest.mark.skip(reason="FLEET_TEST_SERVERS=none"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _untested:
+        terminalreporter.section("NOT TESTED", sep="!", red=True, bold=True)
+        for what, why in _untested.items():
+            terminalreporter.line(f"{what}: {why}", red=True)

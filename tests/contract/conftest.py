@@ -1,0 +1,74 @@
+"""
+Two connections to one store, over every back end.
+
+Each test gets its own pipeline name, so that nothing of another test is seen.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import fleet
+from fleet.queue import Queue
+
+_numbers = itertools.count(1)
+_SERVERS = {"postgresql": "postgres_dsn", "mariadb": "mariadb_dsn", "beanstalkd": "beanstalkd_dsn"}
+
+
+@pytest.fixture(
+    scope="session",
+    params=["sqlite", *(pytest.param(name, marks=pytest.mark.server) for name in _SERVERS)],
+)
+def dsn(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The store of this round."""
+    if request.param == "sqlite":
+        folder: Path = tmp_path_factory.mktemp("contract")
+        return f"sqlite:///{folder}/jobs.db"
+    return str(request.getfixturevalue(_SERVERS[request.param]))
+
+
+@pytest.fixture
+def open_queue(dsn: str) -> Iterator[Callable[[], Queue]]:
+    """Opens further connections to the store; all are closed at the end."""
+    opened: list[Queue] = []
+
+    def another() -> Queue:
+        opened.append(fleet.connect(dsn))
+        return opened[-1]
+
+    yield another
+    for each in opened:
+        each.close()
+
+
+@pytest.fixture
+def queue(open_queue: Callable[[], Queue]) -> Queue:
+    return open_queue()
+
+
+@pytest.fixture
+def rival(open_queue: Callable[[], Queue]) -> Queue:
+    """A second connection to the same store: the other worker of each story."""
+    return open_queue()
+
+
+@pytest.fixture
+def pipeline() -> str:
+    return f"emails-{next(_numbers)}"
+
+
+@pytest.fixture
+def short(queue: Queue) -> float:
+    """A short ttr or delay in seconds, as short as the back end can count."""
+    return 0.3 if queue.capabilities.subsecond else 2
+
+
+@pytest.fixture
+def sql(queue: Queue) -> None:
+    """For promises that only hold where jobs are rows."""
+    if not queue.capabilities.late_settle:
+        pytest.skip("a forced difference of this back end, asserted in test_capabilities")

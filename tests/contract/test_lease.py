@@ -1,0 +1,136 @@
+"""The lease: who may still settle a job, and who may not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from fleet.errors import LeaseLost
+from fleet.queue import Queue
+from fleet.queue.job import Job
+
+VERBS: dict[str, Callable[[Job], None]] = {
+    "delete": lambda job: job.delete(),
+    "release": lambda job: job.release(),
+    "bury": lambda job: job.bury("late"),
+    "touch": lambda job: job.touch(),
+}
+
+
+@pytest.fixture
+def overtaken(queue: Queue, rival: Queue, pipeline: str, short: float) -> tuple[Job, Job]:
+    """A job whose first holder slept through its lease, and the second holder's handle."""
+    queue.put(pipeline, b"hello", priority=100, ttr=short)
+    mine = queue.reserve(pipeline)
+    theirs = rival.reserve(pipeline, timeout=short + 3)  # returns once the lease runs out
+    assert mine is not None
+    assert theirs is not None
+    assert theirs.id == mine.id
+    return mine, theirs
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_lease_that_ran_out_cannot_settle_the_job(
+    queue: Queue, pipeline: str, overtaken: tuple[Job, Job], verb: str
+):
+    """P4: a slow worker cannot change a job that another worker now holds."""
+    mine, theirs = overtaken
+    with pytest.raises(LeaseLost):
+        VERBS[verb](mine)
+    assert mine.lost
+    stats = queue.stats(pipeline)
+    assert (stats.reserved, stats.ready, stats.buried, stats.delayed) == (1, 0, 0, 0)
+    theirs.delete()
+    assert queue.stats(pipeline).reserved == 0
+
+
+def test_the_second_start_is_counted_as_a_crash_of_the_first(overtaken: tuple[Job, Job]):
+    """Crashes are counted apart from failures, and both starts count as attempts."""
+    _, theirs = overtaken
+    assert (theirs.attempt, theirs.crashes) == (2, 1)
+    assert theirs.failures == 0
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_an_expired_lease_that_nobody_took_is_still_ours(
+    queue: Queue, pipeline: str, short: float, verb: str
+):
+    """The work is done; repeating it helps nobody.  A forced difference on beanstalkd."""
+    queue.put(pipeline, 1, ttr=short)
+    job = queue.reserve(pipeline)
+    assert job is not None
+    _let_it_expire(queue, short)
+    if queue.capabilities.late_settle:
+        VERBS[verb](job)
+    else:
+        with pytest.raises(LeaseLost):
+            VERBS[verb](job)
+
+
+def test_touch_keeps_the_lease_beyond_its_ttr(queue: Queue, rival: Queue, pipeline: str, short: float):
+    """P10: a renewed lease is as good as a new one."""
+    queue.put(pipeline, 1, ttr=short)
+    job = queue.reserve(pipeline)
+    assert job is not None
+    for _ in range(3):
+        assert rival.reserve(pipeline, timeout=short * 0.55) is None
+        before = job.expires_at
+        job.touch()
+        assert job.expires_at > before
+    job.delete()
+
+
+def test_touch_can_set_another_length(queue: Queue, rival: Queue, pipeline: str, short: float):
+    if not queue.capabilities.touch_ttr:
+        return
+    queue.put(pipeline, 1, ttr=short)
+    job = queue.reserve(pipeline)
+    assert job is not None
+    queue.touch(job, 60)
+    assert rival.reserve(pipeline, timeout=short * 1.5) is None
+    job.delete()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_job_that_was_settled_cannot_be_settled_again(queue: Queue, pipeline: str, verb: str):
+    """P5: the same verb repeated never touches another job and never goes unnoticed."""
+    queue.put(pipeline, 1)
+    queue.put(pipeline, 2)
+    job = queue.reserve(pipeline)
+    assert job is not None
+    job.delete()
+    with pytest.raises(LeaseLost):
+        VERBS[verb](job)
+    assert queue.stats(pipeline).ready == 1
+
+
+def test_a_released_job_does_not_obey_its_former_holder(queue: Queue, rival: Queue, pipeline: str):
+    """The fence is the token, not the attempt number: release does not make the old handle valid again."""
+    queue.put(pipeline, 1)
+    mine = queue.reserve(pipeline)
+    assert mine is not None
+    mine.release()
+    theirs = rival.reserve(pipeline)
+    assert theirs is not None
+    with pytest.raises(LeaseLost):
+        mine.delete()
+    theirs.delete()
+
+
+def test_an_operator_can_take_a_job_from_its_holder(queue: Queue, rival: Queue, pipeline: str):
+    """discard is unfenced on purpose, and the holder finds out."""
+    queue.put(pipeline, 1)
+    job = queue.reserve(pipeline)
+    assert job is not None
+    if not queue.capabilities.late_settle:
+        return  # beanstalkd lets nobody touch a reserved job of another connection
+    assert rival.discard(pipeline, "reserved") == 1
+    with pytest.raises(LeaseLost):
+        job.touch()
+
+
+def _let_it_expire(queue: Queue, short: float) -> None:
+    import time
+
+    time.sleep(short + (0.1 if queue.capabilities.subsecond else 1.2))
