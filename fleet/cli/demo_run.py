@@ -26,6 +26,7 @@ from fleet.queue.job import PipelineStats
 MARK = ".fleet-demo"  # only a folder that holds this file is ever wiped
 PATIENCE = 120.0  # seconds beyond the spread that a slow machine may take
 WATCHED = 60.0  # seconds over which the jobs are spread when somebody looks
+TTR = 10.0  # seconds until the job of a worker that somebody killed is done by another
 
 
 def run(directory: Path, seconds: float | None) -> int:
@@ -87,7 +88,7 @@ def _put(queue: Queue, jobs: Work, spread: float) -> None:
     for pipeline, payloads in jobs.items():
         for delay in range(slices):
             if part := payloads[delay::slices]:
-                queue.put_many(pipeline, part, delay=delay)
+                queue.put_many(pipeline, part, delay=delay, ttr=TTR)
 
 
 def _announce(manifest: Manifest, jobs: Work, directory: Path) -> None:
