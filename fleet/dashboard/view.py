@@ -116,6 +116,28 @@ def plain(snapshot: Snapshot, look: Look, *, processes: bool = False) -> list[st
     return [text_of(line).rstrip() for line in lines]
 
 
+def silences(snapshot: Snapshot, look: Look) -> list[Line]:
+    """A line for each source that does not answer."""
+    sources = [("the queue", snapshot.queue)]
+    sources += [(f"supervisord on {show(host.name, 30)}", host) for host in snapshot.hosts]
+    return [_silence(what, source, snapshot.taken_at, look) for what, source in sources if not source.ok]
+
+
+def troubles(snapshot: Snapshot) -> list[str]:
+    """A line for everything that is wrong, for a pipe: name, word, reason."""
+    lines = [f"queue: no answer: {show(snapshot.queue.error)}"] if not snapshot.queue.ok else []
+    lines += [
+        f"supervisord on {show(host.name)}: no answer: {show(host.error)}"
+        for host in snapshot.hosts
+        if not host.ok
+    ]
+    return lines + [
+        f"{show(row.name)}: {row.health.value}: {show(row.reason)}"
+        for row in snapshot.pipelines
+        if row.health.is_trouble and not (lines and " away: " in row.reason)
+    ]
+
+
 # --- rows: chosen and sorted
 
 
@@ -216,14 +238,7 @@ def _totals(snapshot: Snapshot, width: int) -> Line:
 
 def _trouble(snapshot: Snapshot, look: Look, width: int) -> list[Line]:
     """Who is silent since when; and, where rows have no room for it, why they are not well."""
-    lines: list[Line] = []
-    if not snapshot.queue.ok:
-        lines.append(_silence("queue", snapshot.queue, snapshot.taken_at, look))
-    lines += [
-        _silence(f"supervisord on {show(host.name, 30)}", host, snapshot.taken_at, look)
-        for host in snapshot.hosts
-        if not host.ok
-    ]
+    lines = silences(snapshot, look)
     if width < WIDE:
         said = bool(lines)  # the sources' own sentences are not repeated row by row
         for row in sorted(snapshot.pipelines, key=lambda row: row.health.rank):
