@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fleet.queue.queue import Queue
 
 SLICE = 1.0  # seconds that an idle wait may overlook a stop
+_LONGEST_NAP = 10.0
 _RETRY = 0.5  # seconds between attempts to renew while the server is away
 
 
@@ -72,7 +73,7 @@ class Consumer:
         self._stopping = False
         self._paused = False
         self._closed = False
-        self._failure: QueueError | None = None
+        self._failure: Exception | None = None
         self._outage = Outage()
 
         self._bell = Bell()
@@ -99,7 +100,8 @@ class Consumer:
                 if self._hand.buffer and not self._paused:
                     now = time.monotonic()
                     job = self._hand.begin(now)
-                    due = self._hand.due_at()
+                    # The keeper may look 50 ms late: good enough, and a sleeper costs a system call to wake.
+                    due = self._hand.due_at() if now + HAND < self._nap_until else NEVER
                     break
             if self._paused:
                 time.sleep(0.05)
@@ -107,9 +109,7 @@ class Consumer:
                 self._fetch(until)
             if time.monotonic() >= until and not self._hand.buffer:
                 return None
-        # Due at the earliest 10 ms from now: ring only when the keeper means to sleep much longer.
-        if due < self._nap_until - HAND:
-            self._bell.ring()
+        self._wake_by(due)
         return job
 
     def settle(self, settlement: Settlement, *, failed: bool = False) -> None:
@@ -256,8 +256,7 @@ class Consumer:
         self._tell_lost(lost)
         if surplus:
             self._send(surplus)
-        if due < self._nap_until - HAND:
-            self._bell.ring()
+        self._wake_by(due)
         return bool(jobs)
 
     def _send(self, batch: list[Settlement]) -> bool:
@@ -311,6 +310,12 @@ class Consumer:
             job.lost = True
             self._note(f"lease-lost job={job.id} pipeline={job.pipeline} attempt={job.attempt}")
 
+    def _wake_by(self, due: float) -> None:
+        """Ring only when the keeper means to sleep much longer, and only once for that."""
+        if due < self._nap_until - HAND:
+            self._nap_until = due
+            self._bell.ring()
+
     # -- outages
 
     def _wait_out(self, error: QueueError) -> None:
@@ -326,27 +331,30 @@ class Consumer:
         if self._outage.since:
             self._note(self._outage.end())
 
-    def _fail(self, error: QueueError) -> None:
+    def _fail(self, error: Exception) -> None:
         with self._lock:
             self._failure = error
 
     # -- the keeper
 
     def _keep(self) -> None:
-        renew_at = 0.0
         while not self._closed:
+            self._nap_until = NEVER  # whatever comes up while we look rings, and the nap ends at once
             now = time.monotonic()
-            if now >= renew_at or self._hand.held:
-                renew_at = self._renew(now)
-            if line := self._outage.line(now):
-                self._note(line)
-            due = now + _RETRY if self._outage.since else self._tidy(now)
-            if now >= self._pulse_at:
-                self._publish()
-                self._pulse_at = now + EVERY
-            self._nap_until = min(due, renew_at, self._pulse_at, now + 10.0)
+            try:
+                due = min(self._renew(now), self._tidy(now))
+                if now >= self._pulse_at:
+                    self._pulse_at = now + EVERY
+                    self._publish()
+            except Exception as error:  # a keeper that died would let every lease run out unseen
+                self._fail(error)
+                due = NEVER
+            if self._outage.since:
+                due = max(due, now + _RETRY)
+                if line := self._outage.line(now):
+                    self._note(line)
+            self._nap_until = min(due, self._pulse_at, now + _LONGEST_NAP)
             self._bell.wait(self._nap_until - time.monotonic())
-            self._nap_until = -NEVER  # awake: nobody needs to ring
 
     def _tidy(self, now: float) -> float:
         """Send what lingered, give back what waits in vain; when to look again."""
@@ -377,10 +385,8 @@ class Consumer:
                 for job in jobs:
                     if job.expires_at <= now:
                         job.lost = True  # nobody confirmed it, so somebody else may have the job by now
-            return now + min(_RETRY, min(job.ttr for job in jobs) / 6)
-        except QueueError as error:
-            self._fail(error)
             return now + _RETRY
+        self._answered()
         with self._lock:
             for job, renewed in zip(jobs, verdicts, strict=True):
                 # A job that left the hand while we asked was settled by us: that is no loss.

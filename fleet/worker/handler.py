@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -43,6 +42,8 @@ def load_handler(path: str) -> Handler:
             f"handler {path!r}: {module_name} needs the module {missing}, which is not here"
         ) from error
     except (Exception, SystemExit) as error:
+        import traceback
+
         frames = [
             frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename
         ]

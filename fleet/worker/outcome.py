@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -122,6 +121,8 @@ def describe(error: BaseException, job: Job, redact: Iterable[str] = ()) -> str:
 
 def location(error: BaseException) -> str:
     """ "file.py:line" of the innermost frame that is the user's own code, "" without a traceback."""
+    import traceback  # needed by failures only
+
     found = last = ""
     for frame, line in traceback.walk_tb(error.__traceback__):
         path = frame.f_code.co_filename
@@ -145,6 +146,8 @@ def clean(text: str, job: Job | None = None, redact: Iterable[str] = ()) -> str:
 
 
 def _traceback_of(error: BaseException) -> str:
+    import traceback
+
     try:
         lines = traceback.format_exception(type(error), error, error.__traceback__, limit=-20)
     except Exception:  # a traceback that cannot be printed must not hide the error

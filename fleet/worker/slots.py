@@ -11,7 +11,6 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable
 from types import FrameType
 from typing import Protocol
@@ -165,5 +164,7 @@ def _stack_of(thread: int) -> list[str]:
     frame = sys._current_frames().get(thread)
     if frame is None:
         return []
+    import traceback
+
     stack = traceback.StackSummary.extract(traceback.walk_stack(frame), limit=12, lookup_lines=False)
     return [f"{entry.filename}:{entry.lineno} {entry.name}" for entry in reversed(stack)]
