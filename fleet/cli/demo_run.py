@@ -17,11 +17,16 @@ from types import FrameType
 from fleet.cli import output
 from fleet.cli.context import settings
 from fleet.cli.demo_work import Work, doubts, tally, work
+from fleet.cli.status import asker
+from fleet.dashboard import live
+from fleet.dashboard.view import Look
 from fleet.errors import PartlyDone, Refused
+from fleet.manager import stop
 from fleet.manager.places import place_of
 from fleet.manifest import Manifest, load
 from fleet.queue import Queue, connect
 from fleet.queue.job import PipelineStats
+from fleet.supervisor import private
 
 MARK = ".fleet-demo"  # only a folder that holds this file is ever wiped
 PATIENCE = 120.0  # seconds beyond the spread that a slow machine may take
@@ -134,7 +139,7 @@ def _prove(queue: Queue, jobs: Work, folder: Path) -> int:
 def _watch(manifest: Manifest, queue: Queue, jobs: Work, directory: Path) -> None:
     """The dashboard until q, then what to try next."""
     output.note("opening the dashboard: q leaves it, the workers keep running")
-    _live(manifest, queue)
+    live.run(asker(manifest), look=Look(ascii=output.ascii_only()), console=output.console())
     stats = _stats(queue, jobs)
     buried = sum(each.buried for each in stats.values())
     done = _total(jobs) - _left(stats) - buried
@@ -159,6 +164,11 @@ def _stats(queue: Queue, jobs: Work) -> dict[str, PipelineStats]:
 
 def _left(stats: dict[str, PipelineStats]) -> int:
     return sum(each.ready + each.delayed + each.reserved for each in stats.values())
+
+
+def _stop(folder: Path) -> None:
+    with _undisturbed():
+        stop.down(private.home(folder / ".fleet"))
 
 
 def _this_fleet() -> str:
