@@ -42,6 +42,7 @@ COMMANDS = (
     Command("jobs delete", "jobs", "jobs:delete", "Delete jobs for good"),
     Command("queue info", "system", "queue:info", "Server, schema version, durability"),
     Command("queue migrate", "system", "queue:migrate", "Create or update the queue's tables"),
+    Command("demo", "system", "demo:demo", "Real jobs through real workers, and the proof"),
     Command("version", "system", "version:version", "Versions of fleet and what it stands on"),
 )
 

@@ -17,15 +17,21 @@ from types import FrameType
 from fleet.cli import output
 from fleet.cli.context import settings
 from fleet.cli.demo_work import Work, doubts, tally, work
+from fleet.cli.status import asker
+from fleet.dashboard import live
+from fleet.dashboard.view import Look
 from fleet.errors import PartlyDone, Refused
+from fleet.manager import stop
 from fleet.manager.places import place_of
 from fleet.manifest import Manifest, load
 from fleet.queue import Queue, connect
 from fleet.queue.job import PipelineStats
+from fleet.supervisor import private
 
 MARK = ".fleet-demo"  # only a folder that holds this file is ever wiped
 PATIENCE = 120.0  # seconds beyond the spread that a slow machine may take
 WATCHED = 60.0  # seconds over which the jobs are spread when somebody looks
+TTR = 10.0  # seconds until the job of a worker that somebody killed is done by another
 
 
 def run(directory: Path, seconds: float | None) -> int:
@@ -87,7 +93,7 @@ def _put(queue: Queue, jobs: Work, spread: float) -> None:
     for pipeline, payloads in jobs.items():
         for delay in range(slices):
             if part := payloads[delay::slices]:
-                queue.put_many(pipeline, part, delay=delay)
+                queue.put_many(pipeline, part, delay=delay, ttr=TTR)
 
 
 def _announce(manifest: Manifest, jobs: Work, directory: Path) -> None:
@@ -133,7 +139,7 @@ def _prove(queue: Queue, jobs: Work, folder: Path) -> int:
 def _watch(manifest: Manifest, queue: Queue, jobs: Work, directory: Path) -> None:
     """The dashboard until q, then what to try next."""
     output.note("opening the dashboard: q leaves it, the workers keep running")
-    _live(manifest, queue)
+    live.run(asker(manifest), look=Look(ascii=output.ascii_only()), console=output.console())
     stats = _stats(queue, jobs)
     buried = sum(each.buried for each in stats.values())
     done = _total(jobs) - _left(stats) - buried
@@ -158,6 +164,11 @@ def _stats(queue: Queue, jobs: Work) -> dict[str, PipelineStats]:
 
 def _left(stats: dict[str, PipelineStats]) -> int:
     return sum(each.ready + each.delayed + each.reserved for each in stats.values())
+
+
+def _stop(folder: Path) -> None:
+    with _undisturbed():
+        stop.down(private.home(folder / ".fleet"))
 
 
 def _this_fleet() -> str:
