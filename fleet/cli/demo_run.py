@@ -31,6 +31,7 @@ from fleet.supervisor import private
 MARK = ".fleet-demo"  # only a folder that holds this file is ever wiped
 PATIENCE = 120.0  # seconds beyond the spread that a slow machine may take
 WATCHED = 60.0  # seconds over which the jobs are spread when somebody looks
+LEFT = {"quit": 0, "interrupted": 130, "terminated": 143, "hung up": 129}  # the dashboard's word: exit code
 TTR = 10.0  # seconds until the job of a worker that somebody killed is done by another
 
 
@@ -51,15 +52,20 @@ def run(directory: Path, seconds: float | None) -> int:
         with connect(manifest.queue.dsn) as queue:
             _put(queue, jobs, spread)
             _announce(manifest, jobs, directory)
+            stays = False
             try:
                 _up(manifest)
                 if watched:
-                    _watch(manifest, queue, jobs, directory)
-                    return 0
-                _wait(manifest, queue, jobs, spread + PATIENCE)
+                    reason = _watch(manifest)
+                    stays = reason == "quit"
+                else:
+                    _wait(manifest, queue, jobs, spread + PATIENCE)
             finally:
-                if not watched:
+                if not stays:
                     _stop(folder)
+            if watched:
+                _say_goodbye(queue, jobs, directory, stays)
+                return LEFT[reason]
             return _prove(queue, jobs, folder)
 
 
@@ -136,22 +142,27 @@ def _prove(queue: Queue, jobs: Work, folder: Path) -> int:
     return 0
 
 
-def _watch(manifest: Manifest, queue: Queue, jobs: Work, directory: Path) -> None:
-    """The dashboard until q, then what to try next."""
-    output.note("opening the dashboard: q leaves it, the workers keep running")
-    live.run(asker(manifest), look=Look(ascii=output.ascii_only()), console=output.console())
+def _watch(manifest: Manifest) -> str:
+    """The dashboard until somebody leaves it; returns how: q lets the workers go on, all else ends them."""
+    output.note("opening the dashboard: q leaves it, the workers keep running; Ctrl-C stops all")
+    return live.run(asker(manifest), look=Look(ascii=output.ascii_only()), console=output.console())
+
+
+def _say_goodbye(queue: Queue, jobs: Work, directory: Path, stays: bool) -> None:
     stats = _stats(queue, jobs)
     buried = sum(each.buried for each in stats.values())
     done = _total(jobs) - _left(stats) - buried
-    output.note(f"dashboard closed. The workers go on · {done:,} jobs done · {buried} buried on purpose")
+    state = "The workers go on" if stays else "Everything was stopped"
+    output.note(f"dashboard closed. {state} · {done:,} jobs done · {buried} buried on purpose")
     fleet = f"{_this_fleet()} -m {shlex.quote(str(directory / 'fleet.toml'))}"
     for command, what in (
-        ("status", "the dashboard again"),
         ("jobs list emails --state buried", "why jobs were buried"),
         ("render -o -", "the supervisord files behind this"),
+        ("status", "the dashboard again"),
         ("down", f"stop all; {directory} stays for a look"),
     ):
-        output.note(f"  {fleet} {command:33}{what}")
+        if stays or command not in ("status", "down"):
+            output.note(f"  # {what}\n  {fleet} {command}")
 
 
 def _total(jobs: Work) -> int:
