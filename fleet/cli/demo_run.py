@@ -22,6 +22,8 @@ from fleet.dashboard import live
 from fleet.dashboard.view import Look
 from fleet.errors import PartlyDone, Refused
 from fleet.manager import stop
+from fleet.manager.apply import apply
+from fleet.manager.desired import desired
 from fleet.manager.places import place_of
 from fleet.manifest import Manifest, load
 from fleet.queue import Queue, connect
@@ -103,9 +105,8 @@ def _put(queue: Queue, jobs: Work, spread: float) -> None:
 
 
 def _announce(manifest: Manifest, jobs: Work, directory: Path) -> None:
-    processes = sum(pipeline.numprocs for pipeline in manifest.pipelines.values())
     output.note(f"demo     {directory}   SQLite queue, private supervisord")
-    output.note(f"         {len(jobs)} pipelines, {processes} processes, {_total(jobs):,} jobs")
+    output.note(f"         {len(manifest.pipelines)} pipelines, {_total(jobs):,} jobs put")
     output.note("         1 address in 50 is invalid on purpose: its job will be buried")
 
 
@@ -175,6 +176,18 @@ def _stats(queue: Queue, jobs: Work) -> dict[str, PipelineStats]:
 
 def _left(stats: dict[str, PipelineStats]) -> int:
     return sum(each.ready + each.delayed + each.reserved for each in stats.values())
+
+
+def _up(manifest: Manifest) -> None:
+    place = place_of(manifest)
+    done = apply(place, desired(manifest, place))
+    for failure in (failure for group in done.failed for failure in group.failures):
+        name = failure.process.name
+        raise PartlyDone("\n  ".join([f"{name} did not start: {failure.reason}", *failure.lines]))
+    running = sum(group.running for group in done.groups)
+    output.note(
+        f"         {running} processes run after {done.seconds:.1f} s, supervisord pid {done.daemon.pid}"
+    )
 
 
 def _stop(folder: Path) -> None:
