@@ -132,13 +132,13 @@ def show_(
     if settings().json:
         output.document({"schema": "fleet.job/1", **facts})
         return
-    payload = facts.pop("payload")
+    facts["payload"] = json.dumps(facts["payload"], indent=2, ensure_ascii=False)
     for name, value in facts.items():
-        if value not in (None, ""):
-            output.say(f"{output.paint(f'{name:10}', 'dim')}{show(value)}")
-    output.say(output.paint("payload", "dim"))
-    for line in json.dumps(payload, indent=2, ensure_ascii=False).splitlines():
-        output.say(show(line))
+        if value is not None:
+            first, *more = str(value).splitlines() or [""]
+            output.say(f"{output.paint(f'{name:10}', 'dim')}{show(first)}")
+            for line in more:  # a traceback, or the payload
+                output.say(f"{'':10}{show(line)}")
 
 
 def kick(
@@ -356,7 +356,7 @@ def _print_table(jobs: Sequence[Job], secret: frozenset[str]) -> None:
             f"{job.state.value} {short_duration(job.delay)}" if job.delay else job.state.value,
             job.priority,
             job.attempt,
-            job.reason or "–",
+            job.reason.partition("\n")[0] or "–",
             text_of(job.payload, secret, room),
         )
         for job in jobs

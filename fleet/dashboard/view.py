@@ -309,7 +309,7 @@ def _footer(look: Look, width: int) -> Line:
     state = f"/{show(look.filter, 20)} " if look.filter else ""
     state += f"sort: {look.sort} " if look.sort != SORTS[0] else ""
     spans: list[Span] = []
-    used = width_of(state) + 1
+    used = width_of(state) - (not state)  # the last blank may fall off the edge
     for key, what in hints:
         need = len(key) + len(what) + 3
         if used + need > width:
