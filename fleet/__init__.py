@@ -10,12 +10,17 @@ if TYPE_CHECKING:
     from fleet.errors import FleetError, LeaseLost, NotSupported, PutUnknown, QueueError
     from fleet.queue.job import Job, JobState, PipelineStats
     from fleet.queue.queue import Queue, connect
+<<<<<<< HEAD
     from fleet.worker.outcome import Bury, JobTimeout, Retry
+=======
+    from fleet.queue.simple import JobQueue
+>>>>>>> main
 
 # Names are loaded when they are first used: a worker must not pay for what it does not touch.
 _HOMES = {
     "connect": "fleet.queue.queue",
     "Queue": "fleet.queue.queue",
+    "JobQueue": "fleet.queue.simple",
     "Job": "fleet.queue.job",
     "JobState": "fleet.queue.job",
     "PipelineStats": "fleet.queue.job",
@@ -33,6 +38,7 @@ __all__ = [
     "Bury",
     "FleetError",
     "Job",
+    "JobQueue",
     "JobState",
     "JobTimeout",
     "LeaseLost",

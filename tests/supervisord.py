@@ -13,19 +13,15 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
 from fleet.supervisor import private
 from fleet.supervisor.client import Supervisor
 from fleet.supervisor.private import Home
-
-T = TypeVar("T")
 
 VERSIONS = ("4.3.0", "4.2.5")
 
@@ -82,15 +78,6 @@ def main_conf(home: Home) -> str:
     """A main file for a private supervisord, as small as it can be."""
     user = "user=root" if os.geteuid() == 0 else ""
     return MAIN_CONF.format(dir=home.state_dir, socket=home.socket, user=user)
-
-
-def eventually(check: Callable[[], T], *, within: float = 10.0) -> T:
-    """The first true value of *check*, asked every 20 ms for *within* seconds."""
-    deadline = time.monotonic() + within
-    while not (value := check()):
-        assert time.monotonic() < deadline, f"not within {within} s"
-        time.sleep(0.02)
-    return value
 
 
 @contextmanager

@@ -118,6 +118,9 @@ class _Command(TyperCommand):
     def get_help_option_names(self, ctx: Any) -> list[str]:
         return list(ctx.help_option_names)
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
+
     def format_help_text(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
         formatter.write("\n")
         for line in inspect.cleandoc(self.help or "").splitlines():

@@ -318,8 +318,8 @@ def _pipeline_row(
         else ()
     )
     health, reason = state.pipeline_health(
-        queue_error=store.error,
-        supervisor_error=daemon.error,
+        queue_answers=store.ok,
+        supervisord_answers=daemon.ok,
         processes=supervised,
         jobs=counted["jobs"],
         exceeded=exceeded,

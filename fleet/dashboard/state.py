@@ -9,6 +9,10 @@ from fleet.units import format_duration, short_duration
 
 STALE_PULSE = 15.0  # seconds: three pulses in a row did not come
 
+# Said once for each row; the source's own error is said once for all.
+QUEUE_AWAY = "the queue does not answer"
+SUPERVISORD_AWAY = "supervisord does not answer"
+
 _BROKEN = frozenset(["FATAL", "BACKOFF", "EXITED", "UNKNOWN"])
 _HEALTH_OF = {
     "RUNNING": Health.OK,
@@ -52,8 +56,8 @@ def alerts(
 
 def pipeline_health(
     *,
-    queue_error: str,
-    supervisor_error: str,
+    queue_answers: bool,
+    supervisord_answers: bool,
     processes: Sequence[ProcessRow],
     jobs: Jobs | None,
     exceeded: Iterable[Alert],
@@ -71,8 +75,8 @@ def pipeline_health(
         by_health.setdefault(row.health, []).append(row)
 
     absent = [row for row in processes if row.state == ABSENT]
-    if queue_error:
-        return Health.FAILING, f"queue away: {queue_error}"
+    if not queue_answers:
+        return Health.FAILING, QUEUE_AWAY
     if failing := by_health.get(Health.FAILING):
         return Health.FAILING, _about(failing)
     if 0 < len(absent) < len(processes):
@@ -80,8 +84,8 @@ def pipeline_health(
     if "buried" in limits:
         count, limit = int(limits["buried"].value), int(limits["buried"].limit)
         return Health.FAILING, f"{count} buried (alert at {limit})"
-    if supervisor_error:
-        return Health.UNKNOWN, f"supervisord away: {supervisor_error}"
+    if not supervisord_answers:
+        return Health.UNKNOWN, SUPERVISORD_AWAY
     if paused > 0:
         return Health.PAUSED, f"paused for another {short_duration(paused)}"
     if "oldest" in limits:

@@ -26,11 +26,13 @@ from fleet.dashboard.columns import (
 )
 from fleet.dashboard.facts import Health, PipelineRow, ProcessRow, Snapshot, Source
 from fleet.dashboard.lines import Column, Line, Row, Span, fit, spread, table, text_of, to_ascii, window
+from fleet.dashboard.state import QUEUE_AWAY, SUPERVISORD_AWAY
 from fleet.dashboard.text import show, width_of
 from fleet.units import short_duration
 
 NARROW = 72  # below: pipelines only
 WIDE = 130  # from here: hosts, room, totals, reasons in the row
+_SAID_ALREADY = (QUEUE_AWAY, SUPERVISORD_AWAY)  # by the line of the source itself
 SORTS = ("trouble", "name", "load")
 
 KEYS = (
@@ -134,7 +136,7 @@ def troubles(snapshot: Snapshot) -> list[str]:
     return lines + [
         f"{show(row.name)}: {row.health.value}: {show(row.reason)}"
         for row in snapshot.pipelines
-        if row.health.is_trouble and not (lines and " away: " in row.reason)
+        if row.health.is_trouble and row.reason not in _SAID_ALREADY
     ]
 
 
@@ -240,9 +242,8 @@ def _trouble(snapshot: Snapshot, look: Look, width: int) -> list[Line]:
     """Who is silent since when; and, where rows have no room for it, why they are not well."""
     lines = silences(snapshot, look)
     if width < WIDE:
-        said = bool(lines)  # the sources' own sentences are not repeated row by row
         for row in sorted(snapshot.pipelines, key=lambda row: row.health.rank):
-            if row.health.is_trouble and not (said and " away: " in row.reason):
+            if row.health.is_trouble and row.reason not in _SAID_ALREADY:
                 icon = Span(f" {ICONS[row.health]} ", STYLES[row.health])
                 lines.append((icon, Span(f"{show(row.name, 30)}: {show(row.reason, 200)}")))
     return [fit(line, width) for line in lines]
@@ -308,7 +309,7 @@ def _footer(look: Look, width: int) -> Line:
     state = f"/{show(look.filter, 20)} " if look.filter else ""
     state += f"sort: {look.sort} " if look.sort != SORTS[0] else ""
     spans: list[Span] = []
-    used = width_of(state) + 1
+    used = width_of(state) - (not state)  # the last blank may fall off the edge
     for key, what in hints:
         need = len(key) + len(what) + 3
         if used + need > width:

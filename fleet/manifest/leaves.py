@@ -15,12 +15,12 @@ from typing import Any, NoReturn
 
 from pydantic_core import PydanticCustomError, core_schema
 
-from fleet.manifest import codes
+from fleet.manifest import codes, options
 from fleet.units import parse_duration, parse_size
 
 MOST_PROCESSES = 1000
 # Linux takes no longer string than MAX_ARG_STRLEN in a process's environment.
-LONGEST_VARIABLE = 128 * 1024 - 2
+LONGEST_VARIABLE = 128 * 1024 - 256  # room for its name
 # The tube names of beanstalkd's protocol, which every back end takes.
 _QUEUE_NAME = re.compile(r"[A-Za-z0-9+/;.$_()][A-Za-z0-9+/;.$_()-]{0,199}")
 _IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -163,22 +163,6 @@ def _numprocs(value: object) -> int | dict[str, int]:
     return value
 
 
-def _environment(value: object) -> dict[str, str]:
-    if not isinstance(value, dict):
-        _expected('a table such as { LANG = "C.UTF-8" }', value)
-    for name, item in value.items():
-        if fault := variable_fault(name):
-            refuse(fault, codes.BAD_ENVIRONMENT)
-        if not isinstance(item, str):
-            fix = f'. Put it in quotes: "{got(item)}"' if isinstance(item, int | float) else ""
-            refuse(f"{name}: expected text, got {got(item)}{fix}")
-        if "\0" in item:
-            refuse(f"{name} holds a NUL character, which no process can be given", codes.BAD_ENVIRONMENT)
-        if len(name) + len(item.encode(errors="surrogateescape")) > LONGEST_VARIABLE:
-            refuse(f"{name} is longer than 128 KiB, which no process can be given", codes.BAD_ENVIRONMENT)
-    return value
-
-
 def variable_fault(name: str) -> str:
     """Why no variable of the manifest can have this name; "" if one can."""
     if not _VARIABLE.fullmatch(name):
@@ -188,8 +172,26 @@ def variable_fault(name: str) -> str:
     return ""
 
 
-def _table(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else _expected("a table such as { startsecs = 3 }", value)
+def variable_value_fault(value: object) -> str:
+    """Why no process can be given this value; "" if it can."""
+    if not isinstance(value, str):
+        fix = f'. Put it in quotes: "{got(value)}"' if isinstance(value, int | float) else ""
+        return f"expected text, got {got(value)}{fix}"
+    if "\0" in value:
+        return "a NUL character ends a variable; no process can be given one"
+    if len(value.encode(errors="surrogateescape")) > LONGEST_VARIABLE:
+        return "longer than 128 KiB, which no process can be given"
+    return ""
+
+
+def table(example: str) -> Leaf:
+    """A table whose items are checked one by one in `rules.py`, to underline the right one."""
+
+    def check(value: object) -> dict[str, Any]:
+        # A copy: the rules take bad items out.
+        return dict(value) if isinstance(value, dict) else _expected(f"a table such as {example}", value)
+
+    return Leaf(check, {"type": "object"})
 
 
 def whole(low: int, high: int = 10**12) -> Leaf:
@@ -251,8 +253,13 @@ COMMAND = Leaf(_command, {"type": "string", "minLength": 1})
 QUEUE_NAME = Leaf(_queue_name, {"type": "string", "maxLength": 200})
 PYTHON = Leaf(_python, {"type": "string", "pattern": "/"})
 TEXTS = Leaf(_texts, {"type": "array", "items": {"type": "string"}})
-ENVIRONMENT = Leaf(_environment, {"type": "object", "additionalProperties": {"type": "string"}})
-OPTIONS = Leaf(_table, {"type": "object"})
+ENVIRONMENT = Leaf(
+    table('{ LANG = "C.UTF-8" }').check, {"type": "object", "additionalProperties": {"type": "string"}}
+)
+OPTIONS = Leaf(
+    table("{ startsecs = 3 }").check,
+    {"type": "object", "properties": {name: {} for name in options.names()}, "additionalProperties": False},
+)
 NUMPROCS = Leaf(
     _numprocs,
     {

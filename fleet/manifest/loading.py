@@ -47,7 +47,7 @@ def load(
 
     problems += rules.names(tables, source)
     problems += rules.raw_options(tables, source)
-    problems += rules.secret_names(tables, source)
+    problems += rules.variables(tables, source)
     problems += rules.queue(tables, source)
     problems += rules.whole_file(tables, source, len(tables.get("hosts", {})) > 1)
     if not written and not any(len(f) < 3 and f[:1] in ((), ("pipelines",)) for f in failed):
@@ -133,7 +133,10 @@ def _translated(error: Mapping[str, Any], source: Source) -> Problem:
         return source.problem(codes.WRONG_VALUE, path, f"expected {what}, got {got(error['input'])}")
     code = kind if kind in codes.MEANING else codes.WRONG_VALUE
     name = next((str(part) for part in reversed(path) if isinstance(part, str)), "")
-    return source.problem(code, path, f"{name}: {error['msg']}")
+    message = str(error["msg"])
+    if "$" in str(source.raw(path)):
+        message = message.replace(". Take off the quotes:", "; a ${VARIABLE} gives text, never a number:")
+    return source.problem(code, path, f"{name}: {message}")
 
 
 def _no_pipelines(source: Source) -> Problem:

@@ -55,13 +55,20 @@ def raw_options(tables: dict[str, Any], source: Source) -> Iterator[Problem]:
             del raw[name]
 
 
-def secret_names(tables: dict[str, Any], source: Source) -> Iterator[Problem]:
-    """A secret becomes a variable, so its name must be able to be one."""
+def variables(tables: dict[str, Any], source: Source) -> Iterator[Problem]:
+    """Names and values in environment, and the names of secrets, which become variables too."""
     for path, table in _pipeline_tables(tables):
-        for name in [*table.get("secrets", {})]:
-            if fault := leaves.variable_fault(name):
-                del table["secrets"][name]
-                yield source.problem(codes.BAD_ENVIRONMENT, (*path, "secrets", name), fault, at="key")
+        for kind in ("environment", "secrets"):
+            for name, value in [*table.get(kind, {}).items()]:
+                at = (*path, kind, name)
+                if fault := leaves.variable_fault(name):
+                    yield source.problem(codes.BAD_ENVIRONMENT, at, fault, at="key")
+                elif kind == "environment" and (fault := leaves.variable_value_fault(value)):
+                    code = codes.BAD_ENVIRONMENT if isinstance(value, str) else codes.WRONG_VALUE
+                    yield source.problem(code, at, f"{name}: {fault}")
+                else:
+                    continue
+                del table[kind][name]
 
 
 def _pipeline_tables(tables: dict[str, Any]) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -145,7 +152,10 @@ def _one(manifest: Manifest, pipeline: Pipeline, source: Source, failed: set[Pat
         if host not in manifest.hosts and not any(p[0] == "hosts" for p in failed):
             message = f'"{host}" is not in [hosts]'
             yield source.problem(codes.NO_HOST, (*path, "hosts"), message)
-    if pipeline.autoscale is not None and pipeline.autoscale.max < pipeline.numprocs:
+    if pipeline.autoscale is None and source.has((*path, "autoscale")) and (*path, "autoscale") not in failed:
+        message = "autoscale lacks the key max, the most processes"
+        yield source.problem(codes.WRONG_VALUE, (*path, "autoscale"), message, at="key")
+    elif pipeline.autoscale is not None and pipeline.autoscale.max < pipeline.numprocs:
         message = f"autoscale.max ({pipeline.autoscale.max}) is below numprocs ({pipeline.numprocs})"
         yield source.problem(codes.WRONG_VALUE, (*path, "autoscale", "max"), message)
 
@@ -268,15 +278,30 @@ def _cron_fault(text: str) -> str:
 
     from cronsim import CronSim, CronSimError
 
-    if len(text.split()) != 5:
+    fields = text.split()
+    if len(fields) != len(_CRON_FIELDS):
         return "it has five fields: minute hour day month weekday"
     try:
         next(CronSim(text, datetime.now(UTC)))
-    except CronSimError as error:
-        return str(error)[:1].lower() + str(error)[1:]
+    except (CronSimError, AssertionError) as error:
+        for (word, of_theirs, span), field in zip(_CRON_FIELDS, fields, strict=True):
+            if of_theirs in str(error):
+                wrong = f"is outside {span}" if field.isdecimal() else "means nothing"
+                return f"{word} {field[:20]} {wrong}"
+        return "it means nothing"
     except StopIteration:
         return "there is no such day"
     return ""
+
+
+# Our word, cronsim's word, and the numbers that it takes.
+_CRON_FIELDS = (
+    ("minute", "minute", "0-59"),
+    ("hour", "hour", "0-23"),
+    ("day", "day-of-month", "1-31"),
+    ("month", "month", "1-12"),
+    ("weekday", "day-of-week", "0-7"),
+)
 
 
 def _is_zone(name: str) -> bool:

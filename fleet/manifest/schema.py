@@ -289,3 +289,41 @@ def known_keys(path: tuple[str | int, ...]) -> list[str]:
         else:  # dict[str, Table] or list[Table]: part is a name or a number
             here = (*get_args(here), None)[-2] if get_args(here) else None
     return list(here.model_fields) if isinstance(here, type) and issubclass(here, Table) else []
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of fleet.toml in the words of draft 4, which is where Taplo stops."""
+    made = _draft_4(FileTable.model_json_schema(ref_template="#/definitions/{model}"))
+    definitions = made.pop("$defs")
+    return {
+        "$schema": "http://json-schema.org/draft-04/schema#",
+        "title": "fleet.toml",
+        **{name: value for name, value in made.items() if name != "title"},
+        "definitions": definitions,
+    }
+
+
+def _draft_4(node: Any) -> Any:
+    """Without null, which TOML lacks, and with an enum for every const."""
+    if isinstance(node, list):
+        return [_draft_4(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    node = {name: _draft_4(value) for name, value in node.items()}
+    if "const" in node:
+        node["enum"] = [node.pop("const")]
+    if isinstance(node.get("title"), str):
+        del node["title"]  # the key's name, capitalised: says nothing
+    choices = node.get("anyOf")
+    if isinstance(choices, list) and {"type": "null"} in choices:
+        rest = [choice for choice in choices if choice != {"type": "null"}]
+        del node["anyOf"]
+        if len(rest) > 1:
+            node["anyOf"] = rest
+        elif "$ref" in rest[0]:  # draft 4 reads nothing that stands beside a $ref
+            node["allOf"] = rest
+        else:
+            node = {**node, **rest[0]}
+    if node.get("default", 0) is None:
+        del node["default"]
+    return node

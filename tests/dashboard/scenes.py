@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fleet.dashboard.facts import ABSENT, Alert, Health, Jobs, PipelineRow, ProcessRow, Snapshot, Source
+from fleet.dashboard.state import QUEUE_AWAY as QUEUE_AWAY_REASON
 
 NOON = 1_795_528_951.0  # 2026-11-24 14:02:31 UTC
 
@@ -175,7 +176,7 @@ QUEUE_AWAY = replace(
         replace(
             row,
             health=Health.FAILING,
-            reason=f"queue away: {_AWAY}",
+            reason=QUEUE_AWAY_REASON,
             jobs_age=34.0,
             rate=None,
             done=None,
@@ -204,7 +205,7 @@ NOTHING_ANSWERS = Snapshot(
             queue_name="emails",
             health=Health.FAILING,
             wanted=4,
-            reason="queue away: no such file",
+            reason=QUEUE_AWAY_REASON,
         ),
     ),
 )

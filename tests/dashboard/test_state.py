@@ -15,8 +15,8 @@ QUIET = Jobs(ready=0, delayed=0, reserved=0, buried=0, stale=0)
 
 def health(*processes: ProcessRow, **changes: object) -> tuple[Health, str]:
     facts = {
-        "queue_error": "",
-        "supervisor_error": "",
+        "queue_answers": True,
+        "supervisord_answers": True,
         "processes": processes,
         "jobs": QUIET,
         "exceeded": (),
@@ -68,8 +68,8 @@ def test_a_worker_that_waits_for_the_queue_is_failing():
 
 def test_a_queue_that_is_away_outranks_everything():
     """Nobody can work without it."""
-    assert health(worker("FATAL"), queue_error="refused")[0] is Health.FAILING
-    assert health(worker("RUNNING"), queue_error="refused") == (Health.FAILING, "queue away: refused")
+    assert health(worker("FATAL"), queue_answers=False)[0] is Health.FAILING
+    assert health(worker("RUNNING"), queue_answers=False) == (Health.FAILING, "the queue does not answer")
 
 
 def test_a_fatal_process_is_named_with_its_note():
@@ -108,7 +108,7 @@ def test_a_paused_pipeline_is_paused_although_its_jobs_grow_old():
 
 def test_a_silent_supervisord_makes_processes_unknown_not_stopped():
     """What we cannot see is not what is not there."""
-    assert health(supervisor_error="no answer")[0] is Health.UNKNOWN
+    assert health(supervisord_answers=False)[0] is Health.UNKNOWN
 
 
 def test_expired_leases_are_stale():

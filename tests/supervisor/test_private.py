@@ -17,7 +17,8 @@ from fleet.errors import Refused, SupervisorError, SupervisorUnavailable
 from fleet.supervisor import pids, private
 from fleet.supervisor.client import Supervisor
 from fleet.supervisor.process import ProcessState
-from tests.supervisord import VERSIONS, eventually, private_home, python_with
+from tests.supervisord import VERSIONS, private_home, python_with
+from tests.waiting import eventually
 
 SLEEPER = """\
 [program:w]
