@@ -33,6 +33,7 @@ PANELS = ("look", "run", "jobs", "deploy", "system")
 
 COMMANDS = (
     Command("status", "look", "status:status", "Pipelines, processes and jobs; live on a terminal"),
+    Command("work", "run", "work:work", "Run a pipeline's handler in this terminal"),
     Command("pause", "run", "queue:pause", "Hand out no jobs of a pipeline for a while"),
     Command("resume", "run", "queue:resume", "End a pause"),
     Command("jobs list", "jobs", "jobs:list_", "Jobs of a pipeline in one state"),
