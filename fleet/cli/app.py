@@ -33,6 +33,12 @@ PANELS = ("look", "run", "jobs", "deploy", "system")
 
 COMMANDS = (
     Command("status", "look", "status:status", "Pipelines, processes and jobs; live on a terminal"),
+    Command("logs", "look", "logs:logs", "Log lines of any processes, also as they come"),
+    Command("up", "run", "up:up", "Start everything that the manifest asks for"),
+    Command("down", "run", "up:down", "Stop everything; nothing is left running"),
+    Command("start", "run", "control:start", "Start a pipeline or single processes"),
+    Command("stop", "run", "control:stop", "Stop after the job in hand"),
+    Command("restart", "run", "control:restart", "Stop after the job in hand, then start again"),
     Command("pause", "run", "queue:pause", "Hand out no jobs of a pipeline for a while"),
     Command("resume", "run", "queue:resume", "End a pause"),
     Command("jobs list", "jobs", "jobs:list_", "Jobs of a pipeline in one state"),

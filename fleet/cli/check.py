@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 def check(
     strict: Annotated[bool, typer.Option("--strict", help="Warnings fail too")] = False,
     no_import: Annotated[bool, typer.Option("--no-import", help="Do not try to import the handlers")] = False,
-    explain: Annotated[str, typer.Option(metavar="KEY", help="Say what a setting is and where it is set")] = "",
+    explain: Annotated[
+        str, typer.Option(metavar="KEY", help="Say what a setting is and where it is set")
+    ] = "",
 ) -> None:
     """
     Every problem in the manifest, with its place and what to do.
