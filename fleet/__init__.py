@@ -8,6 +8,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from fleet.errors import FleetError, LeaseLost, NotSupported, PutUnknown, QueueError
+    from fleet.queue.aio import AsyncQueue, connect_async
     from fleet.queue.job import Job, JobState, PipelineStats
     from fleet.queue.queue import Queue, connect
     from fleet.queue.simple import JobQueue
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "connect": "fleet.queue.queue",
     "Queue": "fleet.queue.queue",
+    "connect_async": "fleet.queue.aio",
+    "AsyncQueue": "fleet.queue.aio",
     "JobQueue": "fleet.queue.simple",
     "Job": "fleet.queue.job",
     "JobState": "fleet.queue.job",
@@ -32,6 +35,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AsyncQueue",
     "Bury",
     "FleetError",
     "Job",
@@ -46,6 +50,7 @@ __all__ = [
     "QueueError",
     "Retry",
     "connect",
+    "connect_async",
 ]
 
 

@@ -60,10 +60,11 @@ class Watch:
             look = min(_LAST_LOOK, look * 1.5) if looking else _FIRST_LOOK
             if self._fd is None:
                 time.sleep(gap)
-            elif select.select([self._fd], [], [], gap)[0] and not _nudged(self._fd):
+            elif select.select([self._fd], [], [], gap)[0]:
                 # Written, perhaps not yet committed, perhaps for others: look soon, less soon each time.
                 look_until = time.monotonic() + _COMMIT_SECONDS
-                time.sleep(min(left, look))
+                if not _nudged(self._fd):
+                    time.sleep(min(left, look))
 
 
 def _nudged(fd: int) -> bool:
