@@ -19,8 +19,8 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 
 # The DDL of the library itself, per server.
 _COLUMNS = """ pipeline TEXT NOT NULL, payload TEXT NOT NULL, added_dt TEXT NOT NULL, send_dt TEXT NOT NULL,
-    priority INTEGER NOT NULL, is_reserved INTEGER NOT NULL, reserved_dt TEXT NULL, is_buried INTEGER NOT NULL,
-    buried_dt TEXT NULL, time_to_retry_dt TEXT NOT NULL, attempts INTEGER NOT NULL)"""
+    priority INTEGER NOT NULL, is_reserved INTEGER NOT NULL, reserved_dt TEXT NULL,
+    is_buried INTEGER NOT NULL, buried_dt TEXT NULL, time_to_retry_dt TEXT NOT NULL, attempts INTEGER NOT NULL)"""
 _TABLE = {
     "sqlite": "CREATE TABLE job_queue_jobs (id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL," + _COLUMNS,
     "postgresql": "CREATE TABLE job_queue_jobs (id SERIAL PRIMARY KEY NOT NULL," + _COLUMNS,
@@ -30,10 +30,10 @@ _TABLE = {
         reserved_dt datetime NULL, is_buried tinyint(1) NOT NULL, buried_dt datetime NULL,
         attempts tinyint(4) NOT NULL, time_to_retry_dt datetime NULL, PRIMARY KEY (id))""",
 }
-_INSERT = (
-    "INSERT INTO job_queue_jobs (id, pipeline, payload, added_dt, send_dt, priority, is_reserved, reserved_dt, "
-    "is_buried, time_to_retry_dt, attempts) VALUES ({marks})"
-)
+_INSERT = """
+    INSERT INTO job_queue_jobs (id, pipeline, payload, added_dt, send_dt, priority, is_reserved, reserved_dt,
+        is_buried, time_to_retry_dt, attempts)
+    VALUES ({marks})"""
 
 
 def _text(moment: datetime | None) -> str | None:
