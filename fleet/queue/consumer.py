@@ -35,6 +35,10 @@ class Consumer:
     """
     Jobs for one or several slots; every method is safe in every thread.
 
+    The keeper is a thread: a body that holds the interpreter's lock in C code
+    for more than two thirds of the ttr loses its lease.  Give such jobs a
+    longer ttr.
+
     An outage is waited out inside; what waiting cannot heal (`SchemaError`, a
     refused permission) comes out of `take`.
 
