@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fleet.supervisor.process import Process, ProcessState
 
@@ -52,3 +52,8 @@ def advance(health: Health, processes: Iterable[Process]) -> Health:
     return Health(
         waiting=health.waiting - up - failed, up=frozenset(up), failed=frozenset(failed), deaths=deaths
     )
+
+
+def give_up(health: Health) -> Health:
+    """The time is over: whoever is still waited for has failed."""
+    return replace(health, waiting=frozenset(), failed=health.failed | health.waiting)

@@ -10,35 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from fleet.errors import PartlyDone, SupervisorError
 from fleet.manager.actions import Actions, Shape
-from fleet.manager.health import Health, advance
+from fleet.manager.health import Health, advance, give_up
+from fleet.manager.start import POLL, Failure, failure
 from fleet.supervisor.client import ALREADY_ADDED, BAD_NAME, STILL_RUNNING, Supervisor, Verdicts
-from fleet.supervisor.logfile import last_lines
 from fleet.supervisor.process import Process, ProcessState
-
-POLL = 0.05
-_LINES = 5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """A process that did not come up, with what is known about the reason."""
-
-    process: Process
-    lines: tuple[str, ...] = ()  # the end of its log, as it was written: foreign text
-
-    @property
-    def reason(self) -> str:
-        """supervisord's own words, or what its state says."""
-        if self.process.spawnerr:
-            return self.process.spawnerr
-        if self.process.state is ProcessState.EXITED:
-            code = self.process.exitstatus
-            return "ended by a signal" if code < 0 else f"exit status {code}"
-        return "not up in time" if self.process.state.is_active else "does not run"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,9 +105,7 @@ class _Work:
             self.health = advance(self.health, processes.values())
             self._finish_drains(processes)
             if time.monotonic() > self.due and not self.draining:
-                self.health = replace(
-                    self.health, waiting=frozenset(), failed=self.health.failed | self.health.waiting
-                )
+                self.health = give_up(self.health)
             self._settle(processes)
             if not self.open:
                 return tuple(self.results)
@@ -193,9 +169,9 @@ class _Work:
             action=self._action(group, bool(left)),
             wanted=len(names),
             running=len(up),
-            untouched=0 if gone else len(same),
+            untouched=0 if gone or group in self.plan.add else len(same),
             drained=old if gone else left,
-            failures=tuple(self._failure(n, processes) for n in sorted(names & self.health.failed)),
+            failures=tuple(failure(n, processes.get(n)) for n in sorted(names & self.health.failed)),
             seconds=time.monotonic() - self.began,
         )
 
@@ -210,14 +186,6 @@ class _Work:
         if fewer:
             return "scaled"
         return "started" if any(n.startswith(f"{group}:") for n in self.plan.start) else "kept"
-
-    def _failure(self, name: str, processes: Mapping[str, Process]) -> Failure:
-        group, _, short = name.partition(":")
-        process = processes.get(name) or Process(group=group, name=short, state=ProcessState.UNKNOWN)
-        return Failure(
-            process=process,
-            lines=tuple(last_lines(Path(process.logfile), _LINES)) if process.logfile.startswith("/") else (),
-        )
 
 
 def _pid(process: Process | None) -> int | None:

@@ -13,14 +13,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from fleet.errors import SupervisorUnavailable
+from fleet.manager.start import POLL
 from fleet.supervisor import pids, private
 from fleet.supervisor.client import Supervisor
 from fleet.supervisor.lock import LOCK, locked
 from fleet.supervisor.private import Home
 from fleet.supervisor.process import Process, ProcessState
 
-# supervisord's loop turns once a second when nothing happens; a question makes it turn.
-POLL = 0.05
 _DAEMON_GRACE = 30.0
 _LONGEST_DRAIN = 24 * 3600.0  # supervisord kills after stopwaitsecs; this only ends a wait for a broken one
 

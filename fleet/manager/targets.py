@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Container, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from fleet.errors import ProcessNotFound
 
 
-def select(targets: Sequence[str], pipelines: Mapping[str, str], names: Iterable[str]) -> tuple[str, ...]:
+def select(
+    targets: Sequence[str],
+    pipelines: Mapping[str, str],
+    names: Iterable[str],
+    *,
+    room: Container[str] = (),
+) -> tuple[str, ...]:
     """
     The full names (`group:process`) that *targets* mean, in the order of *names*.
 
     *pipelines* maps a pipeline to its group, *names* are the full names that
     exist in those groups.  A target is a pipeline, a process with or without
     the project (`emails_03`, `shop-emails_03`, `shop-emails:shop-emails_03`), a
-    glob over either, or `all`.
+    glob over either, or `all`.  Those in *room* are meant by their own name only.
 
     Raises:
         ProcessNotFound: a target matches nothing; says what is near.
@@ -27,11 +34,25 @@ def select(targets: Sequence[str], pipelines: Mapping[str, str], names: Iterable
     }
     chosen: set[str] = set()
     for target in targets:
-        found = {name for name, known in spellings.items() if _means(target, known)}
+        found = {
+            name
+            for name, known in spellings.items()
+            if (target in known[-3:] if name in room else _means(target, known))
+        }
         if not found and not _is_known(target, pipelines):
             raise ProcessNotFound(_unknown(target, pipelines, spellings))
         chosen |= found
     return tuple(name for name in spellings if name in chosen)
+
+
+def room(names: Iterable[str], numprocs: Mapping[str, int]) -> frozenset[str]:
+    """The full names above the number that is to run, by group: they start only when asked for one by one."""
+    found = set()
+    for name in names:
+        number = re.search(r"_(\d+)$", name)
+        if number and int(number[1]) >= numprocs.get(name.partition(":")[0], 0):
+            found.add(name)
+    return frozenset(found)
 
 
 def _spellings(name: str, pipeline: str) -> tuple[str, ...]:

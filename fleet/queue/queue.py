@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -206,12 +205,14 @@ class Queue:
         first = True
         while True:
             # The token is made before the question: a claim whose answer was lost can be found again by it.
-            token = secrets.randbits(62) + 1
+            # `secrets` would cost 4 MB of OpenSSL.
+            token = (int.from_bytes(os.urandom(8), "big") >> 2) + 1 if limit else 0
             with self._held() as backend:
                 taken, jobs = backend.exchange(settlements if first else (), names, limit, token)
             if first:
                 verdicts = taken
                 for settlement, ok in zip(settlements, verdicts, strict=True):
+                    settlement.job.settled = ok
                     settlement.job.lost = settlement.job.lost or not ok
                 first = False
             for job in jobs:
@@ -294,7 +295,7 @@ class Queue:
         settled it.  SIGTERM and SIGINT end the loop after the job in hand.
         Options are those of `Consumer`.
         """
-        from fleet.queue.consumer import consume
+        from fleet.queue.consume import consume
 
         return consume(self, pipelines, **options)
 

@@ -10,11 +10,12 @@ _BLOCK = 64 * 1024
 LONGEST_LINE = 4096  # bytes; what is longer is cut, so that no line can fill the memory
 
 
-def last_lines(path: Path, count: int) -> list[str]:
-    """The last *count* lines, oldest first, reading backwards; empty when there is no such file."""
+def last_lines(path: Path, count: int, *, before: int | None = None) -> list[str]:
+    """The last *count* lines of the first *before* bytes, oldest first; none when there is no file."""
     try:
         with open(path, "rb") as file:
             end = file.seek(0, os.SEEK_END)
+            end = end if before is None else min(end, before)
             data = b""
             # One newline more than lines: the first piece may be the tail of a longer line.
             while end > 0 and data.count(b"\n") <= count and len(data) < count * LONGEST_LINE + _BLOCK:
@@ -40,13 +41,13 @@ class Follower:
 
     def __init__(self, path: Path, *, from_start: bool = False) -> None:
         self.path = path
+        self.position = 0  # bytes told so far
         self._inode = 0
-        self._position = 0
         self._rest = b""
         if not from_start:
             try:
                 found = path.stat()
-                self._inode, self._position = found.st_ino, found.st_size
+                self._inode, self.position = found.st_ino, found.st_size
             except OSError:
                 pass
 
@@ -55,12 +56,12 @@ class Follower:
         try:
             with open(self.path, "rb") as file:
                 found = os.fstat(file.fileno())
-                if found.st_ino != self._inode or found.st_size < self._position:
+                if found.st_ino != self._inode or found.st_size < self.position:
                     yield from self._flush()
-                    self._inode, self._position = found.st_ino, 0
-                file.seek(self._position)
+                    self._inode, self.position = found.st_ino, 0
+                file.seek(self.position)
                 while block := file.read(_BLOCK):
-                    self._position += len(block)
+                    self.position += len(block)
                     *whole, self._rest = (self._rest + block).split(b"\n")
                     yield from map(_text, whole)
                     if len(self._rest) > LONGEST_LINE:

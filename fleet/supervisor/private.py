@@ -98,7 +98,7 @@ def prepare(place: Home) -> None:
         Refused: something else lies there, or it belongs to somebody else.
     """
     _private_folder(place.state_dir)
-    for folder in (place.conf_dir, place.state_dir / "logs"):
+    for folder in (place.conf_dir, place.state_dir / "logs", place.state_dir / "run"):
         folder.mkdir(mode=0o755, exist_ok=True)
     ignore = place.state_dir / ".gitignore"
     if not ignore.exists():
