@@ -10,18 +10,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path as FilePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fleet.errors import ManifestError, Problem
 from fleet.manifest import codes
-from fleet.manifest.positions import Index, Path, Span
+
+if TYPE_CHECKING:
+    from fleet.manifest.positions import Index, Path, Span
 
 NAME = "fleet.toml"
 SYSTEM_WIDE = FilePath("/etc/fleet/fleet.toml")
 _LARGEST = 16 * 1024 * 1024  # bytes; thousands of pipelines fit into one
 _MOST = 50  # problems in one error
 _AT = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
-_SECRET_KEYS = {"file", "env", "credential", "optional"}
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,9 @@ class Layer:
 
     @cached_property
     def index(self) -> Index:
+        """Made when the first place is asked for: a good manifest is loaded without it."""
+        from fleet.manifest.positions import Index
+
         return Index(self.text)
 
 
@@ -303,13 +307,15 @@ def shown(path: FilePath) -> str:
         return str(path)
 
 
-def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    if above.keys() <= _SECRET_KEYS and below.keys() <= _SECRET_KEYS:
-        return above  # a secret has one source: { env = … } over { file = … } is not both
+def _merge(below: dict[str, Any], above: dict[str, Any], name: str = "") -> dict[str, Any]:
     merged = dict(below)
-    for name, value in above.items():
-        old = below.get(name)
-        merged[name] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    for key, value in above.items():
+        old = below.get(key)
+        # A secret has one source: { env = … } over { file = … } is not both.
+        is_secret = name == "secrets" or key == "password"
+        if isinstance(old, dict) and isinstance(value, dict) and not is_secret:
+            value = _merge(old, value, key)
+        merged[key] = value
     return merged
 
 
