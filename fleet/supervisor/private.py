@@ -128,7 +128,7 @@ def find(place: Home, *, timeout: float = 5.0) -> DaemonState | None:
 
 
 def start(
-    place: Home, *, python: str = sys.executable, open_files: int = 0, timeout: float = 20.0
+    place: Home, *, python: str = sys.executable, open_files: int = 0, timeout: float = 60.0
 ) -> tuple[DaemonState, bool]:
     """
     The supervisord of this home, and whether it was started just now.
@@ -154,7 +154,9 @@ def start(
         with pids.open_files_for_children(open_files):
             _spawn(place, python, timeout)
         while True:
-            found = find(place) if _listens(place.socket) else None
+            # Its first turn forks every autostart process, and answers nobody meanwhile.
+            left = max(1.0, deadline - time.monotonic())
+            found = find(place, timeout=left) if _listens(place.socket) else None
             if found is not None and found.state == "RUNNING":
                 return found, True
             if time.monotonic() > deadline:
