@@ -46,9 +46,12 @@ COMMANDS = (
     Command("jobs put", "jobs", "jobs:put", "Add jobs: one, or a line each from stdin"),
     Command("jobs kick", "jobs", "jobs:kick", "Make buried jobs ready again, with new attempts"),
     Command("jobs delete", "jobs", "jobs:delete", "Delete jobs for good"),
+    Command("check", "deploy", "check:check", "Every problem in the manifest, with its place"),
+    Command("render", "deploy", "render:render", "The supervisord files that the manifest means"),
     Command("queue info", "system", "queue:info", "Server, schema version, durability"),
     Command("queue migrate", "system", "queue:migrate", "Create or update the queue's tables"),
     Command("demo", "system", "demo:demo", "Real jobs through real workers, and the proof"),
+    Command("schema", "system", "schema:schema", "The manifest's JSON schema, for editors"),
     Command("version", "system", "version:version", "Versions of fleet and what it stands on"),
 )
 

@@ -22,6 +22,8 @@ from fleet.dashboard import live
 from fleet.dashboard.view import Look
 from fleet.errors import PartlyDone, Refused
 from fleet.manager import stop
+from fleet.manager.apply import apply
+from fleet.manager.desired import desired
 from fleet.manager.places import place_of
 from fleet.manifest import Manifest, load
 from fleet.queue import Queue, connect
@@ -31,6 +33,7 @@ from fleet.supervisor import private
 MARK = ".fleet-demo"  # only a folder that holds this file is ever wiped
 PATIENCE = 120.0  # seconds beyond the spread that a slow machine may take
 WATCHED = 60.0  # seconds over which the jobs are spread when somebody looks
+LEFT = {"quit": 0, "interrupted": 130, "terminated": 143, "hung up": 129}  # the dashboard's word: exit code
 TTR = 10.0  # seconds until the job of a worker that somebody killed is done by another
 
 
@@ -51,15 +54,20 @@ def run(directory: Path, seconds: float | None) -> int:
         with connect(manifest.queue.dsn) as queue:
             _put(queue, jobs, spread)
             _announce(manifest, jobs, directory)
+            stays = False
             try:
                 _up(manifest)
                 if watched:
-                    _watch(manifest, queue, jobs, directory)
-                    return 0
-                _wait(manifest, queue, jobs, spread + PATIENCE)
+                    reason = _watch(manifest)
+                    stays = reason == "quit"
+                else:
+                    _wait(manifest, queue, jobs, spread + PATIENCE)
             finally:
-                if not watched:
+                if not stays:
                     _stop(folder)
+            if watched:
+                _say_goodbye(queue, jobs, directory, stays)
+                return LEFT[reason]
             return _prove(queue, jobs, folder)
 
 
@@ -97,9 +105,8 @@ def _put(queue: Queue, jobs: Work, spread: float) -> None:
 
 
 def _announce(manifest: Manifest, jobs: Work, directory: Path) -> None:
-    processes = sum(pipeline.numprocs for pipeline in manifest.pipelines.values())
     output.note(f"demo     {directory}   SQLite queue, private supervisord")
-    output.note(f"         {len(jobs)} pipelines, {processes} processes, {_total(jobs):,} jobs")
+    output.note(f"         {len(manifest.pipelines)} pipelines, {_total(jobs):,} jobs put")
     output.note("         1 address in 50 is invalid on purpose: its job will be buried")
 
 
@@ -136,22 +143,27 @@ def _prove(queue: Queue, jobs: Work, folder: Path) -> int:
     return 0
 
 
-def _watch(manifest: Manifest, queue: Queue, jobs: Work, directory: Path) -> None:
-    """The dashboard until q, then what to try next."""
-    output.note("opening the dashboard: q leaves it, the workers keep running")
-    live.run(asker(manifest), look=Look(ascii=output.ascii_only()), console=output.console())
+def _watch(manifest: Manifest) -> str:
+    """The dashboard until somebody leaves it; returns how: q lets the workers go on, all else ends them."""
+    output.note("opening the dashboard: q leaves it, the workers keep running; Ctrl-C stops all")
+    return live.run(asker(manifest), look=Look(ascii=output.ascii_only()), console=output.console())
+
+
+def _say_goodbye(queue: Queue, jobs: Work, directory: Path, stays: bool) -> None:
     stats = _stats(queue, jobs)
     buried = sum(each.buried for each in stats.values())
     done = _total(jobs) - _left(stats) - buried
-    output.note(f"dashboard closed. The workers go on · {done:,} jobs done · {buried} buried on purpose")
+    state = "The workers go on" if stays else "Everything was stopped"
+    output.note(f"dashboard closed. {state} · {done:,} jobs done · {buried} buried on purpose")
     fleet = f"{_this_fleet()} -m {shlex.quote(str(directory / 'fleet.toml'))}"
     for command, what in (
-        ("status", "the dashboard again"),
         ("jobs list emails --state buried", "why jobs were buried"),
         ("render -o -", "the supervisord files behind this"),
+        ("status", "the dashboard again"),
         ("down", f"stop all; {directory} stays for a look"),
     ):
-        output.note(f"  {fleet} {command:33}{what}")
+        if stays or command not in ("status", "down"):
+            output.note(f"  # {what}\n  {fleet} {command}")
 
 
 def _total(jobs: Work) -> int:
@@ -164,6 +176,18 @@ def _stats(queue: Queue, jobs: Work) -> dict[str, PipelineStats]:
 
 def _left(stats: dict[str, PipelineStats]) -> int:
     return sum(each.ready + each.delayed + each.reserved for each in stats.values())
+
+
+def _up(manifest: Manifest) -> None:
+    place = place_of(manifest)
+    done = apply(place, desired(manifest, place))
+    for failure in (failure for group in done.failed for failure in group.failures):
+        name = failure.process.name
+        raise PartlyDone("\n  ".join([f"{name} did not start: {failure.reason}", *failure.lines]))
+    running = sum(group.running for group in done.groups)
+    output.note(
+        f"         {running} processes run after {done.seconds:.1f} s, supervisord pid {done.daemon.pid}"
+    )
 
 
 def _stop(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from fleet.cli.context import settings
 from fleet.dashboard.text import show
 from fleet.errors import FleetError, ManifestError
 
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # the world's fault, not ours
 INTERRUPTED = 130  # 128 + SIGINT
 PIPE_CLOSED = 141  # 128 + SIGPIPE: what `git log | head` ends with
 
@@ -48,11 +50,17 @@ def report(error: BaseException) -> int:
             _say("".join(traceback.format_exception(error)))
         return error.exit_code
     if isinstance(error, typer.TyperException):  # wrong usage; typer has no public name for it
-        _error(error.format_message() + _near_option(getattr(error, "option_name", "")))
+        message = error.format_message().removeprefix("Invalid value: ")
+        if not getattr(error, "possibilities", None):
+            message += _near_option(getattr(error, "option_name", ""))
+        _error(message)
         context = getattr(error, "ctx", None)
         if context is not None:
             _say(f"see: {context.command_path} -h")
         return error.exit_code
+    if isinstance(error, OSError) and error.errno in _DISK:
+        _error(f"cannot write: {error.strerror}")
+        return 1
     return _bug(error)
 
 

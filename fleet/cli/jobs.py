@@ -54,9 +54,11 @@ def put(
     import sys
     from pathlib import Path
 
+    from fleet.cli import confirm
     from fleet.cli.names import slips_are_usage_errors
     from fleet.units import parse_duration
 
+    confirm.free()
     manifest, queue, name = _open(pipeline)
     with slips_are_usage_errors():
         options: dict[str, Any] = {"priority": priority, "delay": parse_duration(delay)}
@@ -132,13 +134,13 @@ def show_(
     if settings().json:
         output.document({"schema": "fleet.job/1", **facts})
         return
-    payload = facts.pop("payload")
+    facts["payload"] = json.dumps(facts["payload"], indent=2, ensure_ascii=False)
     for name, value in facts.items():
-        if value not in (None, ""):
-            output.say(f"{output.paint(f'{name:10}', 'dim')}{show(value)}")
-    output.say(output.paint("payload", "dim"))
-    for line in json.dumps(payload, indent=2, ensure_ascii=False).splitlines():
-        output.say(show(line))
+        if value is not None:
+            first, *more = str(value).splitlines() or [""]
+            output.say(f"{output.paint(f'{name:10}', 'dim')}{show(first)}")
+            for line in more:  # a traceback, or the payload
+                output.say(f"{'':10}{show(line)}")
 
 
 def kick(
@@ -347,19 +349,23 @@ def _as_dict(job: Job, secret: frozenset[str]) -> dict[str, Any]:
 def _print_table(jobs: Sequence[Job], secret: frozenset[str]) -> None:
     from fleet.cli import output
     from fleet.dashboard.payload import text_of
+    from fleet.dashboard.text import show, width_of
     from fleet.units import short_duration
 
-    room = None if output.plain() else max(output.width() - 60, 20)
+    # In a pipe nothing is cut; on a terminal reason and payload share what the numbers leave.
+    room = None if output.plain() else max(output.width() - 42, 20)
+    reasons = [show(job.reason.partition("\n")[0], room and room // 2) or "–" for job in jobs]
+    left = room and room - max(map(width_of, reasons), default=0)
     rows = [
         (
             job.id,
             f"{job.state.value} {short_duration(job.delay)}" if job.delay else job.state.value,
             job.priority,
             job.attempt,
-            job.reason or "–",
-            text_of(job.payload, secret, room),
+            reason,
+            text_of(job.payload, secret, left),
         )
-        for job in jobs
+        for job, reason in zip(jobs, reasons, strict=True)
     ]
     if rows:
         output.table(("ID", "STATE", "PRIO", "TRY", "REASON", "PAYLOAD"), rows, right="ID PRIO TRY")

@@ -8,7 +8,7 @@ table for a pipe.  No line of the first two is wider than the terminal.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
 
 from fleet.dashboard.columns import (
@@ -109,13 +109,13 @@ def once(snapshot: Snapshot, look: Look, width: int, *, processes: bool = False)
 
 def plain(snapshot: Snapshot, look: Look, *, processes: bool = False) -> list[str]:
     """Tables for a pipe: one record a line, whole values, nothing cut, no icons."""
-    look = Look(filter=look.filter, sort="manifest")
-    head, rows = table(PLAIN_PIPELINES, pipeline_rows(snapshot, look))
+    by_manifest = replace(look, sort="manifest")
+    head, rows = table(PLAIN_PIPELINES, pipeline_rows(snapshot, by_manifest))
     lines = [head, *rows]
     if processes:
-        head, rows = table(PLAIN_PROCESSES, process_rows(snapshot, look))
+        head, rows = table(PLAIN_PROCESSES, process_rows(snapshot, by_manifest))
         lines += [(), head, *rows]
-    return [text_of(line).rstrip() for line in lines]
+    return [text_of(to_ascii(line) if look.ascii else line).rstrip() for line in lines]
 
 
 def silences(snapshot: Snapshot, look: Look) -> list[Line]:
@@ -309,7 +309,7 @@ def _footer(look: Look, width: int) -> Line:
     state = f"/{show(look.filter, 20)} " if look.filter else ""
     state += f"sort: {look.sort} " if look.sort != SORTS[0] else ""
     spans: list[Span] = []
-    used = width_of(state) + 1
+    used = width_of(state) - (not state)  # the last blank may fall off the edge
     for key, what in hints:
         need = len(key) + len(what) + 3
         if used + need > width:

@@ -196,7 +196,7 @@ class Consumer:
         until = time.monotonic() + patience
         while not self._send_off():
             pause = self._outage.pause()
-            if time.monotonic() + pause > until:
+            if self._failure is not None or time.monotonic() + pause > until:
                 break
             time.sleep(pause)
         with self._lock:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from fleet.errors import JobNotFound
 from fleet.queue.backends import open_backend
 from fleet.queue.job import Job
 from fleet.queue.queue import Queue
@@ -26,6 +27,17 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 
+class SimpleJob(Job):
+    """A Job that also answers to ``job["id"]`` and ``job["payload"]``, as PHP's arrays did."""
+
+    __slots__ = ()
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in ("id", "payload", "pipeline", "priority"):
+            raise KeyError(name)
+        return getattr(self, name)
+
+
 class JobQueue:
     """
     A queue by simple-job-queue's names.
@@ -33,8 +45,8 @@ class JobQueue:
     `add_queue_connection` takes the caller's own sqlite3, psycopg or PyMySQL
     connection or greenstalk client, or a DSN.  Inside the caller's open
     transaction verbs join it; outside of one each verb commits by itself, as
-    with PDO.  Jobs are `Job` objects; an empty result is None, which is as
-    false as PHP's empty array.
+    with PDO.  Jobs are `SimpleJob` objects; an empty result is None, which is
+    as false as PHP's empty array, and comes at once on every back end.
     """
 
     QUEUE_TYPE_MYSQL = "mysql"
@@ -42,12 +54,12 @@ class JobQueue:
     QUEUE_TYPE_SQLITE = "sqlite"
     QUEUE_TYPE_BEANSTALKD = "beanstalkd"
 
-    def __init__(self, type: str = "", options: dict[str, Any] | None = None) -> None:
+    def __init__(self, type: str = "mysql", options: dict[str, Any] | None = None) -> None:
         """
         *type* is mysql, pgsql, sqlite or beanstalkd.
 
-        *options* may hold, under the type's name, `table_name`; the table
-        prefix is made of it, and the PHP library's own table is never touched.
+        *options* may hold, under the type's name, `table_name`: the prefix of
+        fleet's own tables, so that the PHP library's table is never touched.
         `use_compression` and `stale_timeout` are accepted and have no effect:
         payloads are stored as they are, and a job is stale when its ttr is over.
 
@@ -84,8 +96,7 @@ class JobQueue:
         Raises:
             DsnError: not a connection of this queue type.
         """
-        table = self._options[self._type].get("table_name", "job_queue_jobs")
-        prefix = table.removesuffix("_jobs") if self._type != "beanstalkd" else None
+        prefix = self._options[self._type].get("table_name")
         if isinstance(connection, str):
             backend = open_backend(connection, prefix=prefix)
         else:
@@ -152,20 +163,26 @@ class JobQueue:
         job_id = self.queue.put(self._chosen(), raw, delay=delay, priority=priority, ttr=time_to_retry)
         return {"id": job_id, "payload": payload}
 
-    def get_next_job_and_reserve(self) -> Job | None:
+    def get_next_job_and_reserve(self) -> SimpleJob | None:
         """The most urgent ready job, leased, or None at once when nothing is ready."""
-        return self.queue.reserve(self._chosen())
+        return _simple(self.queue.reserve(self._chosen()))
 
-    def get_next_buried_job(self) -> Job | None:
+    def get_next_buried_job(self) -> SimpleJob | None:
         """The buried job that `kick_job` would be for; it stays buried."""
-        return self.queue.peek_buried(self._chosen())
+        return _simple(self.queue.peek_buried(self._chosen()))
 
     def delete_job(self, job: Job) -> None:
-        """Raises LeaseLost when somebody else has the job by now.  A buried job is deleted by its id."""
+        """
+        Settle a reserved job, or delete a buried one.
+
+        Raises:
+            LeaseLost: somebody else has the job by now.
+            JobNotFound: it was buried, and is not any more.
+        """
         if job.token:
             job.delete()
-        else:
-            self._by_id(job, "discard")
+        elif not self.queue.discard(job.pipeline, "buried", 1, ids=[job.id]):
+            raise JobNotFound(f"job {job.id} is not buried in {job.pipeline}")
 
     def bury_job(self, job: Job) -> None:
         """Raises LeaseLost when somebody else has the job by now."""
@@ -177,7 +194,8 @@ class JobQueue:
 
     def kick_job(self, job: Job) -> None:
         """Make a buried job ready again.  Raises JobNotFound when it is not buried."""
-        self._by_id(job, "kick")
+        if not self.queue.kick(job.pipeline, 1, ids=[job.id]):
+            raise JobNotFound(f"job {job.id} is not buried in {job.pipeline}")
 
     def get_job_id(self, job: Job | dict[str, Any]) -> int:
         return int(job["id"]) if isinstance(job, dict) else job.id
@@ -201,12 +219,9 @@ class JobQueue:
             raise ValueError("no pipeline yet: call select_pipeline or watch_pipeline first")
         return self._pipeline
 
-    def _by_id(self, job: Job, verb: str) -> None:
-        from fleet.errors import JobNotFound
 
-        if verb == "kick":
-            done = self.queue.kick(job.pipeline, 1, ids=[job.id])
-        else:
-            done = self.queue.discard(job.pipeline, "buried", 1, ids=[job.id])
-        if not done:
-            raise JobNotFound(f"job {job.id} is not buried in {job.pipeline}")
+def _simple(job: Job | None) -> SimpleJob | None:
+    if job is None:
+        return None
+    job.__class__ = SimpleJob  # the same slots: only the two PHP keys are added
+    return job  # type: ignore[return-value]

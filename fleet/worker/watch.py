@@ -203,7 +203,9 @@ class Watch:
         recycle = self._spec.recycle
         if not self.may_leave():
             return
-        if recycle.age is not None and now - self._started >= recycle.age:
+        if recycle.jobs is not None and self._consumer.tally.finished >= recycle.jobs:
+            self.drain("recycle: jobs")  # they were done before it might leave, and no other came
+        elif recycle.age is not None and now - self._started >= recycle.age:
             self.drain("recycle: age")
         elif recycle.memory is not None and resident_bytes() >= recycle.memory:
             self.drain("recycle: memory")

@@ -51,8 +51,9 @@ def start(here: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def workers(here: Path) -> list[psutil.Process]:
-    return [p for p in running_below(here) if any("worker" in word for word in p.cmdline())]
+def workers(here: Path) -> set[psutil.Process]:
+    programs = {"fleet-worker", "worker.py"}
+    return {p for p in running_below(here) if programs & {Path(word).name for word in p.cmdline()}}
 
 
 def test_without_a_terminal_it_works_to_the_end_and_proves_every_result(here):
@@ -127,9 +128,10 @@ def test_a_worker_that_is_killed_loses_no_job(here):
     """kill -9 in the middle: supervisord starts another, and the count is right in the end."""
     run = start(here, "--seconds", "8")
     eventually(lambda: (here / ".fleet/demo/out/checksums").exists() and workers(here), within=30)
-    for worker in workers(here):
+    before = eventually(lambda: len(found := workers(here)) == 5 and found, within=30)
+    for worker in before:
         worker.kill()
-        time.sleep(0.2)
+    eventually(lambda: len(workers(here) - before) == 5, within=30)
 
     table, notes = run.communicate(timeout=150)
     assert run.returncode == 0, notes
@@ -153,7 +155,6 @@ def test_on_a_terminal_q_leaves_the_dashboard_and_the_workers_go_on(here):
     )
     screen.expect("checksums")
     screen.expect("emails")
-    time.sleep(1.5)
     screen.send("q")
     screen.expect("dashboard closed")
     screen.expect(r"(\S+ -m \S+ down)")
@@ -164,6 +165,21 @@ def test_on_a_terminal_q_leaves_the_dashboard_and_the_workers_go_on(here):
     assert workers(here)
 
     subprocess.run(["sh", "-c", down], cwd=here, check=True, capture_output=True)
+    assert running_below(here) == []
+
+
+def test_on_a_terminal_ctrl_c_stops_everything(here):
+    """q is for those who want to go on; whoever presses Ctrl-C wants it to end."""
+    screen = pexpect.spawn(
+        str(FLEET), ["demo", "--seconds", "30"], cwd=here, dimensions=(30, 100), encoding="utf-8", timeout=40
+    )
+    screen.expect("checksums")
+    screen.expect("emails")
+    screen.sendintr()
+    screen.expect("Everything was stopped")
+    screen.expect(pexpect.EOF)
+    screen.close()
+    assert screen.exitstatus == 130
     assert running_below(here) == []
 
 

@@ -90,7 +90,8 @@ class SqliteBackend:
 
         With *connection* nothing is created or closed, and verbs join the
         caller's transaction.  *commits* says that outside of an open one each
-        verb is a transaction of its own, whatever the connection's own mode.
+        verb is a transaction of its own, whatever the connection's own mode,
+        and that missing tables may be made.
 
         Raises:
             DsnError, QueueError, SchemaError: the file cannot be used.
@@ -109,6 +110,8 @@ class SqliteBackend:
         self._waiting = threading.Lock()
         if connection is not None:
             self._db = connection
+            if commits and self._schema_version() is None:
+                self.migrate()
             migrate.check(self._schema_version(), location(path))
             return
         if path != ":memory:" and not force:
@@ -396,7 +399,7 @@ class SqliteBackend:
     # -- the file ----------------------------------------------------------
 
     def migrate(self) -> tuple[int, int]:
-        if self._borrowed:
+        if self._joins() or (self._borrowed and not self._commits):
             raise SchemaError("tables are never changed on the caller's connection: use fleet queue migrate")
 
         def upgrade(db: sqlite3.Connection) -> tuple[int, int]:

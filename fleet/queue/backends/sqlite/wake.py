@@ -24,6 +24,7 @@ _IN_MODIFY = 0x2
 _IN_ATTRIB = 0x4
 _POLL_SECONDS = 1.0  # behind the push, and alone where there is no inotify: data_version at growing gaps
 _FIRST_LOOK, _LAST_LOOK = 0.002, 0.05
+_COMMIT_SECONDS = 0.3  # how long a commit is looked for after its write was seen
 
 
 def nudge(path: str) -> None:
@@ -52,19 +53,18 @@ class Watch:
         *next_due* gives the seconds until something is due by itself.
         """
         give_up = time.monotonic() + timeout
-        look = _FIRST_LOOK
-        due = next_due(self._db)
-        while due > 0 and (left := give_up - time.monotonic()) > 0:
+        look, look_until = _FIRST_LOOK, 0.0
+        while (due := next_due(self._db)) > 0 and (left := give_up - time.monotonic()) > 0:
+            looking = self._fd is None or time.monotonic() < look_until
+            gap = min(due, left, look if looking else _POLL_SECONDS)
+            look = min(_LAST_LOOK, look * 1.5) if looking else _FIRST_LOOK
             if self._fd is None:
-                time.sleep(min(due, left, look))
-                look = min(_LAST_LOOK, look * 1.5)
-            elif not select.select([self._fd], [], [], min(due, left, _POLL_SECONDS))[0]:
-                look = _FIRST_LOOK
-            elif not _nudged(self._fd):
+                time.sleep(gap)
+            elif select.select([self._fd], [], [], gap)[0]:
                 # Written, perhaps not yet committed, perhaps for others: look soon, less soon each time.
-                time.sleep(min(left, look))
-                look = min(_LAST_LOOK, look * 1.5)
-            due = next_due(self._db)
+                look_until = time.monotonic() + _COMMIT_SECONDS
+                if not _nudged(self._fd):
+                    time.sleep(min(left, look))
 
 
 def _nudged(fd: int) -> bool:
