@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 
-from fleet.errors import Refused, RenderError, SupervisorFault
+from fleet.errors import Refused, RenderError, SupervisorFault, SupervisorUnavailable
 from fleet.manager import files, record
 from fleet.manager.actions import Actions, Shape, actions, shape
 from fleet.manager.files import Access, Folder
@@ -122,7 +122,8 @@ def apply(
 
         started = False
         if running is None or running.state == "SHUTDOWN":
-            assert place.home is not None  # noqa: S101  (another supervisord is found, or raises)
+            if place.home is None:
+                raise SupervisorUnavailable(f"supervisord at {place.url} shuts down. The files are in place.")
             running, started = private.start(place.home, open_files=open_files)
         client = place.client(timeout=_PATIENCE)
         known = before.for_daemon(_identity(running))

@@ -90,9 +90,11 @@ def down(
         SupervisorError: it does not answer, or does not end.
         Refused: another fleet command works here.
     """
-    if not home.conf_dir.is_dir():
-        return Down()
     began = time.monotonic()
+    if not home.conf_dir.is_dir():
+        # Never made, or removed under a daemon that still runs.
+        ran = private.stop(home, timeout=_LONGEST_DRAIN if timeout is None else timeout)
+        return Down(ran=ran, seconds=time.monotonic() - began)
     with locked(home.conf_dir / LOCK, timeout=lock_timeout):
         try:
             running = private.find(home)
@@ -101,8 +103,8 @@ def down(
             private.stop(home, timeout=_LONGEST_DRAIN if timeout is None else timeout)
             return Down(ran=True, seconds=time.monotonic() - began)
         if running is None:
-            private.stop(home)  # sweeps a socket that a killed daemon left
-            return Down()
+            ran = private.stop(home, timeout=_LONGEST_DRAIN if timeout is None else timeout)
+            return Down(ran=ran, seconds=time.monotonic() - began)
         result = Stopped()
         before: tuple[Process, ...] = ()
         workers: tuple[pids.Process, ...] = ()
