@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from urllib.parse import quote
 
 SCHEMES = ("sqlite", "postgresql", "postgres", "mysql", "mariadb", "beanstalkd", "beanstalk")
 EXAMPLES = (
@@ -68,6 +67,8 @@ def hidden(text: str) -> str:
 
 def with_password(dsn: str, password: str) -> str:
     """The DSN with *password* put behind its user, percent-encoded."""
+    from urllib.parse import quote  # only servers have passwords, and only they pay for this
+
     scheme, _, rest = dsn.partition("://")
     authority, slash, tail = rest.partition("/")
     login, at, host = authority.rpartition("@")

@@ -56,7 +56,7 @@ def load(
     here, fault = _host(tables, source, host or environ.get("FLEET_HOST"))
     problems += fault
     everything = build(tables, source, None)
-    problems += rules.pipelines(everything, source, failed)
+    problems += rules.pipelines(everything, tables, source, failed)
     if everything.schedules:
         bad = {f[1] for f in failed if f[:1] == ("schedules",) and len(f) > 1}
         count = len(tree["schedules"])

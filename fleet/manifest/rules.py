@@ -97,6 +97,8 @@ def queue(tables: dict[str, Any], source: Source) -> Iterator[Problem]:
     elif "password" in table and dsn.has_password(text):
         message = "the DSN holds a password too: keep one of them"
         yield source.problem(codes.WRONG_VALUE, ("queue", "password"), message, at="key")
+    if not dsn.has_password(text):
+        return
     written = source.raw(path)
     spot = source.spot(path)
     mode = next((layer.mode for layer in source.layers if layer.name == spot.file), 0)
@@ -109,7 +111,9 @@ def queue(tables: dict[str, Any], source: Source) -> Iterator[Problem]:
         )
 
 
-def pipelines(manifest: Manifest, source: Source, failed: set[Path]) -> Iterator[Problem]:
+def pipelines(
+    manifest: Manifest, tables: dict[str, Any], source: Source, failed: set[Path]
+) -> Iterator[Problem]:
     """
     Rules within and between pipelines.
 
@@ -117,6 +121,7 @@ def pipelines(manifest: Manifest, source: Source, failed: set[Path]) -> Iterator
     """
     for pipeline in manifest.pipelines.values():
         yield from _one(manifest, pipeline, source, failed)
+        yield from _autoscale(pipeline, tables, source, failed)
     yield from _collisions(manifest, source)
 
 
@@ -152,12 +157,20 @@ def _one(manifest: Manifest, pipeline: Pipeline, source: Source, failed: set[Pat
         if host not in manifest.hosts and not any(p[0] == "hosts" for p in failed):
             message = f'"{host}" is not in [hosts]'
             yield source.problem(codes.NO_HOST, (*path, "hosts"), message)
-    if pipeline.autoscale is None and source.has((*path, "autoscale")) and (*path, "autoscale") not in failed:
-        message = "autoscale lacks the key max, the most processes"
-        yield source.problem(codes.WRONG_VALUE, (*path, "autoscale"), message, at="key")
-    elif pipeline.autoscale is not None and pipeline.autoscale.max < pipeline.numprocs:
+
+
+def _autoscale(
+    pipeline: Pipeline, tables: dict[str, Any], source: Source, failed: set[Path]
+) -> Iterator[Problem]:
+    path: Path = ("pipelines", pipeline.name, "autoscale")
+    if pipeline.autoscale is None:
+        written = "autoscale" in {**tables.get("defaults", {}), **tables["pipelines"][pipeline.name]}
+        if written and not any(p[-2:] == ("autoscale", "max") for p in failed):
+            message = "autoscale lacks the key max, the most processes"
+            yield source.problem(codes.WRONG_VALUE, path, message, at="key")
+    elif pipeline.autoscale.max < pipeline.numprocs:
         message = f"autoscale.max ({pipeline.autoscale.max}) is below numprocs ({pipeline.numprocs})"
-        yield source.problem(codes.WRONG_VALUE, (*path, "autoscale", "max"), message)
+        yield source.problem(codes.WRONG_VALUE, (*path, "max"), message)
 
 
 def _raw_against_layout(pipeline: Pipeline, source: Source, path: Path) -> Iterator[Problem]:
