@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from types import FrameType
 from typing import Any
@@ -29,6 +30,8 @@ def hear(bell: Bell) -> Before:
     """
     before = {number: signal.signal(number, _heard_elsewhere) for number in (*STOP, PAUSE, RESUME, DUMP)}
     signal.set_wakeup_fd(bell.fd, warn_on_full_buffer=False)
+    # A child that a handler forks has this descriptor too: SIGTERM to the child must not stop the worker.
+    os.register_at_fork(after_in_child=lambda: restore(before))
     return before
 
 

@@ -111,9 +111,12 @@ class Watch:
     def _run(self) -> None:
         nap = min(_NAP, self._spec.timeout / 4)
         while not self._over:
-            now = time.monotonic()
-            due = self._look(now)
-            for number in self._bell.wait(min(due - time.monotonic(), nap)):
+            try:
+                due = self._look(time.monotonic()) - time.monotonic()
+            except Exception as error:  # a watch that died would leave a worker that cannot be ended
+                self._log("watch-failed", error=f"{type(error).__name__}: {error}")
+                due = nap
+            for number in self._bell.wait(min(due, nap)):
                 self._heard(number)
 
     def _heard(self, number: int) -> None:
