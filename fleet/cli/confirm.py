@@ -56,6 +56,11 @@ def decide(
     raise Refused(f"this cannot be undone. Add --confirm {name}. Nothing was changed.")
 
 
+def free() -> None:
+    """Before a change that asks nobody: only FLEET_READ_ONLY stops it."""
+    ask(Weight.FREE, "", name="")
+
+
 def ask(weight: Weight, effect: str, *, name: str, confirmed: str | None = None) -> None:
     """
     Say the *effect* and ask as the rules want it; returns when it may happen.

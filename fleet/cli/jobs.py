@@ -54,9 +54,11 @@ def put(
     import sys
     from pathlib import Path
 
+    from fleet.cli import confirm
     from fleet.cli.names import slips_are_usage_errors
     from fleet.units import parse_duration
 
+    confirm.free()
     manifest, queue, name = _open(pipeline)
     with slips_are_usage_errors():
         options: dict[str, Any] = {"priority": priority, "delay": parse_duration(delay)}

@@ -65,7 +65,7 @@ def migrate(
     if sql:
         output.say(_statements(manifest.queue.dsn))
         return
-    confirm.ask(confirm.Weight.FREE, "", name="")
+    confirm.free()
     found, now = open_queue(manifest).migrate()
     if settings().json:
         output.document({"schema": "fleet.migrate/1", "found": found, "now": now})
@@ -96,7 +96,7 @@ def pause(
     if seconds == 0:
         raise typer.BadParameter("--for 0 would end the pause: that is fleet resume")
     queue, names = _open(pipelines)
-    confirm.ask(confirm.Weight.FREE, "", name="")
+    confirm.free()
     with slips_are_usage_errors():
         for name in names:
             queue.pause(name, seconds)
@@ -114,7 +114,7 @@ def resume(pipelines: PipelinesArgument) -> None:
     from fleet.cli import confirm, output
 
     queue, names = _open(pipelines)
-    confirm.ask(confirm.Weight.FREE, "", name="")
+    confirm.free()
     for name in names:
         queue.resume(name)
     output.say(f"resumed: {', '.join(names)}")

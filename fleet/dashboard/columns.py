@@ -112,7 +112,7 @@ def _current(row: ProcessRow) -> str:
     if row.state not in ("RUNNING", "OUTSIDE"):
         return show(row.note, 200) or UNKNOWN
     if row.health is Health.STALE:
-        return f"no pulse for {short_duration(row.pulse_age or 0)}"
+        return f"silent {short_duration(row.pulse_age or 0)}"
     if row.job is not None:
         return f"#{row.job} {short_duration(row.job_for)}"
     words = show(row.doing, 20) or UNKNOWN
