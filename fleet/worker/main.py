@@ -131,13 +131,15 @@ def become(path: str) -> NoReturn:
     """
     import shlex
 
-    from fleet.worker.spec import SpecError, load, prepare
+    from fleet.worker.spec import SpecError, load, prepare, queue_dsn
 
     spec = load(path)
     words = shlex.split(spec.command)
     if not words:
         raise SpecError(f"{path}: --exec needs a command")
     prepare(spec)
+    if spec.password is not None:  # the rendered file may not hold it; the command needs it
+        os.environ["FLEET_DSN"] = queue_dsn(spec)
     try:
         os.execvp(words[0], words)  # noqa: S606 - no shell, on purpose
     except OSError as error:

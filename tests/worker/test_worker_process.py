@@ -364,7 +364,7 @@ def test_a_secret_that_everybody_can_read_is_refused(site: Site) -> None:
     worker = site.worker("note", secrets={"SMTP": {"file": str(public)}})
 
     assert worker.wait(10) == 4
-    assert f"chmod o-rwx {public}" in site.log
+    assert f"chmod o=,g-w {public}" in site.log
     assert "s3cret" not in site.log
 
 
