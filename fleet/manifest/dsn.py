@@ -11,8 +11,9 @@ EXAMPLES = (
     'such as "sqlite:///jobs.db" (beside the manifest), "sqlite:////srv/jobs.db", '
     '"postgresql://user@host/database", "mysql://user@host/database" or "beanstalkd://127.0.0.1:11300"'
 )
-# Everything from the user's colon to the last @ before the host.
-_PASSWORD = re.compile(r"(?P<head>[A-Za-z][A-Za-z0-9+]*://[^/?#:@\s]*):(?P<password>[^/?#\s]*)@")
+# Everything from the user's colon to the last @: a slash in a password should be %2F, and often is not.
+_PASSWORD = re.compile(r"(?P<head>[A-Za-z][A-Za-z0-9+]*://[^/?#:@\s]*):(?P<password>[^?#\s]*)@")
+_LOOKS_LIKE_ONE = re.compile(r"(?P<head>(?:://)?[^/?#:@\s'\"]*):(?!//)[^\s'\"]*@")
 
 
 def is_sqlite(dsn: str) -> bool:
@@ -61,8 +62,8 @@ def has_written_password(raw: str) -> bool:
 
 
 def hidden(text: str) -> str:
-    """*text* with the password of any DSN in it replaced by ***."""
-    return _PASSWORD.sub(r"\g<head>:***@", text)
+    """*text* with what stands where a DSN has its password replaced by ***."""
+    return _LOOKS_LIKE_ONE.sub(r"\g<head>:***@", text)
 
 
 def with_password(dsn: str, password: str) -> str:

@@ -233,9 +233,9 @@ def whole_file(tables: dict[str, Any], source: Source, several_hosts: bool) -> I
         )
     if several_hosts and dsn.is_sqlite(str(tables.get("queue", {}).get("dsn", "sqlite:"))):
         message = "a SQLite file cannot be shared by several hosts"
-        yield source.problem(
-            codes.SHARED_SQLITE, ("queue", "dsn"), message, "use postgresql://, mysql:// or beanstalkd://"
-        )
+        path: Path = ("queue", "dsn") if source.has(("queue", "dsn")) else ("hosts",)
+        hint = "use postgresql://, mysql:// or beanstalkd://"
+        yield source.problem(codes.SHARED_SQLITE, path, message, hint)
     for path, what in _LATER.items():
         if tables.get(path[0]) if len(path) == 1 else path[1] in tables.get(path[0], {}):
             yield source.problem(codes.LATER, path, f"{what} in this version", at="key")
@@ -284,23 +284,25 @@ def _cron_fault(text: str) -> str:
     try:
         next(CronSim(text, datetime.now(UTC)))
     except (CronSimError, AssertionError) as error:
-        for (word, of_theirs, span), field in zip(_CRON_FIELDS, fields, strict=True):
+        for (word, of_theirs, low, high), field in zip(_CRON_FIELDS, fields, strict=True):
             if of_theirs in str(error):
-                wrong = f"is outside {span}" if field.isdecimal() else "means nothing"
-                return f"{word} {field[:20]} {wrong}"
+                if not field.isdecimal():
+                    return f"{word} {field[:20]} means nothing"
+                inside = low <= int(field[:9]) <= high
+                return f"{word} {field[:20]} " + ("never comes" if inside else f"is outside {low}-{high}")
         return "it means nothing"
     except StopIteration:
-        return "there is no such day"
+        return "that never comes"
     return ""
 
 
 # Our word, cronsim's word, and the numbers that it takes.
 _CRON_FIELDS = (
-    ("minute", "minute", "0-59"),
-    ("hour", "hour", "0-23"),
-    ("day", "day-of-month", "1-31"),
-    ("month", "month", "1-12"),
-    ("weekday", "day-of-week", "0-7"),
+    ("minute", "minute", 0, 59),
+    ("hour", "hour", 0, 23),
+    ("day", "day-of-month", 1, 31),
+    ("month", "month", 1, 12),
+    ("weekday", "day-of-week", 0, 7),
 )
 
 

@@ -173,8 +173,8 @@ def read(path: FilePath, env: str | None) -> Source:
     path = path.absolute()
     layers = [_read_layer(path)]
     if env:
-        overlay = path.with_name(f"{path.stem}.{env}{path.suffix}")
-        if "/" in env or not overlay.exists():
+        overlay = path.parent / f"{path.stem}.{env.replace('/', '_')}{path.suffix}"
+        if not overlay.exists():
             raise _unreadable(overlay, f"{shown(overlay)} does not exist, and --env {env} asks for it.")
         layers.append(_read_layer(overlay))
     return Source(tuple(layers), _read_dotenv(path.with_name(".env")))
