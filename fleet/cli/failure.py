@@ -14,7 +14,7 @@ import typer
 from fleet.cli import options, output
 from fleet.cli.context import settings
 from fleet.dashboard.text import show
-from fleet.errors import FleetError, ManifestError
+from fleet.errors import FleetError, ManifestError, Refused
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # the world's fault, not ours
 INTERRUPTED = 130  # 128 + SIGINT
@@ -33,9 +33,10 @@ def report(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         _say("interrupted")
         return INTERRUPTED
-    if isinstance(error, typer.Abort | EOFError):
-        _say("nothing was done")
-        return 8
+    if isinstance(error, typer.Abort | EOFError):  # a question that got no answer
+        _say("\nNothing was changed.")
+        # typer turns Ctrl-C and Ctrl-D at a question into the same exception.
+        return INTERRUPTED if isinstance(error.__context__, KeyboardInterrupt) else Refused.exit_code
     if isinstance(error, BrokenPipeError):
         _leave_pipe()
         return PIPE_CLOSED

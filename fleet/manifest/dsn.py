@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from urllib.parse import quote
 
 SCHEMES = ("sqlite", "postgresql", "postgres", "mysql", "mariadb", "beanstalkd", "beanstalk")
 EXAMPLES = (
     'such as "sqlite:///jobs.db" (beside the manifest), "sqlite:////srv/jobs.db", '
     '"postgresql://user@host/database", "mysql://user@host/database" or "beanstalkd://127.0.0.1:11300"'
 )
-# Everything from the user's colon to the last @ before the host.
-_PASSWORD = re.compile(r"(?P<head>[A-Za-z][A-Za-z0-9+]*://[^/?#:@\s]*):(?P<password>[^/?#\s]*)@")
+# Everything from the user's colon to the last @: a slash in a password should be %2F, and often is not.
+_PASSWORD = re.compile(r"(?P<head>[A-Za-z][A-Za-z0-9+]*://[^/?#:@\s]*):(?P<password>[^?#\s]*)@")
+_LOOKS_LIKE_ONE = re.compile(r"(?P<head>(?:://)?[^/?#:@\s'\"]*):(?!//)[^\s'\"]*@")
 
 
 def is_sqlite(dsn: str) -> bool:
@@ -61,12 +61,14 @@ def has_written_password(raw: str) -> bool:
 
 
 def hidden(text: str) -> str:
-    """*text* with the password of any DSN in it replaced by ***."""
-    return _PASSWORD.sub(r"\g<head>:***@", text)
+    """*text* with what stands where a DSN has its password replaced by ***."""
+    return _LOOKS_LIKE_ONE.sub(r"\g<head>:***@", text)
 
 
 def with_password(dsn: str, password: str) -> str:
     """The DSN with *password* put behind its user, percent-encoded."""
+    from urllib.parse import quote  # only servers have passwords, and only they pay for this
+
     scheme, _, rest = dsn.partition("://")
     authority, slash, tail = rest.partition("/")
     login, at, host = authority.rpartition("@")

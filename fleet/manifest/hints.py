@@ -66,6 +66,9 @@ def of_key(name: str, table: tuple[str | int, ...]) -> tuple[str, str]:
             return f": it is an option of supervisord; write supervisor = {{ {name} = … }}", ""
     if not table and name in _TABLES:
         return f": in fleet.toml it is {_TABLES[name]}", ""
+    if table and name in schema.known_keys(()):
+        alone = name in ("version", "project")
+        return ": it stands above the first table" if alone else f": it is a table of its own, [{name}]", ""
     if close := get_close_matches(name.lower(), known, n=1, cutoff=0.75):
         return "", f'did you mean "{close[0]}"?'
     if not table and name in schema.known_keys(("pipelines", "")):

@@ -56,7 +56,7 @@ def load(
     here, fault = _host(tables, source, host or environ.get("FLEET_HOST"))
     problems += fault
     everything = build(tables, source, None)
-    problems += rules.pipelines(everything, source, failed)
+    problems += rules.pipelines(everything, tables, source, failed)
     if everything.schedules:
         bad = {f[1] for f in failed if f[:1] == ("schedules",) and len(f) > 1}
         count = len(tree["schedules"])
@@ -74,6 +74,8 @@ def _expanded(source: Source, environ: Mapping[str, str]) -> tuple[dict[str, Any
     problems: list[Problem] = []
 
     def walk(value: Any, path: Path) -> Any:
+        if path[:1] == ("schedules",) and path[2:] == ("payload",):
+            return value  # data for a job: its dollar signs are its own
         if isinstance(value, dict):
             pairs = ((k, walk(v, (*path, k))) for k, v in value.items())
             return {k: v for k, v in pairs if v is not _GONE}
@@ -91,24 +93,10 @@ def _expanded(source: Source, environ: Mapping[str, str]) -> tuple[dict[str, Any
             problems.append(source.problem(codes.UNSET_VARIABLE, path, str(error)))
         return _GONE
 
-    tables = source.tables()
-    # A payload is data for a job; its dollar signs are its own.
-    payloads = [
-        s.pop("payload") if isinstance(s, dict) and "payload" in s else _GONE for s in _schedules(tables)
-    ]
-    tree = walk(tables, ())
-    for table, payload in zip(_schedules(tables), payloads, strict=True):
-        if payload is not _GONE:
-            table["payload"] = payload
-    return tree, problems
+    return walk(source.tables(), ()), problems
 
 
 _GONE = object()
-
-
-def _schedules(tables: dict[str, Any]) -> list[Any]:
-    found = tables.get("schedules")
-    return found if isinstance(found, list) else []
 
 
 def _translated(error: Mapping[str, Any], source: Source) -> Problem:

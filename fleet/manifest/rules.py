@@ -97,6 +97,8 @@ def queue(tables: dict[str, Any], source: Source) -> Iterator[Problem]:
     elif "password" in table and dsn.has_password(text):
         message = "the DSN holds a password too: keep one of them"
         yield source.problem(codes.WRONG_VALUE, ("queue", "password"), message, at="key")
+    if not dsn.has_password(text):
+        return
     written = source.raw(path)
     spot = source.spot(path)
     mode = next((layer.mode for layer in source.layers if layer.name == spot.file), 0)
@@ -109,7 +111,9 @@ def queue(tables: dict[str, Any], source: Source) -> Iterator[Problem]:
         )
 
 
-def pipelines(manifest: Manifest, source: Source, failed: set[Path]) -> Iterator[Problem]:
+def pipelines(
+    manifest: Manifest, tables: dict[str, Any], source: Source, failed: set[Path]
+) -> Iterator[Problem]:
     """
     Rules within and between pipelines.
 
@@ -117,6 +121,7 @@ def pipelines(manifest: Manifest, source: Source, failed: set[Path]) -> Iterator
     """
     for pipeline in manifest.pipelines.values():
         yield from _one(manifest, pipeline, source, failed)
+        yield from _autoscale(pipeline, tables, source, failed)
     yield from _collisions(manifest, source)
 
 
@@ -152,12 +157,20 @@ def _one(manifest: Manifest, pipeline: Pipeline, source: Source, failed: set[Pat
         if host not in manifest.hosts and not any(p[0] == "hosts" for p in failed):
             message = f'"{host}" is not in [hosts]'
             yield source.problem(codes.NO_HOST, (*path, "hosts"), message)
-    if pipeline.autoscale is None and source.has((*path, "autoscale")) and (*path, "autoscale") not in failed:
-        message = "autoscale lacks the key max, the most processes"
-        yield source.problem(codes.WRONG_VALUE, (*path, "autoscale"), message, at="key")
-    elif pipeline.autoscale is not None and pipeline.autoscale.max < pipeline.numprocs:
+
+
+def _autoscale(
+    pipeline: Pipeline, tables: dict[str, Any], source: Source, failed: set[Path]
+) -> Iterator[Problem]:
+    path: Path = ("pipelines", pipeline.name, "autoscale")
+    if pipeline.autoscale is None:
+        written = "autoscale" in {**tables.get("defaults", {}), **tables["pipelines"][pipeline.name]}
+        if written and not any(p[-2:] == ("autoscale", "max") for p in failed):
+            message = "autoscale lacks the key max, the most processes"
+            yield source.problem(codes.WRONG_VALUE, path, message, at="key")
+    elif pipeline.autoscale.max < pipeline.numprocs:
         message = f"autoscale.max ({pipeline.autoscale.max}) is below numprocs ({pipeline.numprocs})"
-        yield source.problem(codes.WRONG_VALUE, (*path, "autoscale", "max"), message)
+        yield source.problem(codes.WRONG_VALUE, (*path, "max"), message)
 
 
 def _raw_against_layout(pipeline: Pipeline, source: Source, path: Path) -> Iterator[Problem]:
@@ -233,9 +246,9 @@ def whole_file(tables: dict[str, Any], source: Source, several_hosts: bool) -> I
         )
     if several_hosts and dsn.is_sqlite(str(tables.get("queue", {}).get("dsn", "sqlite:"))):
         message = "a SQLite file cannot be shared by several hosts"
-        yield source.problem(
-            codes.SHARED_SQLITE, ("queue", "dsn"), message, "use postgresql://, mysql:// or beanstalkd://"
-        )
+        path: Path = ("queue", "dsn") if source.has(("queue", "dsn")) else ("hosts",)
+        hint = "use postgresql://, mysql:// or beanstalkd://"
+        yield source.problem(codes.SHARED_SQLITE, path, message, hint)
     for path, what in _LATER.items():
         if tables.get(path[0]) if len(path) == 1 else path[1] in tables.get(path[0], {}):
             yield source.problem(codes.LATER, path, f"{what} in this version", at="key")
@@ -284,23 +297,25 @@ def _cron_fault(text: str) -> str:
     try:
         next(CronSim(text, datetime.now(UTC)))
     except (CronSimError, AssertionError) as error:
-        for (word, of_theirs, span), field in zip(_CRON_FIELDS, fields, strict=True):
+        for (word, of_theirs, low, high), field in zip(_CRON_FIELDS, fields, strict=True):
             if of_theirs in str(error):
-                wrong = f"is outside {span}" if field.isdecimal() else "means nothing"
-                return f"{word} {field[:20]} {wrong}"
+                if not field.isdecimal():
+                    return f"{word} {field[:20]} means nothing"
+                inside = low <= int(field[:9]) <= high
+                return f"{word} {field[:20]} " + ("never comes" if inside else f"is outside {low}-{high}")
         return "it means nothing"
     except StopIteration:
-        return "there is no such day"
+        return "that never comes"
     return ""
 
 
 # Our word, cronsim's word, and the numbers that it takes.
 _CRON_FIELDS = (
-    ("minute", "minute", "0-59"),
-    ("hour", "hour", "0-23"),
-    ("day", "day-of-month", "1-31"),
-    ("month", "month", "1-12"),
-    ("weekday", "day-of-week", "0-7"),
+    ("minute", "minute", 0, 59),
+    ("hour", "hour", 0, 23),
+    ("day", "day-of-month", 1, 31),
+    ("month", "month", 1, 12),
+    ("weekday", "day-of-week", 0, 7),
 )
 
 

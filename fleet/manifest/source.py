@@ -10,11 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path as FilePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fleet.errors import ManifestError, Problem
 from fleet.manifest import codes
-from fleet.manifest.positions import Index, Path, Span
+
+if TYPE_CHECKING:
+    from fleet.manifest.positions import Index, Path, Span
 
 NAME = "fleet.toml"
 SYSTEM_WIDE = FilePath("/etc/fleet/fleet.toml")
@@ -36,6 +38,9 @@ class Layer:
 
     @cached_property
     def index(self) -> Index:
+        """Made when the first place is asked for: a good manifest is loaded without it."""
+        from fleet.manifest.positions import Index
+
         return Index(self.text)
 
 
@@ -173,8 +178,8 @@ def read(path: FilePath, env: str | None) -> Source:
     path = path.absolute()
     layers = [_read_layer(path)]
     if env:
-        overlay = path.with_name(f"{path.stem}.{env}{path.suffix}")
-        if "/" in env or not overlay.exists():
+        overlay = path.parent / f"{path.stem}.{env.replace('/', '_')}{path.suffix}"
+        if not overlay.exists():
             raise _unreadable(overlay, f"{shown(overlay)} does not exist, and --env {env} asks for it.")
         layers.append(_read_layer(overlay))
     return Source(tuple(layers), _read_dotenv(path.with_name(".env")))

@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING
 
 from fleet.errors import BackendUnavailable, NotSupported, OutcomeUnknown, QueueError
 from fleet.queue.bell import Bell
-from fleet.queue.hand import NEVER, Hand
+from fleet.queue.hand import LINGER, NEVER, Hand
 from fleet.queue.job import Job, Settlement
 from fleet.queue.outage import Outage
-from fleet.queue.pace import HAND
 from fleet.queue.vitals import EVERY, Tally, Vitals, supervised
 
 if TYPE_CHECKING:
@@ -100,8 +99,8 @@ class Consumer:
                 if self._hand.buffer and not self._paused:
                     now = time.monotonic()
                     job = self._hand.begin(now)
-                    # The keeper may look 50 ms late: good enough, and a sleeper costs a system call to wake.
-                    due = self._hand.due_at() if now + HAND < self._nap_until else NEVER
+                    # The keeper may look 10 ms late: a sleeper costs a system call to wake.
+                    due = self._hand.due_at() if now + LINGER < self._nap_until else NEVER
                     break
             if self._paused:
                 time.sleep(0.05)
@@ -131,6 +130,8 @@ class Consumer:
             self._note(f"lease-lost job={job.id} pipeline={job.pipeline} attempt={job.attempt}")
         elif idle:
             self._bell.ring()
+        else:
+            self._wake_by(now + LINGER)
 
     def forget(self, job: Job) -> None:
         """The job was settled without us, by its own handle."""
@@ -251,8 +252,9 @@ class Consumer:
         self._answered()
         with self._lock:
             lost = self._count(batch, verdicts)
-            surplus = self._hand.take_in(jobs, time.monotonic()) if jobs else []
-            due = min(self._hand.due_at(), self._hand.renew_at()) if jobs else NEVER
+            now = time.monotonic()
+            surplus = self._hand.take_in(jobs, now) if jobs else []
+            due = self._hand.renew_at() if now + LINGER < self._nap_until else NEVER
         self._tell_lost(lost)
         if surplus:
             self._send(surplus)
@@ -267,7 +269,7 @@ class Consumer:
             verdicts, _ = self._queue.exchange(batch, (), 0)
         except (BackendUnavailable, OutcomeUnknown) as error:
             self._keep_for_later(batch, error)
-            self._outage.begin(error)
+            self._away(error)
             return False
         except QueueError as error:
             self._fail(error)
@@ -312,20 +314,25 @@ class Consumer:
 
     def _wake_by(self, due: float) -> None:
         """Ring only when the keeper means to sleep much longer, and only once for that."""
-        if due < self._nap_until - HAND:
+        if due < self._nap_until - LINGER:
             self._nap_until = due
             self._bell.ring()
 
     # -- outages
 
     def _wait_out(self, error: QueueError) -> None:
-        self._outage.begin(error)
+        self._away(error)
         until = time.monotonic() + self._outage.pause()
         while not (self._stopping or self._closed):
             left = until - time.monotonic()
             if left <= 0:
                 return
             time.sleep(min(left, 0.25))
+
+    def _away(self, error: QueueError) -> None:
+        if not self._outage.since:
+            self._outage.begin(error)
+            self._bell.ring()  # the keeper tells of it
 
     def _answered(self) -> None:
         if self._outage.since:
@@ -361,7 +368,7 @@ class Consumer:
         with self._lock:
             hand = self._hand
             batch: list[Settlement] = []
-            if hand.finished and (self._idle or now >= hand.finished_at + 0.01):
+            if hand.finished and (self._idle or now >= hand.finished_at + LINGER):
                 batch = hand.hand_over()
             if hand.buffer and (self._stopping or self._paused or hand.is_stuck(now)):
                 batch += hand.empty_buffer()
@@ -379,7 +386,7 @@ class Consumer:
         try:
             verdicts = self._queue.touch_many(jobs)
         except (BackendUnavailable, OutcomeUnknown) as error:
-            self._outage.begin(error)
+            self._away(error)
             now = time.monotonic()
             with self._lock:
                 for job in jobs:

@@ -205,7 +205,8 @@ class Queue:
         first = True
         while True:
             # The token is made before the question: a claim whose answer was lost can be found again by it.
-            token = (int.from_bytes(os.urandom(8), "big") >> 2) + 1  # `secrets` costs 4 MB of OpenSSL
+            # `secrets` would cost 4 MB of OpenSSL.
+            token = (int.from_bytes(os.urandom(8), "big") >> 2) + 1 if limit else 0
             with self._held() as backend:
                 taken, jobs = backend.exchange(settlements if first else (), names, limit, token)
             if first:

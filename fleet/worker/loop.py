@@ -24,7 +24,18 @@ class Worker:
     `run` belongs in the main thread: it takes over the process's signals.
     """
 
-    def __init__(self, spec: WorkerSpec, queue: Queue, handler: Handler, log: Log) -> None:
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        queue: Queue,
+        handler: Handler,
+        log: Log,
+        *,
+        idle: float | None = None,
+        alone: bool = False,
+    ) -> None:
+        """*idle*: leave after that many seconds without a job; *alone*: claim nothing ahead."""
+        self._idle = idle
         self._spec = spec
         self._log = log
         self._policy = spec.policy
@@ -33,7 +44,7 @@ class Worker:
             queue,
             (spec.queue_name,),
             slots=spec.concurrency,
-            alone=spec.policy.max_crashes == 1,
+            alone=alone or spec.policy.max_crashes == 1,
             note=log.line,
         )
         self._slots = _slots_for(handler, spec.concurrency)
@@ -68,16 +79,18 @@ class Worker:
 
     def _take(self) -> Job | None:
         """The next job that may be begun; one that has killed its workers too often is buried."""
-        while (job := self.consumer.take()) is not None:
-            if not job.crashes:
-                break
+        while True:
+            job = self.consumer.take(self._idle)
+            if job is None and self._idle is not None and self.consumer.state == "waiting":
+                continue  # a server that is away is not an empty queue
+            if job is None or not job.crashes:
+                return job
             self.consumer.tally.crashed += 1
             verdict = crashed(job, self._policy)
             if verdict is None:
-                break
+                return job
             self.consumer.settle(verdict)
             self._log("buried", job=job.id, pipeline=job.pipeline, attempt=job.attempt, reason=verdict.reason)
-        return job
 
     def _ended(self, job: Job, error: BaseException | None) -> None:
         """What follows from how a handler ended."""

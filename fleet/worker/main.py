@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from fleet.queue.queue import Queue
     from fleet.worker.log import Log
 
+_GOODBYE = 3.0  # seconds for the interpreter and its atexit functions
+
 USAGE = """\
 usage: fleet-worker SPEC.json
        fleet-worker --exec SPEC.json
@@ -87,14 +89,20 @@ def work(path: str) -> int:
     log = Log(json_lines=spec.log_format == "json")
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = Stream(log, 1), Stream(log, 2)
+
+    def put_back() -> None:
+        sys.stdout, sys.stderr = before
+
+    os.register_at_fork(after_in_child=put_back)  # a forked child has no thread that writes our lines
     try:
         handler = load_handler(spec.handler)
         queue = open_queue(queue_dsn(spec), log)
         Worker(spec, queue, handler, log).run()
         queue.close()
     finally:
-        sys.stdout, sys.stderr = before
+        put_back()
         log.close()
+        _leave_soon()
     return 0
 
 
@@ -122,6 +130,18 @@ def open_queue(dsn: str, log: Log) -> Queue:
             time.sleep(outage.pause())
 
 
+def _leave_soon() -> None:
+    """A handler's forgotten thread must not keep a worker that has nothing left to do."""
+    import threading
+    import time
+
+    def leave() -> None:
+        time.sleep(_GOODBYE)
+        os._exit(0)
+
+    threading.Thread(target=leave, name="fleet-leave", daemon=True).start()
+
+
 def become(path: str) -> NoReturn:
     """
     Set environment and secrets, then exec the spec's command.
@@ -131,13 +151,15 @@ def become(path: str) -> NoReturn:
     """
     import shlex
 
-    from fleet.worker.spec import SpecError, load, prepare
+    from fleet.worker.spec import SpecError, load, prepare, queue_dsn
 
     spec = load(path)
     words = shlex.split(spec.command)
     if not words:
         raise SpecError(f"{path}: --exec needs a command")
     prepare(spec)
+    if spec.password is not None:  # the rendered file may not hold it; the command needs it
+        os.environ["FLEET_DSN"] = queue_dsn(spec)
     try:
         os.execvp(words[0], words)  # noqa: S606 - no shell, on purpose
     except OSError as error:

@@ -218,8 +218,8 @@ def _read_private(path: str, name: str) -> str | None:
     try:
         with open(path, encoding="utf-8") as file:
             mode = os.fstat(file.fileno()).st_mode
-            if mode & (stat.S_IROTH | stat.S_IWOTH):
-                raise SpecError(f"secret {name}: file {path} is open to everybody; run chmod o-rwx {path}")
+            if stat.S_ISREG(mode) and mode & 0o026:
+                raise SpecError(f"secret {name}: others may read or write {path}. Run: chmod o=,g-w {path}")
             return file.read().removesuffix("\n").removesuffix("\r")
     except FileNotFoundError:
         return None

@@ -70,19 +70,20 @@ class Watch:
         self._look_at = self._started + _LOOK_EVERY
         self._armed_at: float | None = None
         self._title = _title_setter()
+        self._before: signals.Before = {}
         self._over = False
         self._bell = Bell()
         self._thread = threading.Thread(target=self._run, name="fleet-watch", daemon=True)
 
     def start(self) -> None:
         """Hear signals and watch; called in the main thread."""
-        signals.hear(self._bell)
+        self._before = signals.hear(self._bell)
         self._thread.start()
 
     def end(self) -> None:
         """Watch no longer; signals are not heard any more either."""
         self._over = True
-        signal.set_wakeup_fd(-1)
+        signals.restore(self._before)
         self._bell.ring()
         self._thread.join(_NAP)
         faulthandler.cancel_dump_traceback_later()
@@ -110,9 +111,12 @@ class Watch:
     def _run(self) -> None:
         nap = min(_NAP, self._spec.timeout / 4)
         while not self._over:
-            now = time.monotonic()
-            due = self._look(now)
-            for number in self._bell.wait(min(due - time.monotonic(), nap)):
+            try:
+                due = self._look(time.monotonic()) - time.monotonic()
+            except Exception as error:  # a watch that died would leave a worker that cannot be ended
+                self._log("watch-failed", error=f"{type(error).__name__}: {error}")
+                due = nap
+            for number in self._bell.wait(min(due, nap)):
                 self._heard(number)
 
     def _heard(self, number: int) -> None:

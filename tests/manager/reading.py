@@ -1,4 +1,4 @@
-"""supervisord's own parser in a child process that stays, so that a property test can ask it thousands of times."""
+"""supervisord's own parser, in a child process that a property test can ask thousands of times."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ for line in sys.stdin:
         reader = Reader()
         reader.realize(["-c", json.loads(line)])
         answer = {g.name: [plain(p) for p in g.process_configs] for g in reader.process_group_configs}
-        main = {n: getattr(reader, n) for n in ("minfds", "nodaemon", "strip_ansi", "logfile", "pidfile", "user")}
+        names = ("minfds", "nodaemon", "strip_ansi", "logfile", "pidfile", "user")
+        main = {n: getattr(reader, n) for n in names}
         servers = [{"file": c["file"], "chmod": c["chmod"]} for c in reader.server_configs]
         answer = {"groups": answer, "main": main, "servers": servers, "warnings": reader.parse_warnings}
     except BaseException as error:

@@ -131,3 +131,20 @@ async def nap_async(job: Job) -> None:
     say(job.id, "begun")
     await asyncio.sleep(job.data)
     say(job.id)
+
+
+def fork(job: Job) -> None:
+    """A child that is told to end, as multiprocessing and subprocess pools do."""
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+        os._exit(0)
+    time.sleep(0.1)
+    os.kill(child, signal.SIGTERM)
+    _, status = os.waitpid(child, 0)
+    say(os.waitstatus_to_exitcode(status))
+
+
+def forgotten_thread(job: Job) -> None:
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    say(job.id)

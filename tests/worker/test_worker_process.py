@@ -364,7 +364,7 @@ def test_a_secret_that_everybody_can_read_is_refused(site: Site) -> None:
     worker = site.worker("note", secrets={"SMTP": {"file": str(public)}})
 
     assert worker.wait(10) == 4
-    assert f"chmod o-rwx {public}" in site.log
+    assert f"chmod o=,g-w {public}" in site.log
     assert "s3cret" not in site.log
 
 
@@ -411,6 +411,26 @@ def test_a_spec_that_cannot_be_used_ends_in_words(site: Site, changes: dict[str,
     assert worker.wait(10) == 4
     assert words in site.log
     assert "Traceback" not in site.log
+
+
+def test_a_signal_to_a_forked_child_is_not_for_the_worker(site: Site, end: End) -> None:
+    """The child of a handler inherits descriptors, and dies of SIGTERM as any process does."""
+    site.queue.put_many("emails", [1, 2])
+    worker = site.worker("fork")
+
+    assert site.wait_for(2) == ["-15", "-15"]
+    site.wait_until_empty()
+    assert "draining" not in site.log
+    assert end(worker) == 0
+
+
+@pytest.mark.slow
+def test_a_forgotten_thread_does_not_keep_the_worker(site: Site, end: End) -> None:
+    """The interpreter would wait for it for ever."""
+    site.queue.put("emails", 1)
+    worker = site.worker("forgotten_thread")
+    site.wait_until_empty()
+    assert end(worker) == 0
 
 
 def test_help_and_wrong_usage(site: Site) -> None:
