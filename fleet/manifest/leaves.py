@@ -147,11 +147,17 @@ def _texts(value: object) -> list[str]:
     return [_text(item) for item in value]
 
 
+def _version(value: object) -> int:
+    if type(value) is not int or value != 1:
+        refuse(f"this fleet reads version 1 of the manifest, got {got(value)}")
+    return value
+
+
 def _numprocs(value: object) -> int | dict[str, int]:
     if isinstance(value, dict):
         for host, number in value.items():
-            if type(number) is not int or not 0 <= number <= MOST_PROCESSES:
-                refuse(f"{host}: expected a whole number from 0 to {MOST_PROCESSES}, got {got(number)}")
+            if type(number) is not int or not 1 <= number <= MOST_PROCESSES:
+                refuse(f"{host}: expected a whole number from 1 to {MOST_PROCESSES}, got {got(number)}")
         return value
     if value == 0 and type(value) is int:  # supervisord would make an empty group without a word
         refuse(
@@ -243,6 +249,7 @@ def choice(*words: str) -> Leaf:
     return Leaf(check, {"enum": list(words)})
 
 
+VERSION = Leaf(_version, {"enum": [1]})
 TEXT = Leaf(_text, {"type": "string", "minLength": 1})
 ANY_TEXT = Leaf(_any_text, {"type": "string"})
 FLAG = Leaf(_flag, {"type": "boolean"})
@@ -265,7 +272,7 @@ NUMPROCS = Leaf(
     {
         "anyOf": [
             {"type": "integer", "minimum": 1, "maximum": MOST_PROCESSES},
-            {"type": "object", "additionalProperties": {"type": "integer", "minimum": 0}},
+            {"type": "object", "additionalProperties": {"type": "integer", "minimum": 1}},
         ]
     },
 )

@@ -9,7 +9,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from fleet.errors import Problem
-from fleet.manifest import codes, hints, rules, schema
+from fleet.manifest import codes, hints, rules, schedules, schema
 from fleet.manifest.build import build
 from fleet.manifest.interpolate import Unset, expand
 from fleet.manifest.leaves import got
@@ -37,18 +37,18 @@ def load(
         ManifestError: with every problem found.
     """
     source = read(FilePath(path), env)
-    problems: list[Problem] = []
     tree, unset = _expanded(source, {**source.dotenv, **environ})
-    problems += unset
     tables, errors = schema.validate(tree)
-    problems += (_translated(error, source) for error in errors)
-    failed = {tuple(p.key.split(".")) for p in unset} | {tuple(error["loc"]) for error in errors}
+    problems = [*unset.values()]
+    problems += (_translated(error, source) for error in errors if error["loc"] not in unset)
+    failed: set[Path] = {*unset, *(error["loc"] for error in errors)}
     written = [*tables.get("pipelines", {})]
 
     problems += rules.names(tables, source)
     problems += rules.raw_options(tables, source)
     problems += rules.variables(tables, source)
     problems += rules.queue(tables, source)
+    problems += rules.per_host(tables, source)
     problems += rules.whole_file(tables, source, len(tables.get("hosts", {})) > 1)
     if not written and not any(len(f) < 3 and f[:1] in ((), ("pipelines",)) for f in failed):
         problems.append(_no_pipelines(source))
@@ -58,10 +58,9 @@ def load(
     everything = build(tables, source, None)
     problems += rules.pipelines(everything, tables, source, failed)
     if everything.schedules:
-        bad = {f[1] for f in failed if f[:1] == ("schedules",) and len(f) > 1}
-        count = len(tree["schedules"])
-        numbers = [i for i in range(count) if i not in bad]
-        problems += rules.schedules(everything, source, numbers, set(written))
+        wrong = {error["loc"][1] for error in errors if error["loc"][:1] == ("schedules",)}
+        numbers = [i for i in range(len(tree["schedules"])) if i not in wrong]
+        problems += schedules.rules(everything, source, numbers, set(written))
 
     if any(not problem.is_warning for problem in problems):
         raise source.error(problems)
@@ -69,9 +68,9 @@ def load(
     return replace(manifest, warnings=ordered(problems, source))
 
 
-def _expanded(source: Source, environ: Mapping[str, str]) -> tuple[dict[str, Any], list[Problem]]:
-    """All tables with ${VARIABLES} put in; a key whose variable is unset is left out."""
-    problems: list[Problem] = []
+def _expanded(source: Source, environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[Path, Problem]]:
+    """All tables with ${VARIABLES} put in; a key whose variable is unset is left out, with its problem."""
+    problems: dict[Path, Problem] = {}
 
     def walk(value: Any, path: Path) -> Any:
         if path[:1] == ("schedules",) and path[2:] == ("payload",):
@@ -88,9 +87,9 @@ def _expanded(source: Source, environ: Mapping[str, str]) -> tuple[dict[str, Any
             return expand(value, environ)
         except Unset as error:
             hint = f"export it, or give a default: ${{{str(error).split()[0][1:]}:-…}}"
-            problems.append(source.problem(codes.UNSET_VARIABLE, path, str(error), hint))
+            problems[path] = source.problem(codes.UNSET_VARIABLE, path, str(error), hint)
         except ValueError as error:
-            problems.append(source.problem(codes.UNSET_VARIABLE, path, str(error)))
+            problems[path] = source.problem(codes.UNSET_VARIABLE, path, str(error))
         return _GONE
 
     return walk(source.tables(), ()), problems

@@ -36,6 +36,11 @@ def check(name: str, value: object) -> str:
     return _KINDS[name](value)
 
 
+def is_numbered(text: str) -> bool:
+    """Whether it is another text for each process of a program."""
+    return any("process_num" in found for found in EXPANSION.findall(text))
+
+
 def names() -> tuple[str, ...]:
     """Every option that may be set."""
     return tuple(_KINDS)

@@ -71,6 +71,16 @@ def variables(tables: dict[str, Any], source: Source) -> Iterator[Problem]:
                 del table[kind][name]
 
 
+def per_host(tables: dict[str, Any], source: Source) -> Iterator[Problem]:
+    """numprocs = { HOST = … } names hosts that there are."""
+    for path, table in _pipeline_tables(tables):
+        numbers = table.get("numprocs")
+        for host in [*numbers] if isinstance(numbers, dict) else ():
+            if host not in tables.get("hosts", {}):
+                message = f'"{host[:48]}" is not in [hosts]'
+                yield source.problem(codes.NO_HOST, (*path, "numprocs", host), message, at="key")
+
+
 def _pipeline_tables(tables: dict[str, Any]) -> Iterator[tuple[Path, dict[str, Any]]]:
     if "defaults" in tables:
         yield _DEFAULTS, tables["defaults"]
@@ -154,7 +164,7 @@ def _one(manifest: Manifest, pipeline: Pipeline, source: Source, failed: set[Pat
         yield source.problem(codes.BAD_ENVIRONMENT, (*path, "secrets", both[0]), message, at="key")
     yield from _raw_against_layout(pipeline, source, path)
     for host in pipeline.hosts:
-        if host not in manifest.hosts and not any(p[0] == "hosts" for p in failed):
+        if host not in manifest.hosts and not any(p[:1] == ("hosts",) for p in failed):
             message = f'"{host}" is not in [hosts]'
             yield source.problem(codes.NO_HOST, (*path, "hosts"), message)
 
@@ -181,12 +191,12 @@ def _raw_against_layout(pipeline: Pipeline, source: Source, path: Path) -> Itera
     if name and pipeline.room:
         message = "process_name needs room = 0: with room, fleet counts the processes of a group itself"
         yield source.problem(codes.WRONG_VALUE, (*path, "supervisor", "process_name"), message, at="key")
-    elif name and several and "%(process_num)" not in name:
+    elif name and several and not options.is_numbered(name):
         message = "process_name must hold %(process_num)02d when there are several processes"
         yield source.problem(codes.WRONG_VALUE, (*path, "supervisor", "process_name"), message)
     for option in ("stdout_logfile", "stderr_logfile"):
         file = raw.get(option, "")
-        if several and file.startswith("/") and "%(process_num)" not in file:
+        if several and file.startswith("/") and not options.is_numbered(file):
             yield source.problem(
                 codes.SHARED_LOG,
                 (*path, "supervisor", option),
@@ -249,81 +259,18 @@ def whole_file(tables: dict[str, Any], source: Source, several_hosts: bool) -> I
         path: Path = ("queue", "dsn") if source.has(("queue", "dsn")) else ("hosts",)
         hint = "use postgresql://, mysql:// or beanstalkd://"
         yield source.problem(codes.SHARED_SQLITE, path, message, hint)
-    for path, what in _LATER.items():
-        if tables.get(path[0]) if len(path) == 1 else path[1] in tables.get(path[0], {}):
-            yield source.problem(codes.LATER, path, f"{what} in this version", at="key")
+    yield from _later(tables, source)
 
 
-# Keys that are part of the format already: they are checked, and said to do nothing yet.
-_LATER: dict[tuple[str, ...], str] = {
-    ("schedules",): "schedules are checked but not run",
-    ("queue", "keep_done"): "keep_done is checked but not acted on",
-    ("defaults", "autoscale"): "autoscale only sets the room",
-}
-
-
-def schedules(manifest: Manifest, source: Source, numbers: list[int], skipped: set[str]) -> Iterator[Problem]:
-    """*numbers* are the schedules' places in the file; *skipped* are pipelines that exist but failed."""
-    seen: set[str] = set()
-    for number, schedule in zip(numbers, manifest.schedules, strict=True):
-        path: Path = ("schedules", number)
-        if fault := _cron_fault(schedule.cron):
-            yield source.problem(codes.BAD_CRON, (*path, "cron"), f'cron "{schedule.cron[:60]}": {fault}')
-        if schedule.pipeline not in manifest.pipelines and schedule.pipeline not in skipped:
-            from difflib import get_close_matches
-
-            close = get_close_matches(schedule.pipeline, manifest.pipelines, n=1)
-            hint = f'did you mean "{close[0]}"?' if close else ""
-            message = f'no pipeline "{schedule.pipeline[:60]}"'
-            yield source.problem(codes.BAD_SCHEDULE, (*path, "pipeline"), message, hint)
-        if not _is_zone(schedule.timezone):
-            message = f'no time zone "{schedule.timezone[:60]}"'
-            hint = 'write it as "Europe/Paris" or "UTC"'
-            yield source.problem(codes.BAD_SCHEDULE, (*path, "timezone"), message, hint)
-        if schedule.name in seen:
-            message = f'a second schedule "{schedule.name[:60]}"'
-            yield source.problem(codes.COLLISION, (*path, "name"), message, "rename one of them")
-        seen.add(schedule.name)
-
-
-def _cron_fault(text: str) -> str:
-    from datetime import UTC, datetime
-
-    from cronsim import CronSim, CronSimError
-
-    fields = text.split()
-    if len(fields) != len(_CRON_FIELDS):
-        return "it has five fields: minute hour day month weekday"
-    try:
-        next(CronSim(text, datetime.now(UTC)))
-    except (CronSimError, AssertionError) as error:
-        for (word, of_theirs, low, high), field in zip(_CRON_FIELDS, fields, strict=True):
-            if of_theirs in str(error):
-                if not field.isdecimal():
-                    return f"{word} {field[:20]} means nothing"
-                inside = low <= int(field[:9]) <= high
-                return f"{word} {field[:20]} " + ("never comes" if inside else f"is outside {low}-{high}")
-        return "it means nothing"
-    except StopIteration:
-        return "that never comes"
-    return ""
-
-
-# Our word, cronsim's word, and the numbers that it takes.
-_CRON_FIELDS = (
-    ("minute", "minute", 0, 59),
-    ("hour", "hour", 0, 23),
-    ("day", "day-of-month", 1, 31),
-    ("month", "month", 1, 12),
-    ("weekday", "day-of-week", 0, 7),
-)
-
-
-def _is_zone(name: str) -> bool:
-    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
-
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return False
-    return True
+def _later(tables: dict[str, Any], source: Source) -> Iterator[Problem]:
+    """Keys that are part of the format already: they are checked, and said to do nothing yet."""
+    found: dict[str, Path] = {}
+    if tables.get("schedules"):
+        found["schedules are checked but not run"] = ("schedules",)
+    if "keep_done" in tables.get("queue", {}):
+        found["keep_done is checked but not acted on"] = ("queue", "keep_done")
+    for path, table in _pipeline_tables(tables):
+        if "autoscale" in table:
+            found.setdefault("autoscale sets the room and nothing else", (*path, "autoscale"))
+    for what, path in found.items():
+        yield source.problem(codes.LATER, path, f"{what} in this version", at="key")

@@ -26,6 +26,7 @@ from fleet.manifest.leaves import (
     SIZE,
     TEXT,
     TEXTS,
+    VERSION,
     choice,
     duration,
     number,
@@ -235,7 +236,7 @@ class ScheduleTable(Table):
 class FileTable(Table):
     """fleet.toml: the pipelines of a project, and where they run."""
 
-    version: Annotated[int, whole(1, 1)] | None = key("Of this format", 1, 1)
+    version: Annotated[int, VERSION] | None = key("Of this format", 1, 1)
     project: Annotated[str, ANY_TEXT] | None = key("Prefix of groups, files and logs", "shop", "")
     queue: QueueTable | None = key("Where the jobs live", {"dsn": "sqlite:///jobs.db"})
     supervisor: SupervisorTable | None = key(
@@ -260,7 +261,11 @@ def validate(tree: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]
         except ValidationError as error:
             errors = error.errors(include_url=False)
             found += errors  # type: ignore[arg-type]  # a TypedDict is a dict
-            tree = _without(tree, [e["loc"][:-1] if e["type"] == "missing" else e["loc"] for e in errors])
+            wrong = [e["loc"][:-1] if e["type"] == "missing" else e["loc"] for e in errors]
+            smaller = _without(tree, wrong)
+            if smaller == tree:  # an error without a place: nothing is left to check
+                return {}, found
+            tree = smaller
 
 
 def _without(tree: Any, paths: list[tuple[Any, ...]]) -> Any:

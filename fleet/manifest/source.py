@@ -23,7 +23,6 @@ SYSTEM_WIDE = FilePath("/etc/fleet/fleet.toml")
 _LARGEST = 16 * 1024 * 1024  # bytes; thousands of pipelines fit into one
 _MOST = 50  # problems in one error
 _AT = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
-_SECRET_KEYS = {"file", "env", "credential", "optional"}
 
 
 @dataclass(frozen=True)
@@ -308,13 +307,15 @@ def shown(path: FilePath) -> str:
         return str(path)
 
 
-def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    if above.keys() <= _SECRET_KEYS and below.keys() <= _SECRET_KEYS:
-        return above  # a secret has one source: { env = … } over { file = … } is not both
+def _merge(below: dict[str, Any], above: dict[str, Any], name: str = "") -> dict[str, Any]:
     merged = dict(below)
-    for name, value in above.items():
-        old = below.get(name)
-        merged[name] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    for key, value in above.items():
+        old = below.get(key)
+        # A secret has one source: { env = … } over { file = … } is not both.
+        is_secret = name == "secrets" or key == "password"
+        if isinstance(old, dict) and isinstance(value, dict) and not is_secret:
+            value = _merge(old, value, key)
+        merged[key] = value
     return merged
 
 

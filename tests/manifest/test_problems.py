@@ -117,7 +117,7 @@ def test_a_wrong_line_in_a_pipeline_is_explained(write: Write, line: str) -> Non
     """The code is stable, the column is right, and the text says what to do."""
     code, column, words = LINES[line]
     path = write(f'[pipelines.x]\nhandler = "x:y"\n{line}\n')
-    found = problems(path, N="4")
+    found = [problem for problem in problems(path, N="4") if not problem.is_warning]
     assert [problem.code for problem in found] == [code]
     (problem,) = found
     assert (problem.line, problem.column) == (2 + len(line.split("\n")), column)
@@ -129,7 +129,7 @@ FILES = {
     "": ("E009", 0, "the file is empty"),
     "# only a comment\n": ("E009", 0, "no pipelines"),
     "[pipelines]\n": ("E009", 0, "no pipelines"),
-    "version = 2\n" + GOOD: ("E004", 1, "expected a whole number from 1 to 1"),
+    "version = 2\n" + GOOD: ("E004", 1, "this fleet reads version 1 of the manifest, got 2"),
     "[pipelines.x\n": ("E002", 1, "not TOML"),
     "a: 1\n": ("E002", 1, "TOML says key = value"),
     "user = shop\n": ("E002", 1, "put text in quotes"),
@@ -158,6 +158,14 @@ FILES = {
     '[queue]\ndsn = "sqlite:///x"\npassword = { env = "P" }\n' + GOOD: ("E004", 3, "has no password"),
     "[hosts.a]\n[hosts.b]\n" + GOOD: ("E014", 1, "cannot be shared by several hosts"),
     "[hosts.a]\n" + GOOD: ("E015", 1, "is none of the hosts"),
+    '[pipelines.x]\nhandler = "x:y"\nnumprocs = { web1 = 2 }\n': ("E015", 3, '"web1" is not in [hosts]'),
+    '[pipelines."a.b"]\nhandler = "${NO_SUCH}"\n': ("E007", 2, "$NO_SUCH is not set"),
+    f"{GOOD}[[schedules]]\nname='n'\npipeline='good'\ncron='${{C}}'\n": ("E007", 6, "$C is not set"),
+    f"{GOOD}[[schedules]]\nname='n'\npipeline='good'\ncron='* * * * *'\ntimezone='${{C}}'\n": (
+        "E007",
+        7,
+        "$C is not set",
+    ),
     f"{GOOD}[schedules]\nname = 'x'\n": ("E004", 3, "expected an array of tables [[schedules]]"),
     f"{GOOD}[[schedules]]\nname = 'x'\ncron = '* * * * *'\n": ("E004", 3, 'lacks the key "pipeline"'),
 }
@@ -169,6 +177,7 @@ def test_a_wrong_file_is_explained(write: Write, text: str) -> None:
     code, line, words = FILES[text]
     found = [problem for problem in problems(write(text)) if not problem.is_warning]
     assert (found[0].code, found[0].line) == (code, line)
+    assert len(found) == 1 or code in ("E014", "E002")
     assert words in f"{found[0].message} {found[0].hint}"
 
 
