@@ -221,5 +221,5 @@ def _raise_if_left(done: Stopped) -> None:
     if done.left:
         shown = ", ".join(done.left[:10]) + (" …" if len(done.left) > 10 else "")
         raise PartlyDone(
-            f"{processes(len(done.left))} still busy with a job: {shown}. What is told to stop ends by itself."
+            f"{processes(len(done.left))} still busy with a job: {shown}. They end by themselves."
         )

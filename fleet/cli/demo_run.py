@@ -116,7 +116,7 @@ def _wait(manifest: Manifest, queue: Queue, jobs: Work, patience: float) -> None
     deadline = time.monotonic() + patience
     told = time.monotonic()
     while (left := _left(_stats(queue, jobs))) and time.monotonic() < deadline:
-        if time.monotonic() - told >= 1:
+        if time.monotonic() - told >= 2:
             told = time.monotonic()
             output.note(f"         {_total(jobs) - left:,} of {_total(jobs):,} jobs")
             for process in supervisord.processes():

@@ -349,19 +349,23 @@ def _as_dict(job: Job, secret: frozenset[str]) -> dict[str, Any]:
 def _print_table(jobs: Sequence[Job], secret: frozenset[str]) -> None:
     from fleet.cli import output
     from fleet.dashboard.payload import text_of
+    from fleet.dashboard.text import show, width_of
     from fleet.units import short_duration
 
-    room = None if output.plain() else max(output.width() - 60, 20)
+    # In a pipe nothing is cut; on a terminal reason and payload share what the numbers leave.
+    room = None if output.plain() else max(output.width() - 42, 20)
+    reasons = [show(job.reason.partition("\n")[0], room and room // 2) or "–" for job in jobs]
+    left = room and room - max(map(width_of, reasons), default=0)
     rows = [
         (
             job.id,
             f"{job.state.value} {short_duration(job.delay)}" if job.delay else job.state.value,
             job.priority,
             job.attempt,
-            job.reason.partition("\n")[0] or "–",
-            text_of(job.payload, secret, room),
+            reason,
+            text_of(job.payload, secret, left),
         )
-        for job in jobs
+        for job, reason in zip(jobs, reasons, strict=True)
     ]
     if rows:
         output.table(("ID", "STATE", "PRIO", "TRY", "REASON", "PAYLOAD"), rows, right="ID PRIO TRY")

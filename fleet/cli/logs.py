@@ -36,6 +36,7 @@ def logs(
       fleet logs -f --grep 'ERROR|WARN'
       fleet logs emails_03 -n 500
     """
+    import os
     import re
     import time
     from contextlib import suppress
@@ -44,6 +45,7 @@ def logs(
     from fleet.cli.context import load_manifest, settings
     from fleet.cli.names import slips_are_usage_errors
     from fleet.dashboard.text import show
+    from fleet.supervisor import pids
     from fleet.supervisor.logfile import Follower, last_lines
 
     try:
@@ -69,6 +71,7 @@ def logs(
         else:
             output.say(prefix[name] + show(line))
 
+    pids.raise_open_files(os.getpid(), len(files) + 100)
     # A follower goes on exactly where these lines end.
     followers = {name: Follower(path) for name, path in files.items()}
     for name, path in files.items():

@@ -9,7 +9,6 @@ import typer
 
 if TYPE_CHECKING:
     from fleet.dashboard.facts import Snapshot
-    from fleet.dashboard.lines import Line
     from fleet.dashboard.view import Look
     from fleet.manifest import Manifest
 
@@ -117,6 +116,7 @@ def _report(snapshot: Snapshot, look: Look, procs: bool) -> None:
     from fleet.cli import output
     from fleet.cli.context import settings
     from fleet.dashboard import view
+    from fleet.dashboard.lines import text_of, to_ascii
 
     if settings().json:
         output.document(snapshot.to_dict())
@@ -124,17 +124,10 @@ def _report(snapshot: Snapshot, look: Look, procs: bool) -> None:
         for text in view.plain(snapshot, look, processes=procs):
             output.say(text)
         for line in view.silences(snapshot, look):
-            _say_on_stderr(line)
+            output.note(text_of(to_ascii(line) if look.ascii else line).strip())
     else:
         for line in view.once(snapshot, look, output.width(), processes=procs):
             output.say(output.painted(line))
-
-
-def _say_on_stderr(line: Line) -> None:
-    from fleet.cli import output
-    from fleet.dashboard.lines import text_of
-
-    output.note(text_of(line).strip())
 
 
 def _watch(ask: Callable[[Snapshot | None], Snapshot], look: Look, seconds: float, procs: bool) -> int:

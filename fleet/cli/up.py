@@ -153,9 +153,8 @@ def _say_up(done: Applied, wide: int) -> None:
     running = sum(group.running for group in done.groups)
     pid = f"supervisord pid {done.daemon.pid}"
     if done.is_unchanged and not done.failed:
-        output.say(
-            f"nothing to change: {processes(running)} of {len(done.groups)} pipelines running as asked ({pid})"
-        )
+        what = f"{processes(running)} of {len(done.groups)} pipelines"
+        output.say(f"nothing to change: {what} running as asked ({pid})")
         return
     kept = [group for group in done.groups if group.action == "kept"]
     for group in kept:

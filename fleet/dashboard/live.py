@@ -165,7 +165,10 @@ class _Screen:
         else:
             lines = view.frame(self.shown, look, width, height)
         if self._live is not None:
-            self._live.update(_to_rich(lines), refresh=True)
+            try:
+                self._live.update(_to_rich(lines), refresh=True)
+            except OSError:  # the terminal went away
+                self._reason = self._reason or "hung up"
 
     def _wait(self) -> None:
         """Until a key, a snapshot, a signal, or a second is over."""
@@ -175,7 +178,10 @@ class _Screen:
             with suppress(BlockingIOError):
                 os.read(self._ear, 4096)
         if self._stdin is not None and self._stdin in ready:
-            data = os.read(self._stdin, 1024)
+            try:
+                data = os.read(self._stdin, 1024)
+            except OSError:
+                data = b""
             if not data:  # the terminal went away
                 self._reason = self._reason or "hung up"
             for key in keys.decode(data):

@@ -95,7 +95,7 @@ def _ask_supervisord(
     last = next((source for source in previous.hosts if source.name == host), None) if previous else None
     try:
         found = place.client(timeout=PATIENCE).processes()
-    except FleetError as error:
+    except (FleetError, OSError) as error:
         return _silent(host, error, now, last, previous), {}
     groups: dict[str, list[Process]] = {}
     for process in found:
@@ -114,13 +114,13 @@ def _ask_queue(
         names = dict.fromkeys(pipeline.queue_name for pipeline in manifest.pipelines.values())
         stats = {each: queue.stats(each, cap=CAP) for each in names}
         pulses = queue.pulses()
-    except FleetError as error:
+    except (FleetError, OSError) as error:
         return _silent(name, error, now, last, previous), {}, []
     return Source(name=name, ok=True), stats, pulses
 
 
 def _silent(
-    name: str, error: FleetError, now: float, last: Source | None, previous: Snapshot | None
+    name: str, error: Exception, now: float, last: Source | None, previous: Snapshot | None
 ) -> Source:
     was_silent = last is not None and not last.ok
     since = last.since if was_silent and last else now
@@ -128,7 +128,7 @@ def _silent(
         age = None
     else:
         age = last.age + (now - previous.taken_at)
-    return Source(name=name, ok=False, error=str(error), since=since, age=age)
+    return Source(name=name, ok=False, error=str(error) or type(error).__name__, since=since, age=age)
 
 
 def _location(dsn: str) -> str:

@@ -12,6 +12,7 @@ STALE_PULSE = 15.0  # seconds: three pulses in a row did not come
 # Said once for each row; the source's own error is said once for all.
 QUEUE_AWAY = "the queue does not answer"
 SUPERVISORD_AWAY = "supervisord does not answer"
+_FOR_GOOD = 90 * 86400.0  # seconds; back ends want an end, and `fleet pause` names one far away
 
 _BROKEN = frozenset(["FATAL", "BACKOFF", "EXITED", "UNKNOWN"])
 _HEALTH_OF = {
@@ -87,7 +88,11 @@ def pipeline_health(
     if not supervisord_answers:
         return Health.UNKNOWN, SUPERVISORD_AWAY
     if paused > 0:
-        return Health.PAUSED, f"paused for another {short_duration(paused)}"
+        for_good = paused > _FOR_GOOD
+        return (
+            Health.PAUSED,
+            "paused until resumed" if for_good else f"paused for another {short_duration(paused)}",
+        )
     if "oldest" in limits:
         alert = limits["oldest"]
         waits, limit_text = short_duration(alert.value), format_duration(alert.limit)

@@ -8,7 +8,7 @@ table for a pipe.  No line of the first two is wider than the terminal.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
 
 from fleet.dashboard.columns import (
@@ -109,13 +109,13 @@ def once(snapshot: Snapshot, look: Look, width: int, *, processes: bool = False)
 
 def plain(snapshot: Snapshot, look: Look, *, processes: bool = False) -> list[str]:
     """Tables for a pipe: one record a line, whole values, nothing cut, no icons."""
-    look = Look(filter=look.filter, sort="manifest")
-    head, rows = table(PLAIN_PIPELINES, pipeline_rows(snapshot, look))
+    by_manifest = replace(look, sort="manifest")
+    head, rows = table(PLAIN_PIPELINES, pipeline_rows(snapshot, by_manifest))
     lines = [head, *rows]
     if processes:
-        head, rows = table(PLAIN_PROCESSES, process_rows(snapshot, look))
+        head, rows = table(PLAIN_PROCESSES, process_rows(snapshot, by_manifest))
         lines += [(), head, *rows]
-    return [text_of(line).rstrip() for line in lines]
+    return [text_of(to_ascii(line) if look.ascii else line).rstrip() for line in lines]
 
 
 def silences(snapshot: Snapshot, look: Look) -> list[Line]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 
-from fleet.errors import Refused, RenderError, SupervisorFault
+from fleet.errors import Refused, RenderError, SupervisorFault, SupervisorUnavailable
 from fleet.manager import files, record
 from fleet.manager.actions import Actions, Shape, actions, shape
 from fleet.manager.files import Access, Folder
@@ -33,6 +33,8 @@ from fleet.supervisor.private import Home
 # stdin, stdout and the log file of each process, with a little room for stderr and rotation.
 _FILES_A_PROCESS = 4
 _FILES_OF_ITS_OWN = 200
+# Seconds for one answer: a group of 1,000 processes starts in one turn of supervisord's loop.
+_PATIENCE = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,21 +122,27 @@ def apply(
 
         started = False
         if running is None or running.state == "SHUTDOWN":
-            assert place.home is not None  # noqa: S101  (another supervisord is found, or raises)
+            if place.home is None:
+                raise SupervisorUnavailable(f"supervisord at {place.url} shuts down. The files are in place.")
             running, started = private.start(place.home, open_files=open_files)
-        client = place.client()
+        client = place.client(timeout=_PATIENCE)
         known = before.for_daemon(_identity(running))
+        present = client.processes()
         if started:
             plan = Actions(add=tuple(wanted))
         else:
-            changes = _reload(client, folder, desired, on_disk, write, remove)
-            plan = actions(wanted, client.processes(), changes, known)
+            plan = actions(wanted, present, Changes(), known)
+            certain = all(known.get(group) for group in wanted)
+            # Reading 500 files takes supervisord a second in which it answers nobody.
+            if write or remove or not certain or not plan.is_nothing:
+                changes = _reload(client, folder, desired, on_disk, write, remove)
+                plan = actions(wanted, present, changes, known)
         warnings = _room_for(place, running, open_files)
         uncertain = {*plan.add, *plan.replace}
         known_now = {g: None if g in uncertain else known.get(g) for g in {*known, *wanted}}
         _keep_record(folder, desired.project, Record(daemon=_identity(running), groups=known_now))
         results = roll_out(
-            client, plan, wanted, desired.groups, already_added=started, timeout=timeout, tell=tell
+            client, plan, wanted, desired.groups, present, already_added=started, timeout=timeout, tell=tell
         )
         _write(folder, desired, (), [name for name in remove if not name.endswith(".conf")])
         given = _given(wanted, plan, known)

@@ -40,6 +40,7 @@ def roll_out(
     plan: Actions,
     wanted: Mapping[str, Shape],
     pipelines: Mapping[str, str],
+    present: Iterable[Process],
     *,
     already_added: bool = False,
     timeout: float,
@@ -48,13 +49,14 @@ def roll_out(
     """
     Carry out *plan*, and wait until every group is as *wanted* or has failed.
 
-    *timeout* is seconds for processes to come up, counted from their last
-    start.  Drains end by supervisord's own `stopwaitsecs`.
+    *present* are the processes that the plan was made from.  *timeout* is
+    seconds for processes to come up, counted from their last start.  Drains end
+    by supervisord's own `stopwaitsecs`.
 
     Raises:
         PartlyDone: supervisord stopped answering; says which groups were done.
     """
-    work = _Work(client, plan, wanted, pipelines, timeout, tell)
+    work = _Work(client, plan, wanted, pipelines, present, timeout, tell)
     try:
         return work.run(already_added)
     except SupervisorError as error:
@@ -71,6 +73,7 @@ class _Work:
         plan: Actions,
         wanted: Mapping[str, Shape],
         pipelines: Mapping[str, str],
+        present: Iterable[Process],
         timeout: float,
         tell: Tell | None,
     ) -> None:
@@ -84,11 +87,10 @@ class _Work:
         self.again: dict[str, frozenset[str]] = {}  # replaced groups: scaled-up processes to start once more
         self.open = {*wanted, *plan.remove}  # groups without a result yet
         self.results: list[GroupResult] = []
-        self.before: dict[str, Process] = {}
+        self.before = _by_name(present)
 
     def run(self, already_added: bool) -> tuple[GroupResult, ...]:
-        processes = self._read()
-        self.before = processes
+        processes = self.before
         for group in self.plan.replace:
             self.again[group] = frozenset(
                 name for name, p in processes.items() if p.group == group and p.state.is_active
@@ -99,9 +101,11 @@ class _Work:
         going = (n for n, p in processes.items() if p.group in self.draining and p.state.is_active)
         self.client.stop([*going, *self.surplus])
         self._expect(group for group in self.wanted if group not in self.draining)
+        fresh = self.plan.is_nothing  # what was read before is still true then
         while True:
             asked = time.monotonic()
-            processes = self._read()
+            processes = self.before if fresh else _by_name(self.client.processes())
+            fresh = False
             self.health = advance(self.health, processes.values())
             self._finish_drains(processes)
             if time.monotonic() > self.due and not self.draining:
@@ -111,9 +115,6 @@ class _Work:
                 return tuple(self.results)
             self._nudge(processes)
             time.sleep(max(POLL, time.monotonic() - asked))
-
-    def _read(self) -> dict[str, Process]:
-        return {process.full_name: process for process in self.client.processes()}
 
     def _expect(self, groups: Iterable[str]) -> None:
         names = frozenset[str]().union(*(self.wanted[group].full(group) for group in groups))
@@ -186,6 +187,10 @@ class _Work:
         if fewer:
             return "scaled"
         return "started" if any(n.startswith(f"{group}:") for n in self.plan.start) else "kept"
+
+
+def _by_name(processes: Iterable[Process]) -> dict[str, Process]:
+    return {process.full_name: process for process in processes}
 
 
 def _pid(process: Process | None) -> int | None:

@@ -49,8 +49,9 @@ def start(client: Supervisor, names: Iterable[str], *, timeout: float) -> Starte
     *timeout* is seconds.
     """
     began = time.monotonic()
-    health = Health(waiting=frozenset(names))
-    client.start(health.waiting)
+    asked_for = tuple(names)
+    health = Health(waiting=frozenset(asked_for))
+    client.start(asked_for)
     while True:
         asked = time.monotonic()
         processes = {process.full_name: process for process in client.processes()}

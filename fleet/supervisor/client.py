@@ -114,7 +114,7 @@ class Supervisor:
         return self._each("supervisor.stopProcess", names, False)
 
     def signal(self, names: Iterable[str], signal: str) -> Verdicts:
-        """*signal* is a name such as "KILL"; it reaches the process itself, not its children."""
+        """*signal* is a name such as "KILL", or a number as text; children of a process get none."""
         return self._each("supervisor.signalProcess", names, signal)
 
     def stop_all(self) -> None:
@@ -151,6 +151,14 @@ class Supervisor:
     def shutdown(self) -> None:
         """End this supervisord.  It stops what still runs one group after another, so stop that first."""
         self._transport.call("supervisor.shutdown")
+
+    def stop_signals(self) -> dict[str, int]:
+        """The signal number that a stop sends, by full name, as the files that were read last say."""
+        answer = self._transport.call("supervisor.getAllConfigInfo")
+        try:
+            return {f"{info['group']}:{info['name']}": int(info["stopsignal"]) for info in answer}
+        except (TypeError, KeyError, ValueError) as error:
+            raise BadReply(f"supervisord at {self.url} answers getAllConfigInfo in another form.") from error
 
     def tail(self, name: str, length: int) -> str:
         """

@@ -145,8 +145,10 @@ def _include_set(answer: dict[str, Any], main_conf: Path) -> IncludeSet:
         error = printable(" ".join(error.split()))
         # Some of supervisord's texts name a section or an option only, and a broken line only its file.
         if not any(str(file.path) in error for file in files):
-            home = next((f.path for f in files for section in f.sections if section in error), None)
-            error = f"{home or main_conf}: {error}" if str(home or main_conf) not in error else error
+            home = next(
+                (f.path for f in files for s in f.sections if s in error or _named(s, error)), main_conf
+            )
+            error = f"{home}: {error}"
     return IncludeSet(
         files=files,
         groups={
@@ -155,3 +157,9 @@ def _include_set(answer: dict[str, Any], main_conf: Path) -> IncludeSet:
         },
         error=error,
     )
+
+
+def _named(section: str, error: str) -> bool:
+    """Whether the text speaks of the program `b c` of a section [program:b c]."""
+    name = section.partition(":")[2]
+    return bool(name) and repr(name) in error

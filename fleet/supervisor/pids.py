@@ -66,6 +66,19 @@ def started_at(pid: int) -> float:
         return 0.0
 
 
+def find(words: Sequence[str]) -> Process | None:
+    """A process of this user whose command line holds all *words*; looks at every process there is."""
+    for found in psutil.process_iter():
+        try:
+            if found.uids().effective != os.geteuid() or not all(word in found.cmdline() for word in words):
+                continue
+        except psutil.Error:
+            continue
+        if alive(found):
+            return Process(found.pid)
+    return None
+
+
 def alive(process: Process) -> bool:
     """Still the same process, and not a zombie that nobody has reaped."""
     try:

@@ -7,6 +7,7 @@ environment as fleet, and outlives the terminal that started it.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -119,16 +120,13 @@ def find(place: Home, *, timeout: float = 5.0) -> DaemonState | None:
     if _listens(place.socket):
         return Supervisor(place.url, timeout=timeout).state()
     survivor = _by_pidfile(place)
-    if survivor is None:
-        return None
-    raise SupervisorUnavailable(
-        f"supervisord runs here (pid {survivor.pid}), but its socket {place.socket} is gone. "
-        "`fleet down` ends it; then start again."
-    )
+    if survivor is not None:
+        raise _socket_is_gone(place, survivor)
+    return None
 
 
 def start(
-    place: Home, *, python: str = sys.executable, open_files: int = 0, timeout: float = 20.0
+    place: Home, *, python: str = sys.executable, open_files: int = 0, timeout: float = 60.0
 ) -> tuple[DaemonState, bool]:
     """
     The supervisord of this home, and whether it was started just now.
@@ -149,12 +147,17 @@ def start(
             running = find(place)
         if running is not None:
             return running, False
+        survivor = _by_command(place)
+        if survivor is not None:
+            raise _socket_is_gone(place, survivor)
         # A daemon that was killed leaves its socket; supervisord would find that out by itself, 0.3 s later.
         place.socket.unlink(missing_ok=True)
         with pids.open_files_for_children(open_files):
             _spawn(place, python, timeout)
         while True:
-            found = find(place) if _listens(place.socket) else None
+            # Its first turn forks every autostart process, and answers nobody meanwhile.
+            left = max(1.0, deadline - time.monotonic())
+            found = find(place, timeout=left) if _listens(place.socket) else None
             if found is not None and found.state == "RUNNING":
                 return found, True
             if time.monotonic() > deadline:
@@ -182,18 +185,23 @@ def stop(place: Home, *, timeout: float = 30.0) -> bool:
         survivor.send_signal(signal.SIGTERM)  # psutil compares the start time before it signals
         waiting: tuple[pids.Process, ...] = (survivor,)
     else:
+        survivor = _by_pidfile(place) or (_by_command(place) if running is None else None)
         if running is None:
-            place.socket.unlink(missing_ok=True)
-            return False
-        survivor = _by_pidfile(place)
-        waiting = pids.mark([running.pid]) if running.pid else (survivor,) if survivor else ()
-        if running.state != "SHUTDOWN":
-            Supervisor(place.url).shutdown()
+            if survivor is None:
+                _sweep(place)
+                return False
+            survivor.send_signal(signal.SIGTERM)
+            waiting = (survivor,)
+        else:
+            waiting = pids.mark([running.pid]) if running.pid else (survivor,) if survivor else ()
+            if running.state != "SHUTDOWN":
+                Supervisor(place.url).shutdown()
     if pids.wait_gone(waiting, timeout=timeout):
         raise SupervisorError(
             f"supervisord (pid {waiting[0].pid}) was told to end and is still there after {timeout:g} s. "
             f"See {place.logfile}."
         )
+    _sweep(place)
     return True
 
 
@@ -267,7 +275,35 @@ def _by_pidfile(place: Home) -> pids.Process | None:
         pid = int(place.pidfile.read_text("ascii"))
     except (OSError, ValueError):
         return None
-    return pids.running(pid, ("supervisor.supervisord", str(place.main_conf)))
+    return pids.running(pid, _command_words(place))
+
+
+def _by_command(place: Home) -> pids.Process | None:
+    """
+    A daemon of this home that nothing in it tells of: somebody removed the folder under it.
+
+    To start a second one would run every worker twice.
+    """
+    return pids.find(_command_words(place))
+
+
+def _command_words(place: Home) -> tuple[str, str]:
+    return "supervisor.supervisord", str(place.main_conf)
+
+
+def _socket_is_gone(place: Home, survivor: pids.Process) -> SupervisorUnavailable:
+    return SupervisorUnavailable(
+        f"supervisord runs here (pid {survivor.pid}), but its socket {place.socket} is gone. "
+        "`fleet down` ends it; then start again."
+    )
+
+
+def _sweep(place: Home) -> None:
+    """What a daemon leaves when it was killed, and the folder in /tmp if its socket had to lie there."""
+    place.socket.unlink(missing_ok=True)
+    if place.socket.parent != place.state_dir and place.socket.name == "s.sock":
+        with contextlib.suppress(OSError):
+            place.socket.parent.rmdir()
 
 
 def _private_folder(folder: Path) -> None:

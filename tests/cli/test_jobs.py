@@ -9,11 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pexpect
 import pytest
 
 from fleet.cli import main
 from fleet.queue import Queue, connect
 
+CODE = ["-c", "import sys; from fleet.cli import main; sys.exit(main())"]
 MANIFEST = """\
 version = 1
 [queue]
@@ -230,6 +232,38 @@ def test_deleting_by_id_finds_the_job_in_any_state(fleet, queue):
     assert fleet("jobs", "delete", "emails", str(buried)).code == 8
     ran = fleet("jobs", "delete", "emails", str(buried), str(delayed), "-y", "--json")
     assert ran.json["deleted"] == 2
+
+
+@pytest.mark.parametrize(
+    ("typed", "code", "left"),
+    [("emails\r", 0, 0), ("email\r", 8, 3), ("\r", 8, 3), ("\x04", 8, 3), ("\x03", 130, 3)],
+)
+def test_on_a_terminal_the_name_is_typed(queue, folder, typed, code, left):
+    """The right name deletes; anything else, Ctrl-D and Ctrl-C change nothing."""
+    bury(queue, "x", 3)
+    child = pexpect.spawn(
+        sys.executable, [*CODE, "jobs", "delete", "emails", "--all"], cwd=str(folder), timeout=20
+    )
+    child.expect_exact("3 buried jobs of emails are deleted for good; the oldest is #1.")
+    child.expect_exact("Type emails to go on")
+    child.send(typed)
+    child.expect(pexpect.EOF)
+    child.close()
+    assert (child.exitstatus, queue.stats("emails").buried) == (code, left)
+
+
+@pytest.mark.parametrize(("typed", "code", "left"), [("y\r", 0, 0), ("n\r", 8, 1), ("\r", 8, 1)])
+def test_on_a_terminal_a_moderate_change_is_one_question(queue, folder, typed, code, left):
+    """No is the default."""
+    (id,) = bury(queue, "x")
+    child = pexpect.spawn(
+        sys.executable, [*CODE, "jobs", "delete", "emails", str(id)], cwd=str(folder), timeout=20
+    )
+    child.expect_exact("[y/N]")
+    child.send(typed)
+    child.expect(pexpect.EOF)
+    child.close()
+    assert (child.exitstatus, queue.stats("emails").buried) == (code, left)
 
 
 def test_read_only_changes_nothing(fleet, queue, monkeypatch):

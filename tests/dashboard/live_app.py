@@ -21,6 +21,8 @@ def main() -> None:
         count += 1
         if count == fail_at:
             raise RuntimeError("the source is broken")
+        if scene is SCENES["backlog"] and count > 1:  # a database that takes its time
+            time.sleep(2)
         return replace(scene, taken_at=time.time())
 
     look = live.Look(interval=0.2)

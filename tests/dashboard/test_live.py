@@ -199,6 +199,37 @@ def test_keys_select_filter_sort_freeze_and_help(terminal):
     assert it.finish() == 0
 
 
+def test_a_slow_source_slows_the_refresh_and_not_the_keys(terminal):
+    """Help appears while the source still thinks, and the title says why numbers come late."""
+    it = terminal("backlog")
+    it.until(lambda text: "thumbs" in text)
+    for _ in range(3):
+        asked = time.monotonic()
+        it.press("?")
+        it.until(lambda text: "filter by name" in text)
+        it.press("x")
+        it.until(lambda text: "filter by name" not in text)
+        assert time.monotonic() - asked < 1.5
+    it.until(lambda text: "(slow)" in text)
+    it.press("q")
+    assert it.finish() == 0
+
+
+def test_a_terminal_that_is_resized_a_hundred_times_down_to_nothing(terminal):
+    """reliability T8: no size is too small, and no exception."""
+    it = terminal("fatal")
+    it.until(lambda text: "reports" in text)
+    for number in range(100):
+        it.child.setwinsize(1 + number * 7 % 30, 1 + number * 13 % 120)
+        it.read()
+    it.child.setwinsize(24, 80)
+    it.screen.resize(24, 80)
+    it.until(lambda text: "✖ reports" in text and "q quit" in text)
+    it.press("q")
+    assert it.finish() == 0
+    assert_restored(it)
+
+
 def test_no_color_leaves_icons_and_bold_but_no_colour(terminal):
     """NO_COLOR on a terminal: the live screen still works."""
     it = terminal("fatal", NO_COLOR="1")

@@ -106,6 +106,11 @@ def test_a_paused_pipeline_is_paused_although_its_jobs_grow_old():
     )
 
 
+def test_a_pause_without_an_end_says_so():
+    """`fleet pause` without --for."""
+    assert health(worker("RUNNING"), paused=365 * 86400.0) == (Health.PAUSED, "paused until resumed")
+
+
 def test_a_silent_supervisord_makes_processes_unknown_not_stopped():
     """What we cannot see is not what is not there."""
     assert health(supervisord_answers=False)[0] is Health.UNKNOWN

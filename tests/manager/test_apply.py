@@ -221,6 +221,17 @@ def test_a_broken_file_of_others_is_named_and_nothing_is_written(place: Place) -
     assert (running(place), tree(place.conf_dir)) == before
 
 
+def test_files_that_the_daemon_refuses_after_all_are_taken_back(place: Place) -> None:
+    """Its parser imports what a file names, and ours does not: the last word is the daemon's."""
+    apply(place, desired(place, {"a": conf("a")}))
+    before = running(place), tree(place.conf_dir)
+    listener = "[eventlistener:x]\ncommand=/bin/cat\nevents=TICK_5\nresult_handler=no.such:thing\n"
+    with pytest.raises(RenderError, match=r"no\.such:thing.*\n.*old files are back"):
+        apply(place, desired(place, {"a": conf("a", mark="y") + listener, "b": conf("b")}))
+    assert (running(place), tree(place.conf_dir)) == before
+    assert apply(place, desired(place, {"a": conf("a")})).is_unchanged
+
+
 def test_a_program_of_the_same_name_in_a_foreign_file_is_refused(place: Place) -> None:
     """supervisord would merge the two sections, option by option."""
     theirs = place.conf_dir / "theirs.conf"

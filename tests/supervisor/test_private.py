@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -118,6 +119,20 @@ def test_a_daemon_without_its_socket_is_named_and_can_be_ended(tmp_path: Path) -
         assert not pids.alive(marked)
 
 
+def test_a_daemon_whose_folder_was_removed_is_not_doubled(tmp_path: Path) -> None:
+    """Nothing in the new folder tells of it; its command line does."""
+    with private_home(tmp_path) as home:
+        daemon, _ = private.start(home)
+        (marked,) = pids.mark([daemon.pid])
+        shutil.rmtree(home.state_dir)
+        with pytest.raises(SupervisorUnavailable, match=rf"pid {daemon.pid}.*is gone"):
+            private.start(home)
+        shutil.rmtree(home.state_dir)
+        assert private.stop(home)
+        assert not pids.alive(marked)
+        assert not private.stop(home)
+
+
 def test_a_wrong_configuration_is_told_in_supervisords_words(tmp_path: Path) -> None:
     """Its reason is shown, not only an exit status."""
     with private_home(tmp_path, {"bad.conf": "[program:x]\ncommand=x\nuser=nobody-at-all\n"}) as home:
@@ -163,7 +178,7 @@ def test_a_folder_too_deep_for_a_socket_gets_one_elsewhere(tmp_path: Path) -> No
         assert private.home(deep / ".fleet", {"XDG_RUNTIME_DIR": str(tmp_path)}) == home
         daemon, _ = private.start(home)
         assert Supervisor(home.url).state() == daemon
-    home.socket.parent.rmdir()
+    assert not home.socket.parent.exists()
 
 
 def test_a_runtime_folder_is_used_if_it_is_private(tmp_path: Path) -> None:
