@@ -106,6 +106,10 @@ class Backend(Protocol):
         """
         ...
 
+    def interrupt(self) -> None:
+        """End a `wait` of another thread now, or the next one if none is under way.  May do nothing."""
+        ...
+
     def kick(self, pipeline: str, limit: int, where: Filter) -> int:
         """
         Make up to *limit* buried jobs ready, oldest first, with a fresh attempt budget.

@@ -17,11 +17,11 @@ class Bell:
     """
 
     def __init__(self) -> None:
-        self._read, self.fd = os.pipe()
-        os.set_blocking(self._read, False)
+        self.waiting_fd, self.fd = os.pipe()  # the first becomes readable, the second is written to ring
+        os.set_blocking(self.waiting_fd, False)
         os.set_blocking(self.fd, False)
         self._poll = select.poll()
-        self._poll.register(self._read, select.POLLIN)
+        self._poll.register(self.waiting_fd, select.POLLIN)
 
     def ring(self, message: int = 0) -> None:
         with suppress(BlockingIOError, OSError):  # a full pipe wakes the sleeper just as well
@@ -32,11 +32,11 @@ class Bell:
         if not self._poll.poll(max(0.0, seconds) * 1000):
             return b""
         try:
-            return os.read(self._read, 512)
+            return os.read(self.waiting_fd, 512)
         except BlockingIOError:
             return b""
 
     def close(self) -> None:
-        for fd in (self._read, self.fd):
+        for fd in (self.waiting_fd, self.fd):
             with suppress(OSError):
                 os.close(fd)

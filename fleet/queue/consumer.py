@@ -35,6 +35,10 @@ class Consumer:
     """
     Jobs for one or several slots; every method is safe in every thread.
 
+    The keeper is a thread: a body that holds the interpreter's lock in C code
+    for more than two thirds of the ttr loses its lease.  Give such jobs a
+    longer ttr.
+
     An outage is waited out inside; what waiting cannot heal (`SchemaError`, a
     refused permission) comes out of `take`.
 
@@ -228,20 +232,24 @@ class Consumer:
                     return
                 batch = self._hand.hand_over()
                 limit = self._hand.wanted()
-            if self._exchange(batch, limit, 0.0):
+            if self._exchange(batch, limit):
                 return
             timeout = min(SLICE, until - time.monotonic())
-            if timeout > 0 and not (self._stopping or self._paused or self._outage.since):
-                self._idle = True
-                try:
-                    self._exchange([], limit, timeout)
-                finally:
-                    self._idle = False
+            self._idle = True
+            try:
+                if timeout > 0 and not (self._stopping or self._paused or self._outage.since):
+                    self._queue.wait(self._pipelines, timeout)
+            except (BackendUnavailable, OutcomeUnknown) as error:
+                self._wait_out(error)
+            except QueueError as error:
+                self._fail(error)
+            finally:
+                self._idle = False
 
-    def _exchange(self, batch: list[Settlement], limit: int, timeout: float) -> bool:
+    def _exchange(self, batch: list[Settlement], limit: int) -> bool:
         """Settle and claim; True when jobs came in.  Waits out a failure for one pause."""
         try:
-            verdicts, jobs = self._queue.exchange(batch, self._pipelines, limit, timeout=timeout)
+            verdicts, jobs = self._queue.exchange(batch, self._pipelines, limit)
         except (BackendUnavailable, OutcomeUnknown) as error:
             self._keep_for_later(batch, error)
             self._wait_out(error)
@@ -349,6 +357,8 @@ class Consumer:
             self._nap_until = NEVER  # whatever comes up while we look rings, and the nap ends at once
             now = time.monotonic()
             try:
+                if self._idle and (self._stopping or self._paused):
+                    self._queue.wake()
                 due = min(self._renew(now), self._tidy(now))
                 if now >= self._pulse_at:
                     self._pulse_at = now + EVERY

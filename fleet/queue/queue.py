@@ -222,6 +222,19 @@ class Queue:
                 return verdicts, jobs
             backend.wait(names, min(left, _SLICE))
 
+    def wait(self, pipelines: str | Sequence[str], timeout: float) -> None:
+        """
+        Return when something may have become ready, after *timeout* seconds, or when woken.
+
+        Only a hint, for those who claim with a timeout of 0.
+        """
+        names = (pipelines,) if isinstance(pipelines, str) else tuple(pipelines)
+        self._backend.wait(names, timeout)
+
+    def wake(self) -> None:
+        """End a `wait` of another thread, as far as the back end can."""
+        self._backend.interrupt()
+
     def delete(self, job: Job) -> None:
         """Settle a reserved job for good.  Raises LeaseLost."""
         self._settle_one(Settlement(job=job, verb="delete"))

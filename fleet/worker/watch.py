@@ -33,7 +33,7 @@ _NAP = 1.0
 _SUMMARY_EVERY = 10.0
 _LOOK_EVERY = 5.0  # at memory and age
 _LAST_WORDS = 2.0  # seconds that a hard exit spends on telling the server
-_DEAD_MAN = 15.0  # on top of the timeout: a handler that holds the interpreter's lock stops this thread too
+_DEAD_MAN = 15.0  # on top of the timeout, if a handler holds the interpreter's lock and so stops this thread
 
 
 @dataclass(slots=True)
@@ -60,6 +60,7 @@ class Watch:
         self._consumer = consumer
         self._slots = slots
         self._log = log
+        self._supervised = supervised
         self._parentage = Parentage(supervised=supervised)
         self._started = time.monotonic()
         self._blows: dict[Job, Blow] = {}
@@ -67,8 +68,7 @@ class Watch:
         self._deadline: float | None = None
         self._summary_at = self._started + _SUMMARY_EVERY
         self._summed_up = (0, 0, 0)
-        self._look_at = self._started + _LOOK_EVERY
-        self._armed_at: float | None = None
+        self._look_at = self._started
         self._title = _title_setter()
         self._before: signals.Before = {}
         self._over = False
@@ -144,7 +144,8 @@ class Watch:
         if now >= self._look_at:
             self._look_at = now + _LOOK_EVERY
             self._recycle(now)
-            self._arm(bool(running), now)
+            if self._supervised:
+                self._arm()
         if now >= self._summary_at:
             self._summary_at = now + _SUMMARY_EVERY
             self._sum_up()
@@ -214,20 +215,14 @@ class Watch:
         elif recycle.memory is not None and resident_bytes() >= recycle.memory:
             self.drain("recycle: memory")
 
-    def _arm(self, busy: bool, now: float) -> None:
+    def _arm(self) -> None:
         """
-        A dead man's switch for the case that this thread is starved.
+        Put off the end by another timeout: a dead man's switch for the case that this thread is starved.
 
         faulthandler's timer is a C thread that needs no interpreter lock: it
         writes where every thread is and exits.
         """
-        if busy:
-            with_room = self._spec.timeout + AFTER_TIMEOUT + _DEAD_MAN
-            faulthandler.dump_traceback_later(with_room, exit=True, file=2)
-            self._armed_at = now
-        elif self._armed_at is not None:
-            faulthandler.cancel_dump_traceback_later()
-            self._armed_at = None
+        faulthandler.dump_traceback_later(self._spec.timeout + AFTER_TIMEOUT + _DEAD_MAN, exit=True, file=2)
 
     def _sum_up(self) -> None:
         tally = self._consumer.tally

@@ -230,6 +230,25 @@ def test_stop_gives_back_at_once(queue: Queue) -> None:
     assert queue.stats("emails").reserved == 0
 
 
+def test_stop_ends_an_idle_wait_at_once(queue: Queue) -> None:
+    """A worker that waits for jobs is gone within moments, not when its wait is over."""
+    consumer = Consumer(queue, ("emails",))
+    ended: list[float] = []
+
+    def slot() -> None:
+        assert consumer.take() is None
+        ended.append(time.monotonic())
+
+    thread = threading.Thread(target=slot)
+    thread.start()
+    time.sleep(0.3)  # it waits by now
+    asked_at = time.monotonic()
+    consumer.stop()
+    thread.join(5)
+    consumer.close()
+    assert ended[0] - asked_at < 0.5
+
+
 def test_slots_share_one_consumer(queue: Queue) -> None:
     """Many threads, each job once."""
     queue.put_many("emails", range(2000))

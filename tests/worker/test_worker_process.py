@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -430,6 +431,33 @@ def test_a_forgotten_thread_does_not_keep_the_worker(site: Site, end: End) -> No
     site.queue.put("emails", 1)
     worker = site.worker("forgotten_thread")
     site.wait_until_empty()
+    assert end(worker) == 0
+
+
+def test_tables_that_are_too_new_end_the_worker_in_words(site: Site) -> None:
+    """Exit 6, unlike an outage, which is waited out."""
+    with sqlite3.connect(site.folder / "queue.db") as db:
+        db.execute("UPDATE fleet_meta SET value = '99' WHERE name = 'schema'")
+    db.close()
+    assert site.worker("note").wait(10) == 6
+    assert "fleet-worker: " in site.log and "99" in site.log
+    assert "Traceback" not in site.log
+
+
+@pytest.mark.slow
+def test_a_locked_database_is_waited_out(site: Site, end: End) -> None:
+    """The worker stays, says since when in its pulse and its log, and goes on by itself."""
+    worker = site.worker("note", env={"SUPERVISOR_PROCESS_NAME": "emails_00"})
+    eventually(lambda: site.queue.pulses())
+    blocker = sqlite3.connect(site.folder / "queue.db", isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    eventually(lambda: "waiting back end away since" in site.log, within=15)
+    blocker.execute("ROLLBACK")
+    blocker.close()
+
+    site.queue.put("emails", 1)
+    site.wait_for(1, within=10)
+    eventually(lambda: "back-end-back" in site.log)
     assert end(worker) == 0
 
 

@@ -315,6 +315,10 @@ class SqliteBackend:
                 self._watch = Watch(self._path, self._open(reader=True))
             self._watch.wait(partial(self._next_due, pipelines), timeout)
 
+    def interrupt(self) -> None:
+        if self._watch is not None:
+            self._watch.interrupt()
+
     def _next_due(self, pipelines: Sequence[str], db: sqlite3.Connection) -> float:
         """Seconds until something is claimable: 0 is now, infinity is "not by waiting alone"."""
         now, boot = self._clock.wall(), self._clock.boot()
