@@ -121,6 +121,8 @@ class Backend(Protocol):
 
     def recall(self, memo: str) -> str | None:
         """The text kept under that name, or None."""
+        ...
+
     def interrupt(self) -> None:
         """End a `wait` of another thread now, or the next one if none is under way.  May do nothing."""
         ...
