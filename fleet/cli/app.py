@@ -51,6 +51,9 @@ COMMANDS = (
     Command("render", "deploy", "render:render", "The supervisord files that the manifest means"),
     Command("queue info", "system", "queue:info", "Server, schema version, durability"),
     Command("queue migrate", "system", "queue:migrate", "Create or update the queue's tables"),
+    Command(
+        "import simple-job-queue", "system", "import_:simple_job_queue", "Copy the table of the PHP library"
+    ),
     Command("demo", "system", "demo:demo", "Real jobs through real workers, and the proof"),
     Command("schema", "system", "schema:schema", "The manifest's JSON schema, for editors"),
     Command("version", "system", "version:version", "Versions of fleet and what it stands on"),
@@ -59,6 +62,7 @@ COMMANDS = (
 GROUPS = {
     "jobs": "Look at jobs, add them, move them",
     "queue": "The queue's server and tables",
+    "import": "Bring jobs over from other libraries",
 }
 
 # What people type who come from other tools, or guess.

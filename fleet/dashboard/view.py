@@ -320,9 +320,9 @@ def _footer(look: Look, width: int) -> Line:
 
 
 def _help(width: int) -> list[Line]:
-    lines: list[Line] = [(Span("   keys", "bold"),), ()]
-    lines += [(Span(f"   {key:14}", "bold"), Span(what)) for key, what in KEYS]
-    lines += [(), (Span("   words", "bold"),), ()]
+    # Without headings, so that all of it fits on 24 lines.
+    lines: list[Line] = [(Span(f"   {key:14}", "bold"), Span(what)) for key, what in KEYS]
+    lines.append(())
     words = {
         Health.OK: "as many processes run as the manifest wants",
         Health.FAILING: "a process that does not stay up, buried jobs, or no queue",

@@ -398,6 +398,27 @@ class Queue:
         with self._held() as backend:
             return backend.pipelines()
 
+    def restore(self, jobs: Sequence[Job], memo: str, value: str) -> None:
+        """
+        Store jobs exactly as they are, and *value* under the name *memo*, in one step; for importers.
+
+        Raises:
+            UidConflict: an id or uid is taken; nothing was stored.
+            NotSupported: the back end makes its ids itself.
+        """
+        for job in jobs:
+            check_pipeline(job.pipeline)
+            check_priority(job.priority)
+            check_ttr(job.ttr)
+            check_delay(job.delay)
+        with self._held() as backend:
+            backend.restore(jobs, memo, value)
+
+    def recall(self, memo: str) -> str | None:
+        """What `restore` kept under that name, or None."""
+        with self._held() as backend:
+            return backend.recall(memo)
+
     def publish(self, pulse: Pulse) -> None:
         """Keep the latest pulse of a worker process, for the dashboard."""
         with self._held() as backend:

@@ -401,6 +401,44 @@ class SqliteBackend:
     def pipelines(self) -> list[str]:
         return [name for (name,) in self._read(self._sql.pipelines, [self._clock.wall()])]
 
+    # -- imports -----------------------------------------------------------
+
+    def restore(self, jobs: Sequence[Job], memo: str, value: str) -> None:
+        now = self._clock.wall()
+        rows = [
+            (
+                job.id,
+                job.pipeline,
+                _NUMBER[job.state],
+                job.priority,
+                round(job.ttr * 1e6),
+                job.attempt,
+                job.crashes,
+                now + round((job.delay - job.waited) * 1e6),
+                job.unique,
+                job.uid or None,
+                job.reason,
+                job.payload,
+            )
+            for job in jobs
+        ]
+
+        def insert(db: sqlite3.Connection) -> None:
+            db.executemany(self._sql.restore, rows)
+            db.execute(self._sql.set_meta, (memo, value))
+
+        try:
+            self._write(insert)
+        except QueueError as error:
+            if isinstance(error.__cause__, sqlite3.IntegrityError):
+                raise UidConflict(f"{location(self._path)}: one of the ids or uids is taken") from error
+            raise
+        self._nudge()
+
+    def recall(self, memo: str) -> str | None:
+        rows = self._read(self._sql.get_meta, [memo])
+        return str(rows[0][0]) if rows else None
+
     # -- pulses ------------------------------------------------------------
 
     def publish(self, pulse: Pulse) -> None:

@@ -21,6 +21,11 @@ class Statements:
         self.by_uid = f"SELECT id, payload FROM {jobs} WHERE uid = ?"
         self.by_unique = f"SELECT id FROM {jobs} WHERE pipeline = ? AND unique_key = ?"
 
+        self.restore = f"""
+            INSERT INTO {jobs} (id, pipeline, state, priority, ttr, attempts, crashes, run_at,
+                unique_key, uid, reason, payload)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+
         # -- claim: one look says whether the pipeline is paused, has due jobs, or has lost leases
         self.due = f"""
             SELECT EXISTS (SELECT 1 FROM {pipelines} WHERE name = ?1 AND paused_until > ?2),
