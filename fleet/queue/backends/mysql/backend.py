@@ -27,7 +27,7 @@ from fleet.queue.job import BackendInfo, Filter, Job, JobState, PipelineStats, P
 from fleet.queue.pulse import pulse_from_text, pulse_to_text
 from fleet.queue.schema import migrate
 
-_POLL_SECONDS = 0.25  # behind the bell
+_POLL_SECONDS = 0.3  # behind the bell
 _EVERYTHING = 2**31 - 1  # the limit of an operator who gave none
 _PULSES_KEPT = 3600  # seconds
 _MOST_PRIORITIES = 64  # that stats looks at for the oldest job
