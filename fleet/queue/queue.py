@@ -46,6 +46,7 @@ class Queue:
         self._backend = backend
         self._lock = threading.RLock()
         self._pid = os.getpid()
+        self._quiet: tuple[str, ...] = ()  # pipelines that were surely empty when a wait ended just now
 
     @property
     def backend(self) -> Backend:
@@ -139,8 +140,11 @@ class Queue:
     def _fresh_uids(self, count: int) -> list[bytes]:
         if not self.capabilities.auto_uid:
             return []
-        # 96 random bits and a counter: as unique as 128 for one put, and neighbours in the index for many.
-        base = os.urandom(12)
+        # Random, and still neighbours in the index: of one second by the time, of one call by a counter.
+        second = int(time.time()).to_bytes(4, "big")
+        if count == 1:
+            return [second + os.urandom(12)]
+        base = second + os.urandom(8)
         return [base + index.to_bytes(4, "big") for index in range(count)]
 
     # -- workers -----------------------------------------------------------
@@ -202,25 +206,31 @@ class Queue:
             _check_held(settlement.job)
         give_up = float("inf") if timeout is None else time.monotonic() + check_delay(timeout, "timeout")
         verdicts: list[bool] = []
+        # Where a wait has just ended with "surely nothing", the next one goes on without asking the server.
+        asks = bool(settlements) or timeout == 0 or self._quiet != names
         first = True
         while True:
-            # The token is made before the question: a claim whose answer was lost can be found again by it.
-            # `secrets` would cost 4 MB of OpenSSL.
-            token = (int.from_bytes(os.urandom(8), "big") >> 2) + 1 if limit else 0
-            with self._held() as backend:
-                taken, jobs = backend.exchange(settlements if first else (), names, limit, token)
-            if first:
-                verdicts = taken
-                for settlement, ok in zip(settlements, verdicts, strict=True):
-                    settlement.job.settled = ok
-                    settlement.job.lost = settlement.job.lost or not ok
-                first = False
-            for job in jobs:
-                job._queue = self
+            if asks:
+                # The token is made before the question: a claim whose answer was lost can be found again
+                # by it.  `secrets` would cost 4 MB of OpenSSL.
+                token = (int.from_bytes(os.urandom(8), "big") >> 2) + 1 if limit else 0
+                with self._held() as backend:
+                    taken, jobs = backend.exchange(settlements if first else (), names, limit, token)
+                if first:
+                    verdicts = taken
+                    for settlement, ok in zip(settlements, verdicts, strict=True):
+                        settlement.job.settled = ok
+                        settlement.job.lost = settlement.job.lost or not ok
+                for job in jobs:
+                    job._queue = self
+                if jobs or not limit:
+                    return verdicts, jobs
+            first = False
             left = give_up - time.monotonic()
-            if jobs or not limit or left <= 0:
-                return verdicts, jobs
-            backend.wait(names, min(left, _SLICE))
+            if left <= 0:
+                return verdicts, []
+            asks = self._backend.wait(names, min(left, _SLICE)) is not False
+            self._quiet = () if asks else names
 
     def wait(self, pipelines: str | Sequence[str], timeout: float) -> None:
         """

@@ -54,7 +54,16 @@ def _sqlite(dsn: Dsn, prefix: str) -> Backend:
     )
 
 
-_OPENERS = {"sqlite": _sqlite}
+def _postgresql(dsn: Dsn, prefix: str) -> Backend:
+    from fleet.queue.backends.postgres import Door, PostgresBackend
+
+    wakeup = dsn.option("wakeup") or "push"
+    if wakeup not in ("push", "poll"):
+        raise DsnError(f"DSN: wakeup={wakeup[:20]!r}: expected push or poll")
+    return PostgresBackend(Door(dsn), prefix=prefix, push=wakeup == "push")
+
+
+_OPENERS = {"sqlite": _sqlite, "postgresql": _postgresql}
 
 
 def _over(connection: Any, commits: bool, prefix: str) -> Backend:
@@ -63,6 +72,10 @@ def _over(connection: Any, commits: bool, prefix: str) -> Backend:
         from fleet.queue.backends.sqlite import SqliteBackend
 
         return SqliteBackend(connection=connection, commits=commits, prefix=prefix)
+    if library == "psycopg":
+        from fleet.queue.backends.postgres import PostgresBackend
+
+        return PostgresBackend(connection=connection, commits=commits, prefix=prefix)
     raise DsnError(
         f"a connection of {library} is not known here: pass a sqlite3, psycopg or PyMySQL connection, "
         "or a greenstalk client"
