@@ -63,7 +63,13 @@ def _postgresql(dsn: Dsn, prefix: str) -> Backend:
     return PostgresBackend(Door(dsn), prefix=prefix, push=wakeup == "push")
 
 
-_OPENERS = {"sqlite": _sqlite, "postgresql": _postgresql}
+def _mysql(dsn: Dsn, prefix: str) -> Backend:
+    from fleet.queue.backends.mysql import MysqlBackend
+
+    return MysqlBackend(dsn, prefix=prefix)
+
+
+_OPENERS = {"sqlite": _sqlite, "postgresql": _postgresql, "mysql": _mysql}
 
 
 def _over(connection: Any, commits: bool, prefix: str) -> Backend:
@@ -76,6 +82,10 @@ def _over(connection: Any, commits: bool, prefix: str) -> Backend:
         from fleet.queue.backends.postgres import PostgresBackend
 
         return PostgresBackend(connection=connection, commits=commits, prefix=prefix)
+    if library == "pymysql":
+        from fleet.queue.backends.mysql import MysqlBackend
+
+        return MysqlBackend(connection=connection, commits=commits, prefix=prefix)
     raise DsnError(
         f"a connection of {library} is not known here: pass a sqlite3, psycopg or PyMySQL connection, "
         "or a greenstalk client"
