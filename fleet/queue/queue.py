@@ -469,8 +469,10 @@ class Queue:
         return _Held(self._lock, self._backend)
 
     def _filter(self, reason: str | None, ids: Sequence[int] | None) -> Filter:
-        if (reason or ids is not None) and not self.capabilities.filters:
-            raise NotSupported(f"{self._backend.name} cannot choose jobs by reason or id")
+        if reason and not self.capabilities.reasons:
+            raise NotSupported(f"{self._backend.name} keeps no reasons to choose jobs by")
+        if ids is not None and not self.capabilities.filters:
+            raise NotSupported(f"{self._backend.name} cannot choose jobs by id")
         return Filter(ids=tuple(ids) if ids is not None else None, reason=reason or "")
 
 
