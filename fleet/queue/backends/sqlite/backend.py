@@ -27,7 +27,7 @@ from fleet.errors import (
 from fleet.queue.backend import Capabilities
 from fleet.queue.backends.sqlite.files import boot_id, location, refuse_network_file_system
 from fleet.queue.backends.sqlite.statements import Statements
-from fleet.queue.backends.sqlite.wake import Watch, nudge
+from fleet.queue.backends.sqlite.wake import Nudge, Watch
 from fleet.queue.job import BackendInfo, Filter, Job, JobState, PipelineStats, Pulse, Settlement
 from fleet.queue.pulse import pulse_from_text, pulse_to_text
 from fleet.queue.schema import migrate
@@ -106,6 +106,7 @@ class SqliteBackend:
         self._borrowed = connection is not None
         self._commits = commits
         self._boot_checked = False
+        self._nudge = Nudge("" if connection is not None or path == ":memory:" else path)
         self._watch: Watch | None = None
         self._waiting = threading.Lock()
         if connection is not None:
@@ -337,10 +338,6 @@ class SqliteBackend:
                 soonest.append((deadline - boot) / 1e6)
         return max(0.0, min(soonest))
 
-    def _nudge(self) -> None:
-        if not self._borrowed:
-            nudge(self._path)
-
     # -- operators ---------------------------------------------------------
 
     def kick(self, pipeline: str, limit: int, where: Filter) -> int:
@@ -517,6 +514,7 @@ class SqliteBackend:
             if self._watch is not None:
                 self._watch.close()
                 self._watch = None
+        self._nudge.close()
         if not self._borrowed:
             self._db.close()
 
