@@ -160,7 +160,7 @@ class Queue:
             BackendUnavailable: the server does not answer; a dead server is
                 never an empty queue.
         """
-        jobs = self.reserve_many(pipelines, 1, timeout=timeout)
+        _, jobs = self.exchange((), pipelines, 1, timeout=timeout)
         return jobs[0] if jobs else None
 
     def reserve_many(
@@ -178,10 +178,11 @@ class Queue:
         as soon as there is at least one job, an empty batch after *timeout*.
         ``batch.lost`` names the settled jobs whose lease was over.
         """
-        settlements = [s if isinstance(s, Settlement) else Settlement(job=s, verb="delete") for s in settle]
+        settlements = [Settlement(s, "delete") if isinstance(s, Job) else s for s in settle]
         verdicts, jobs = self.exchange(settlements, pipelines, limit, timeout=timeout)
         batch = Batch(jobs)
-        batch.lost = tuple(s.job for s, taken in zip(settlements, verdicts, strict=True) if not taken)
+        if not all(verdicts):
+            batch.lost = tuple(s.job for s, taken in zip(settlements, verdicts, strict=True) if not taken)
         return batch
 
     def exchange(
@@ -203,7 +204,8 @@ class Queue:
         if type(limit) is not int or limit < 0:
             raise ValueError(f"limit: expected a whole number of at least 0, got {limit!r}")
         for settlement in settlements:
-            _check_held(settlement.job)
+            if not settlement.job.token:
+                raise _not_held(settlement.job)
         give_up = float("inf") if timeout is None else time.monotonic() + check_delay(timeout, "timeout")
         verdicts: list[bool] = []
         # Where a wait has just ended with "surely nothing", the next one goes on without asking the server.
@@ -219,8 +221,10 @@ class Queue:
                 if first:
                     verdicts = taken
                     for settlement, ok in zip(settlements, verdicts, strict=True):
-                        settlement.job.settled = ok
-                        settlement.job.lost = settlement.job.lost or not ok
+                        job = settlement.job
+                        job.settled = ok
+                        if not ok:
+                            job.lost = True
                 for job in jobs:
                     job._queue = self
                 if jobs or not limit:
@@ -247,7 +251,7 @@ class Queue:
 
     def delete(self, job: Job) -> None:
         """Settle a reserved job for good.  Raises LeaseLost."""
-        self._settle_one(Settlement(job=job, verb="delete"))
+        self._settle_one(Settlement(job, "delete"))
 
     def release(self, job: Job, *, delay: float = 0, priority: int | None = None, reason: str = "") -> None:
         """Give a reserved job back, ready after *delay* seconds; it keeps its place.  Raises LeaseLost."""
@@ -275,7 +279,8 @@ class Queue:
         if ttr is not None:
             check_ttr(ttr)
         for job in jobs:
-            _check_held(job)
+            if not job.token:
+                raise _not_held(job)
         with self._held() as backend:
             verdicts = backend.touch(jobs, ttr)
         for job, renewed in zip(jobs, verdicts, strict=True):
@@ -294,7 +299,7 @@ class Queue:
 
         *released* takes jobs or (job, delay), *buried* jobs or (job, reason).
         """
-        settlements = [Settlement(job=job, verb="delete") for job in deleted]
+        settlements = [Settlement(job, "delete") for job in deleted]
         for item in released:
             job, delay = (item, 0.0) if isinstance(item, Job) else item
             settlements.append(Settlement(job=job, verb="release", delay=check_delay(delay)))
@@ -493,10 +498,9 @@ class _Held:
         self._lock.release()
 
 
-def _check_held(job: Job) -> None:
+def _not_held(job: Job) -> LeaseLost:
     # Rows that nobody holds have token 0: such a handle must not match them.
-    if not job.token:
-        raise LeaseLost(f"job {job.id} is not reserved by this handle: it was only looked at")
+    return LeaseLost(f"job {job.id} is not reserved by this handle: it was only looked at")
 
 
 def _limit(limit: int | None) -> int:
