@@ -206,7 +206,7 @@ class Queue:
         first = True
         while True:
             # The token is made before the question: a claim whose answer was lost can be found again by it.
-            token = secrets.randbits(62) + 1
+            token = secrets.randbits(62) + 1 if limit else 0
             with self._held() as backend:
                 taken, jobs = backend.exchange(settlements if first else (), names, limit, token)
             if first:
@@ -281,9 +281,12 @@ class Queue:
         return [s.job for s, taken in zip(settlements, verdicts, strict=True) if not taken]
 
     def _settle_one(self, settlement: Settlement) -> None:
-        verdicts, _ = self.exchange((settlement,), (), 0)
+        job = settlement.job
+        _check_held(job)
+        with self._held() as backend:
+            verdicts, _ = backend.exchange((settlement,), (), 0, 0)
         if not verdicts[0]:
-            job = settlement.job
+            job.lost = True
             raise LeaseLost(f"job {job.id}: the lease is over, so {settlement.verb} changed nothing")
 
     def consume(self, *pipelines: str, **options: Any) -> Iterator[Job]:

@@ -20,7 +20,7 @@ import math
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -151,8 +151,14 @@ class BeanstalkdBackend:
         self, link: Link, pipeline: str, head: bytes, payloads: Sequence[bytes], ids: list[int]
     ) -> bytes:
         """Send all, a chunk ahead of the answers: the server is never idle.  The first refusal, or b""."""
-        refusal, unread = b"", 0
+        look = self._written.is_due()
         start = link.use(pipeline)
+        if len(payloads) == 1 and not look:
+            link.send(b"%b%b %d\r\n%b\r\n" % (start, head, len(payloads[0]), payloads[0]))
+            refusal = _take_ids((link.line(),), ids)
+            self._written.stored += len(ids)
+            return refusal
+        refusal, unread = b"", 0
         for chunk in _chunks(payloads):
             link.send(start + b"".join([b"%b %d\r\n%b\r\n" % (head, len(raw), raw) for raw in chunk]))
             start = b""
@@ -161,11 +167,10 @@ class BeanstalkdBackend:
             unread = len(chunk)
             if refusal:
                 break
-        look = self._written.is_due()
         if look:
             link.send(b"stats\r\n")
         refusal = _take_ids(link.lines(unread), ids) or refusal
-        self._written.stored(len(ids))
+        self._written.stored += len(ids)
         if look:
             self._written.look(_must(link.table()))
         return refusal
@@ -196,11 +201,13 @@ class BeanstalkdBackend:
         self, settlements: Sequence[Settlement], pipelines: Sequence[str], limit: int, token: int
     ) -> tuple[list[bool], list[Job]]:
         verdicts = [False] * len(settlements)
-        orders = self._orders(settlements)
-        pending = orders.pop(self._main, [])
-        for link, theirs in orders.items():
-            self._settle(link, theirs, verdicts)
-            self._retire(link)
+        pending: list[tuple[int, bytes]] = []
+        if settlements:
+            orders = self._orders(settlements)
+            pending = orders.pop(self._main, pending)
+            for link, theirs in orders.items():
+                self._settle(link, theirs, verdicts)
+                self._retire(link)
         parked = self._fetch(pipelines, limit, token) if self._parked else []
         if parked or not limit or not pipelines:
             if pending:
@@ -665,7 +672,7 @@ def _chunks(payloads: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
     yield payloads[first:]
 
 
-def _take_ids(answers: list[bytes], ids: list[int]) -> bytes:
+def _take_ids(answers: Iterable[bytes], ids: list[int]) -> bytes:
     """Collect the ids of what was stored; returns the first refusal, or b""."""
     refusal = b""
     for answer in answers:

@@ -32,6 +32,7 @@ _READ = 256 * 1024  # bytes taken from the socket at once
 _MAX_LINE = 300  # bytes: no answer's first line is longer
 _MAX_BODY = 1 << 30  # bytes: what beanstalkd's -z allows at most
 _TIME_OUT = struct.pack("ll", _ANSWER_WITHIN, 0)
+_AT_ONCE = socket.MSG_DONTWAIT
 _NO_JOB = (b"TIMED_OUT", b"DEADLINE_SOON")
 
 
@@ -120,7 +121,7 @@ class Link:
     def is_alive(self) -> bool:
         """Whether the server has not hung up; costs a system call, not a round trip."""
         try:
-            self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            self._sock.recv(1, socket.MSG_PEEK | _AT_ONCE)
         except BlockingIOError:
             return True
         except OSError:
@@ -161,12 +162,14 @@ class Link:
 
     def send(self, commands: bytes) -> None:
         """Send it all.  Takes answers in where it must: a server whose answers nobody reads stops reading."""
-        left = memoryview(commands)
         try:
-            while left:
+            sent = 0
+            while True:
                 try:
-                    left = left[self._sock.send(left, socket.MSG_DONTWAIT) :]
+                    sent += self._sock.send(memoryview(commands)[sent:] if sent else commands, _AT_ONCE)
                     self._said = True
+                    if sent == len(commands):
+                        return
                 except BlockingIOError:
                     self._wait_to_send()
         except OSError as error:
@@ -179,7 +182,7 @@ class Link:
         if not ready:
             raise TimeoutError(f"it read nothing for {_ANSWER_WITHIN} s")
         if ready[0][1] & select.POLLIN:
-            self._fill()
+            self._buffer += self._receive()
 
     def half_close(self) -> None:
         """Say that no command follows: a waiting reserve is then answered at once (protocol.txt)."""
@@ -212,14 +215,15 @@ class Link:
                 line = self._buffer[self._at : end]
                 self._at = end + 2
                 return line
-            if len(self._buffer) - self._at > _MAX_LINE:
-                raise Lost(f"it sent {self._buffer[self._at : self._at + 40]!r}…, which is no answer")
-            self._fill()
+            self._buffer = self._more(self._buffer, self._at)
+            self._at = 0
 
     def lines(self, count: int) -> list[bytes]:
         """As many lines, without their ends: the answers to commands that have no body."""
         if self._owed:
             self._read_owed()
+        if count == 1:
+            return [self._line()]
         parts = [self._buffer[self._at :]]
         self._buffer, self._at = b"", 0
         missing, size = count - parts[0].count(b"\n"), 0
@@ -257,14 +261,34 @@ class Link:
 
     def reserved(self, count: int) -> list[tuple[int, bytes]]:
         """The jobs among the answers to *count* reserves: id and body."""
+        # The inner loop of every drain: locals instead of line() and body().
+        if self._owed:
+            self._read_owed()
         found = []
+        buffer, at = self._buffer, self._at
         for _ in range(count):
-            line = self.line()
+            end = buffer.find(b"\r\n", at)
+            while end < 0:
+                buffer, at = self._more(buffer, at), 0
+                end = buffer.find(b"\r\n")
+            line = buffer[at:end]
             if line.startswith(b"RESERVED "):
                 _, id_, size = line.split(b" ")
-                found.append((int(id_), self.body(int(size))))
-            elif line not in _NO_JOB:
+                start, stop = end + 2, end + 2 + int(size)
+                if len(buffer) < stop + 2:
+                    self._buffer, self._at = buffer, start
+                    body = self.body(int(size))
+                    buffer, at = self._buffer, self._at
+                else:
+                    body, at = buffer[start:stop], stop + 2
+                    if buffer[stop:at] != b"\r\n":
+                        raise Lost("it sent a body without an end")
+                found.append((int(id_), body))
+            elif line in _NO_JOB:
+                at = end + 2
+            else:
                 raise unexpected(line)
+        self._buffer, self._at = buffer, at
         return found
 
     def found(self) -> tuple[int, bytes] | None:
@@ -304,10 +328,11 @@ class Link:
             if not line.startswith(word):
                 raise unexpected(line)
 
-    def _fill(self) -> None:
-        data = self._receive()
-        self._buffer = self._buffer[self._at :] + data
-        self._at = 0
+    def _more(self, buffer: bytes, at: int) -> bytes:
+        """What is unread, an incomplete line, and what comes behind it."""
+        if len(buffer) - at > _MAX_LINE:
+            raise Lost(f"it sent {buffer[at : at + 40]!r}…, which is no answer")
+        return buffer[at:] + self._receive()
 
     def _receive(self) -> bytes:
         try:
