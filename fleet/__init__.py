@@ -8,13 +8,19 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from fleet.errors import FleetError, LeaseLost, NotSupported, PutUnknown, QueueError
+    from fleet.queue.aio import AsyncQueue, connect_async
     from fleet.queue.job import Job, JobState, PipelineStats
     from fleet.queue.queue import Queue, connect
+    from fleet.queue.simple import JobQueue
+    from fleet.worker.outcome import Bury, JobTimeout, Retry
 
 # Names are loaded when they are first used: a worker must not pay for what it does not touch.
 _HOMES = {
     "connect": "fleet.queue.queue",
     "Queue": "fleet.queue.queue",
+    "connect_async": "fleet.queue.aio",
+    "AsyncQueue": "fleet.queue.aio",
+    "JobQueue": "fleet.queue.simple",
     "Job": "fleet.queue.job",
     "JobState": "fleet.queue.job",
     "PipelineStats": "fleet.queue.job",
@@ -23,19 +29,28 @@ _HOMES = {
     "LeaseLost": "fleet.errors",
     "PutUnknown": "fleet.errors",
     "NotSupported": "fleet.errors",
+    "Bury": "fleet.worker.outcome",
+    "JobTimeout": "fleet.worker.outcome",
+    "Retry": "fleet.worker.outcome",
 }
 
 __all__ = [
+    "AsyncQueue",
+    "Bury",
     "FleetError",
     "Job",
+    "JobQueue",
     "JobState",
+    "JobTimeout",
     "LeaseLost",
     "NotSupported",
     "PipelineStats",
     "PutUnknown",
     "Queue",
     "QueueError",
+    "Retry",
     "connect",
+    "connect_async",
 ]
 
 

@@ -33,6 +33,13 @@ PANELS = ("look", "run", "jobs", "deploy", "system")
 
 COMMANDS = (
     Command("status", "look", "status:status", "Pipelines, processes and jobs; live on a terminal"),
+    Command("logs", "look", "logs:logs", "Log lines of any processes, also as they come"),
+    Command("up", "run", "up:up", "Start everything that the manifest asks for"),
+    Command("down", "run", "up:down", "Stop everything; nothing is left running"),
+    Command("start", "run", "control:start", "Start a pipeline or single processes"),
+    Command("stop", "run", "control:stop", "Stop after the job in hand"),
+    Command("restart", "run", "control:restart", "Stop after the job in hand, then start again"),
+    Command("work", "run", "work:work", "Run a pipeline's handler in this terminal"),
     Command("pause", "run", "queue:pause", "Hand out no jobs of a pipeline for a while"),
     Command("resume", "run", "queue:resume", "End a pause"),
     Command("jobs list", "jobs", "jobs:list_", "Jobs of a pipeline in one state"),
@@ -40,14 +47,22 @@ COMMANDS = (
     Command("jobs put", "jobs", "jobs:put", "Add jobs: one, or a line each from stdin"),
     Command("jobs kick", "jobs", "jobs:kick", "Make buried jobs ready again, with new attempts"),
     Command("jobs delete", "jobs", "jobs:delete", "Delete jobs for good"),
+    Command("check", "deploy", "check:check", "Every problem in the manifest, with its place"),
+    Command("render", "deploy", "render:render", "The supervisord files that the manifest means"),
     Command("queue info", "system", "queue:info", "Server, schema version, durability"),
     Command("queue migrate", "system", "queue:migrate", "Create or update the queue's tables"),
+    Command(
+        "import simple-job-queue", "system", "import_:simple_job_queue", "Copy the table of the PHP library"
+    ),
+    Command("demo", "system", "demo:demo", "Real jobs through real workers, and the proof"),
+    Command("schema", "system", "schema:schema", "The manifest's JSON schema, for editors"),
     Command("version", "system", "version:version", "Versions of fleet and what it stands on"),
 )
 
 GROUPS = {
     "jobs": "Look at jobs, add them, move them",
     "queue": "The queue's server and tables",
+    "import": "Bring jobs over from other libraries",
 }
 
 # What people type who come from other tools, or guess.
@@ -116,6 +131,9 @@ class _Command(TyperCommand):
 
     def get_help_option_names(self, ctx: Any) -> list[str]:
         return list(ctx.help_option_names)
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
 
     def format_help_text(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
         formatter.write("\n")

@@ -107,6 +107,27 @@ class Backend(Protocol):
         """
         ...
 
+    def restore(self, jobs: Sequence[Job], memo: str, value: str) -> None:
+        """
+        Store jobs exactly as they are: id, state (not reserved), attempts, crashes, delay, reason, uid.
+
+        In the same step the text *value* is kept under the name *memo*, so
+        that an import knows what it has done.
+
+        Raises:
+            UidConflict: one of the ids or uids is taken; nothing was stored.
+            NotSupported: ids are the server's alone.
+        """
+        ...
+
+    def recall(self, memo: str) -> str | None:
+        """The text kept under that name, or None."""
+        ...
+
+    def interrupt(self) -> None:
+        """End a `wait` of another thread now, or the next one if none is under way.  May do nothing."""
+        ...
+
     def kick(self, pipeline: str, limit: int, where: Filter) -> int:
         """
         Make up to *limit* buried jobs ready, oldest first, with a fresh attempt budget.

@@ -49,6 +49,7 @@ class Job:
     unique    the unique key, or None
     expires_at  when the lease ends, by this host's `time.monotonic()`, on the safe side
     lost      True once this process knows that the lease is over
+    settled   True once delete, release or bury took effect through this handle
     """
 
     __slots__ = (
@@ -64,6 +65,7 @@ class Job:
         "pipeline",
         "priority",
         "reason",
+        "settled",
         "state",
         "token",
         "ttr",
@@ -106,6 +108,7 @@ class Job:
         self.uid = uid
         self.unique = unique
         self.lost = False
+        self.settled = False
         self._queue: Queue | None = None
 
     @property

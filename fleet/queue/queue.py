@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -206,12 +205,14 @@ class Queue:
         first = True
         while True:
             # The token is made before the question: a claim whose answer was lost can be found again by it.
-            token = secrets.randbits(62) + 1 if limit else 0
+            # `secrets` would cost 4 MB of OpenSSL.
+            token = (int.from_bytes(os.urandom(8), "big") >> 2) + 1 if limit else 0
             with self._held() as backend:
                 taken, jobs = backend.exchange(settlements if first else (), names, limit, token)
             if first:
                 verdicts = taken
                 for settlement, ok in zip(settlements, verdicts, strict=True):
+                    settlement.job.settled = ok
                     settlement.job.lost = settlement.job.lost or not ok
                 first = False
             for job in jobs:
@@ -220,6 +221,19 @@ class Queue:
             if jobs or not limit or left <= 0:
                 return verdicts, jobs
             backend.wait(names, min(left, _SLICE))
+
+    def wait(self, pipelines: str | Sequence[str], timeout: float) -> None:
+        """
+        Return when something may have become ready, after *timeout* seconds, or when woken.
+
+        Only a hint, for those who claim with a timeout of 0.
+        """
+        names = (pipelines,) if isinstance(pipelines, str) else tuple(pipelines)
+        self._backend.wait(names, timeout)
+
+    def wake(self) -> None:
+        """End a `wait` of another thread, as far as the back end can."""
+        self._backend.interrupt()
 
     def delete(self, job: Job) -> None:
         """Settle a reserved job for good.  Raises LeaseLost."""
@@ -285,6 +299,7 @@ class Queue:
         _check_held(job)
         with self._held() as backend:
             verdicts, _ = backend.exchange((settlement,), (), 0, 0)
+        job.settled = verdicts[0]
         if not verdicts[0]:
             job.lost = True
             raise LeaseLost(f"job {job.id}: the lease is over, so {settlement.verb} changed nothing")
@@ -297,7 +312,7 @@ class Queue:
         settled it.  SIGTERM and SIGINT end the loop after the job in hand.
         Options are those of `Consumer`.
         """
-        from fleet.queue.consumer import consume
+        from fleet.queue.consume import consume
 
         return consume(self, pipelines, **options)
 
@@ -386,6 +401,27 @@ class Queue:
         """Names of the pipelines that hold jobs or are paused, sorted."""
         with self._held() as backend:
             return backend.pipelines()
+
+    def restore(self, jobs: Sequence[Job], memo: str, value: str) -> None:
+        """
+        Store jobs exactly as they are, and *value* under the name *memo*, in one step; for importers.
+
+        Raises:
+            UidConflict: an id or uid is taken; nothing was stored.
+            NotSupported: the back end makes its ids itself.
+        """
+        for job in jobs:
+            check_pipeline(job.pipeline)
+            check_priority(job.priority)
+            check_ttr(job.ttr)
+            check_delay(job.delay)
+        with self._held() as backend:
+            backend.restore(jobs, memo, value)
+
+    def recall(self, memo: str) -> str | None:
+        """What `restore` kept under that name, or None."""
+        with self._held() as backend:
+            return backend.recall(memo)
 
     def publish(self, pulse: Pulse) -> None:
         """Keep the latest pulse of a worker process, for the dashboard."""

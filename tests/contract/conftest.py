@@ -65,10 +65,3 @@ def pipeline() -> str:
 def short(queue: Queue) -> float:
     """A short ttr or delay in seconds, as short as the back end can count."""
     return 0.3 if queue.capabilities.subsecond else 2
-
-
-@pytest.fixture
-def sql(queue: Queue) -> None:
-    """For promises that only hold where jobs are rows."""
-    if not queue.capabilities.late_settle:
-        pytest.skip("a forced difference of this back end, asserted in test_capabilities")

@@ -142,3 +142,31 @@ def _let_it_expire(queue: Queue, short: float) -> None:
     import time
 
     time.sleep(short + (0.1 if queue.capabilities.subsecond else 1.2))
+
+
+@pytest.mark.parametrize("verb", ["release", "bury", "touch"])
+def test_a_holder_who_comes_back_after_the_rescue_has_not_crashed(
+    queue: Queue, rival: Queue, pipeline: str, short: float, verb: str
+):
+    """The rescue counts a crash; the late holder's own verb takes that count away again."""
+    if not queue.capabilities.late_settle:
+        return
+    queue.put(pipeline, "first", priority=1, ttr=short)
+    queue.put(pipeline, "second", priority=9, ttr=short)
+    mine = queue.reserve_many(pipeline, 2)[1]
+    _let_it_expire(queue, short)
+    taken = rival.reserve(pipeline)  # rescues both, and takes the urgent one
+    assert taken is not None
+    assert taken.data == "first"
+    VERBS[verb](mine)
+    if verb == "touch":
+        assert queue.stats(pipeline).reserved == 2
+        mine.release()
+    elif verb == "bury":
+        buried = queue.peek_buried(pipeline)
+        assert buried is not None
+        assert (buried.attempt, buried.crashes) == (1, 0)
+        return
+    again = rival.reserve(pipeline)
+    assert again is not None
+    assert (again.data, again.attempt, again.crashes) == ("second", 2, 0)

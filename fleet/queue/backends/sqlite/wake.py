@@ -20,10 +20,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from fleet.queue.bell import Bell
+
 _IN_MODIFY = 0x2
 _IN_ATTRIB = 0x4
 _POLL_SECONDS = 1.0  # behind the push, and alone where there is no inotify: data_version at growing gaps
 _FIRST_LOOK, _LAST_LOOK = 0.002, 0.05
+_COMMIT_SECONDS = 0.3  # how long a commit is looked for after its write was seen
 
 
 def nudge(path: str) -> None:
@@ -39,32 +42,39 @@ class Watch:
         self._db = db
         self._db.execute("SELECT 1 FROM sqlite_master").fetchone()  # the -wal file exists from here on
         self._fd = _inotify(path + "-wal")
+        self._bell = Bell()
+
+    def interrupt(self) -> None:
+        self._bell.ring()
 
     def close(self) -> None:
+        self._bell.close()
         if self._fd is not None:
             os.close(self._fd)
         self._db.close()
 
     def wait(self, next_due: Callable[[sqlite3.Connection], float], timeout: float) -> None:
         """
-        Return once *next_due* says 0, or after *timeout* seconds.
+        Return once *next_due* says 0, when interrupted, or after *timeout* seconds.
 
         *next_due* gives the seconds until something is due by itself.
         """
         give_up = time.monotonic() + timeout
-        look = _FIRST_LOOK
-        due = next_due(self._db)
-        while due > 0 and (left := give_up - time.monotonic()) > 0:
-            if self._fd is None:
-                time.sleep(min(due, left, look))
-                look = min(_LAST_LOOK, look * 1.5)
-            elif not select.select([self._fd], [], [], min(due, left, _POLL_SECONDS))[0]:
-                look = _FIRST_LOOK
-            elif not _nudged(self._fd):
+        look, look_until = _FIRST_LOOK, 0.0
+        while (due := next_due(self._db)) > 0 and (left := give_up - time.monotonic()) > 0:
+            looking = self._fd is None or time.monotonic() < look_until
+            gap = min(due, left, look if looking else _POLL_SECONDS)
+            look = min(_LAST_LOOK, look * 1.5) if looking else _FIRST_LOOK
+            fds = [self._bell.waiting_fd] if self._fd is None else [self._bell.waiting_fd, self._fd]
+            readable = select.select(fds, [], [], gap)[0]
+            if self._bell.waiting_fd in readable:
+                self._bell.wait(0)
+                return
+            if self._fd in readable:
                 # Written, perhaps not yet committed, perhaps for others: look soon, less soon each time.
-                time.sleep(min(left, look))
-                look = min(_LAST_LOOK, look * 1.5)
-            due = next_due(self._db)
+                look_until = time.monotonic() + _COMMIT_SECONDS
+                if not _nudged(self._fd):
+                    time.sleep(min(left, look))
 
 
 def _nudged(fd: int) -> bool:

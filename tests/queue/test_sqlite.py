@@ -1,0 +1,263 @@
+"""What only SQLite has: one file, one host, one writer at a time."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import fleet
+from fleet.errors import BackendBusy, BackendUnavailable, DsnError, QueueError, SchemaError
+from fleet.queue import Queue
+from fleet.queue.backends.sqlite import SqliteBackend
+from fleet.queue.backends.sqlite.statements import Statements
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "jobs.db"
+
+
+@pytest.fixture
+def queue(file: Path) -> Queue:
+    return fleet.connect(f"sqlite:///{file}")
+
+
+@pytest.mark.slow
+def test_the_claim_reads_its_index_in_order_at_a_million_rows(file: Path, queue: Queue):
+    """No sort and no scan of the table, whatever the backlog."""
+    db = sqlite3.connect(file, isolation_level=None)
+    db.execute(
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000) "
+        "INSERT INTO fleet_jobs (pipeline, state, priority, ttr, run_at, payload) "
+        "SELECT 'emails', i % 4, i % 7, 60000000, 0, x'00' FROM n"
+    )
+    db.execute("ANALYZE")
+    sql = Statements("fleet")
+    for statement, values in (
+        (sql.claim, (1, 2, "emails", 50)),
+        (sql.promote, ("emails", 0, 50)),
+        (sql.rescue, (0, "emails", 0, 50)),
+    ):
+        plan = [row[3] for row in db.execute("EXPLAIN QUERY PLAN " + statement, values)]
+        assert not any("TEMP B-TREE" in step for step in plan), plan
+        assert not any(step.startswith("SCAN fleet_jobs") for step in plan), plan
+    db.close()
+    job = queue.reserve("emails")  # a quarter of a million due jobs are made ready first
+    assert job is not None
+    assert job.priority == 0
+    stats = queue.stats("emails")
+    assert stats.ready == stats.cap == 10_000
+    assert queue.pipelines() == ["emails"]
+    queue.close()
+
+
+def _first_use(path: str, barrier: object) -> None:
+    barrier.wait()  # type: ignore[attr-defined]
+    with fleet.connect(f"sqlite:///{path}") as mine:
+        mine.put("emails", os.getpid())
+
+
+def test_many_processes_may_be_the_first_to_use_a_file(file: Path):
+    """The tables are made once, and nobody's put is lost."""
+    spawn = multiprocessing.get_context("fork")
+    barrier = spawn.Barrier(8)
+    processes = [spawn.Process(target=_first_use, args=(str(file), barrier)) for _ in range(8)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(30)
+    assert [process.exitcode for process in processes] == [0] * 8
+    with fleet.connect(f"sqlite:///{file}") as queue:
+        assert queue.stats("emails").ready == 8
+
+
+def test_a_new_boot_ends_every_lease(file: Path, queue: Queue):
+    """The lease clock starts again at zero: deadlines of a former boot must not last for days."""
+    queue.put("emails", 1, ttr=3600)
+    assert queue.reserve("emails") is not None
+    db = sqlite3.connect(file, isolation_level=None)
+    db.execute("UPDATE fleet_meta SET value = 'a former boot' WHERE name = 'boot'")
+    db.close()
+    with fleet.connect(f"sqlite:///{file}") as after:
+        job = after.reserve("emails")
+        assert job is not None
+        assert (job.attempt, job.crashes) == (2, 1)
+
+
+def test_a_put_of_another_process_wakes_a_waiting_worker_within_milliseconds(file: Path, queue: Queue):
+    """Pushed, not polled: the wake-up comes with the commit."""
+    producer = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import fleet, sys, time; q = fleet.connect(sys.argv[1])\n"
+            "for n in range(12):\n time.sleep(0.1)\n q.put('emails', time.monotonic())\n",
+            f"sqlite:///{file}",
+        ]
+    )
+    waits = []
+    for _ in range(12):
+        job = queue.reserve("emails", timeout=10)
+        assert job is not None
+        waits.append(time.monotonic() - job.data)
+        job.delete()
+    producer.wait(10)
+    assert sorted(waits)[6] < 0.05, waits  # from before the put; a poll each second would be 0.5
+
+
+def test_a_job_that_other_software_commits_is_found_soon(file: Path, queue: Queue):
+    """A commit without fleet's nudge, such as the caller's own transaction, is looked for."""
+    db = sqlite3.connect(file)
+
+    def insert() -> None:
+        other = sqlite3.connect(file)
+        mine = fleet.connect(connection=other)
+        mine.put("emails", "theirs")
+        other.commit()
+        other.close()
+
+    timer = threading.Timer(0.2, insert)
+    timer.start()
+    started = time.monotonic()
+    job = queue.reserve("emails", timeout=10)
+    assert job is not None
+    assert time.monotonic() - started < 0.9
+    timer.join()
+    db.close()
+
+
+def test_waiting_costs_no_processor_time(queue: Queue):
+    before = time.process_time()
+    assert queue.reserve("emails", timeout=1.0) is None
+    assert time.process_time() - before < 0.05
+
+
+def test_a_full_disk_rejects_the_put_and_keeps_what_was_there(file: Path, queue: Queue):
+    """F29: rejected means nothing is stored; taking jobs goes on."""
+    queue.put("emails", b"kept")
+    backend = queue.backend
+    assert isinstance(backend, SqliteBackend)
+    (pages,) = backend._db.execute("PRAGMA page_count").fetchone()
+    backend._db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(BackendUnavailable, match="full"):
+        queue.put("emails", b"x" * 100_000)
+    job = queue.reserve("emails")
+    assert job is not None
+    assert job.payload == b"kept"
+    job.delete()
+
+
+@pytest.mark.slow
+def test_a_writer_that_does_not_let_go_is_said_and_nothing_happened(file: Path, queue: Queue):
+    """F27: busy is an error in words after five seconds, never an empty queue."""
+    queue.put("emails", 1)
+    blocker = sqlite3.connect(file, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    with pytest.raises(BackendBusy, match="write lock"):
+        queue.reserve("emails")
+    assert queue.stats("emails").ready == 1  # readers never wait for a writer
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    assert queue.reserve("emails") is not None
+
+
+def test_a_fork_does_not_inherit_the_queue(queue: Queue):
+    """SQLite's locks do not survive a fork: the child is told so."""
+    queue.put("emails", 1)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            queue.reserve("emails")
+        except BackendUnavailable:
+            os._exit(7)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "text"),
+    [
+        (
+            lambda p: p.write_bytes(b"not a database, but long enough to be read as one" * 20),
+            QueueError,
+            "not a",
+        ),
+        (lambda p: p.mkdir(), QueueError, "folder"),
+    ],
+)
+def test_a_path_that_is_no_database_is_refused_and_left_alone(file: Path, make, error, text: str):
+    make(file)
+    before = file.read_bytes() if file.is_file() else None
+    with pytest.raises(error, match=text):
+        fleet.connect(f"sqlite:///{file}")
+    assert (file.read_bytes() if file.is_file() else None) == before
+
+
+def test_a_missing_folder_is_said(tmp_path: Path):
+    with pytest.raises(QueueError, match="folder must exist"):
+        fleet.connect(f"sqlite:///{tmp_path}/missing/jobs.db")
+
+
+def test_tables_of_a_newer_fleet_are_refused(file: Path, queue: Queue):
+    queue.close()
+    db = sqlite3.connect(file, isolation_level=None)
+    db.execute("UPDATE fleet_meta SET value = '999' WHERE name = 'schema'")
+    db.close()
+    with pytest.raises(SchemaError, match=r"999.*Update fleet"):
+        fleet.connect(f"sqlite:///{file}")
+
+
+def test_a_connection_without_tables_is_not_given_any(file: Path):
+    """No DDL on the caller's connection."""
+    db = sqlite3.connect(file)
+    with pytest.raises(SchemaError, match="fleet queue migrate"):
+        fleet.connect(connection=db)
+    assert db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+    db.close()
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "jobs.db",
+        "oracle://x",
+        "sqlite://",
+        "sqlite:///a\nb",
+        "sqlite:///jobs.db?synchronous=off",
+        "sqlite:///jobs.db?nolock=1",
+        "postgresql://ada:secret@db:70000/x",
+        "mysql://ada:secret@db:abc/x",
+        "beanstalkd://user@localhost",
+    ],
+)
+def test_a_dsn_that_cannot_be_used_is_refused_without_its_password(dsn: str):
+    with pytest.raises(DsnError) as caught:
+        fleet.connect(dsn)
+    assert "secret" not in str(caught.value)
+    assert caught.value.exit_code == 4
+
+
+def test_info_tells_the_level_in_force(file: Path):
+    with fleet.connect(f"sqlite:///{file}") as full:
+        assert full.info().durability == "power"
+    with fleet.connect(f"sqlite:///{file}?synchronous=normal") as normal:
+        assert normal.info().durability == "process"
+        assert any("power cut" in note for note in normal.info().notes)
+
+
+def test_a_million_due_jobs_do_not_stop_the_others_for_long(queue: Queue):
+    """Due jobs are made ready in bounded steps, and none is left out of order."""
+    queue.put_many("emails", range(25_000), delay=0.01, priority=9)
+    queue.put("emails", "urgent", delay=0.01, priority=1)
+    time.sleep(0.05)
+    job = queue.reserve("emails")
+    assert job is not None
+    assert job.data == "urgent"
