@@ -90,7 +90,8 @@ class Link:
         self._lock = threading.RLock()
         self._buffer = b""
         self._at = 0  # everything before it has been read
-        self._owed: list[bytes] = []  # first words of the answers to use, watch and ignore
+        self._ahead = b""  # use, watch and ignore, which go before the next command
+        self._owed: list[bytes] = []  # the first words of their answers
         self._said = False  # whether a byte of this conversation has left
         self._pid = os.getpid()
 
@@ -141,27 +142,28 @@ class Link:
 
     # -- commands ----------------------------------------------------------
 
-    def use(self, tube: str) -> bytes:
-        """The command that makes *tube* the one that is put to and peeked at, b"" when it is."""
-        if tube == self.used:
-            return b""
-        self.used = tube
-        self._owed.append(b"USING")
-        return b"use %b\r\n" % tube.encode("ascii")
+    def use(self, tube: str) -> None:
+        """Have *tube* be the one that is put to and peeked at, from the next send on."""
+        if tube != self.used:
+            self.used = tube
+            self._ahead += b"use %b\r\n" % tube.encode("ascii")
+            self._owed.append(b"USING")
 
-    def watch(self, tubes: Collection[str]) -> bytes:
-        """The commands after which exactly *tubes* are watched."""
+    def watch(self, tubes: Collection[str]) -> None:
+        """Have exactly *tubes* watched, from the next send on."""
         if len(tubes) == len(self.watched) and all(tube in self.watched for tube in tubes):
-            return b""
+            return
         # First watch, then ignore: the last one cannot be ignored.
         verbs = [b"watch %b\r\n" % tube.encode("ascii") for tube in tubes if tube not in self.watched]
         verbs += [b"ignore %b\r\n" % tube.encode("ascii") for tube in self.watched if tube not in tubes]
         self.watched = list(tubes)
+        self._ahead += b"".join(verbs)
         self._owed += [b"WATCHING"] * len(verbs)
-        return b"".join(verbs)
 
     def send(self, commands: bytes) -> None:
         """Send it all.  Takes answers in where it must: a server whose answers nobody reads stops reading."""
+        if self._ahead:
+            commands, self._ahead = self._ahead + commands, b""
         try:
             sent = 0
             while True:
@@ -193,14 +195,15 @@ class Link:
 
     # -- answers -----------------------------------------------------------
 
-    def has_answer(self, seconds: float) -> bool:
-        """Whether an answer begins to arrive within that time."""
+    def has_answer(self, seconds: float, bell: int) -> bool:
+        """Whether an answer begins to arrive within that time; ends early when *bell* can be read."""
         self._read_owed()
         if self._at < len(self._buffer):
             return True
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
-        return bool(poll.poll(seconds * 1000))
+        poll.register(bell, select.POLLIN)
+        return self._sock.fileno() in [fd for fd, _ in poll.poll(seconds * 1000)]
 
     def line(self) -> bytes:
         """One line, without its end."""
@@ -390,7 +393,9 @@ class BorrowedLink(Link):
         try:
             if kind is None and self._depth == 0:
                 used, watched = self._found
-                self.send(self.use(used) + self.watch(watched))
+                self.use(used)
+                self.watch(watched)
+                self.send(b"")
                 self._read_owed()
                 self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 0))
                 self._sock.settimeout(self._time_out)
