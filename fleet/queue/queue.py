@@ -310,9 +310,13 @@ class Queue:
         return [s.job for s, taken in zip(settlements, verdicts, strict=True) if not taken]
 
     def _settle_one(self, settlement: Settlement) -> None:
-        verdicts, _ = self.exchange((settlement,), (), 0)
+        job = settlement.job
+        _check_held(job)
+        with self._held() as backend:
+            verdicts, _ = backend.exchange((settlement,), (), 0, 0)
+        job.settled = verdicts[0]
         if not verdicts[0]:
-            job = settlement.job
+            job.lost = True
             raise LeaseLost(f"job {job.id}: the lease is over, so {settlement.verb} changed nothing")
 
     def consume(self, *pipelines: str, **options: Any) -> Iterator[Job]:

@@ -15,12 +15,13 @@ claim that follows.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -44,6 +45,7 @@ from fleet.queue.backends.beanstalkd.protocol import (
     parse_list,
     unexpected,
 )
+from fleet.queue.bell import Bell
 from fleet.queue.job import BackendInfo, Filter, Job, JobState, PipelineStats, Pulse, Settlement
 
 T = TypeVar("T")
@@ -71,6 +73,8 @@ _PUT_BYTES = 256 * 1024  # in one send
 _FEWEST_RESERVES, _MOST_RESERVES = 4, 1024  # in one send
 _IDLE_LINKS = 2  # kept for the next wait
 _UNHEARD = 1.0  # seconds of silence after which a connection is looked at before it is used
+_WHOLE = 0.95  # seconds of a wait that may as well end with the server's second
+_LATEST = 2.0  # seconds after which that second should be over
 _PARKED_FOR = 1.0  # seconds after which nobody will come for a parked job
 _LOOKS = 3  # at the front of a tube, when a worker takes it away between the look and the question
 _BACK_OFF = (0.05, 1.0)  # seconds between two attempts to connect: the first, the longest
@@ -107,7 +111,9 @@ class BeanstalkdBackend:
         self._links: set[Link] = set()  # all that are open
         self._idle: deque[Link] = deque()  # of these, those that hold and await nothing
         self._parked: deque[tuple[ReservedJob, float]] = deque()  # and since when
+        self._watcher: Link | None = None  # of paused tubes; reserves nothing
         self._reserves = _FEWEST_RESERVES
+        self._bell = Bell()
         try:
             self._main = BorrowedLink(connection) if self._borrowed else self._open()
             self._greet()
@@ -151,21 +157,25 @@ class BeanstalkdBackend:
         self, link: Link, pipeline: str, head: bytes, payloads: Sequence[bytes], ids: list[int]
     ) -> bytes:
         """Send all, a chunk ahead of the answers: the server is never idle.  The first refusal, or b""."""
+        look = self._written.is_due()
+        link.use(pipeline)
+        if len(payloads) == 1 and not look:
+            link.send(b"%b %d\r\n%b\r\n" % (head, len(payloads[0]), payloads[0]))
+            refusal = _take_ids((link.line(),), ids)
+            self._written.stored += len(ids)
+            return refusal
         refusal, unread = b"", 0
-        start = link.use(pipeline)
         for chunk in _chunks(payloads):
-            link.send(start + b"".join([b"%b %d\r\n%b\r\n" % (head, len(raw), raw) for raw in chunk]))
-            start = b""
+            link.send(b"".join([b"%b %d\r\n%b\r\n" % (head, len(raw), raw) for raw in chunk]))
             if unread:
                 refusal = _take_ids(link.lines(unread), ids)
             unread = len(chunk)
             if refusal:
                 break
-        look = self._written.is_due()
         if look:
             link.send(b"stats\r\n")
         refusal = _take_ids(link.lines(unread), ids) or refusal
-        self._written.stored(len(ids))
+        self._written.stored += len(ids)
         if look:
             self._written.look(_must(link.table()))
         return refusal
@@ -196,11 +206,13 @@ class BeanstalkdBackend:
         self, settlements: Sequence[Settlement], pipelines: Sequence[str], limit: int, token: int
     ) -> tuple[list[bool], list[Job]]:
         verdicts = [False] * len(settlements)
-        orders = self._orders(settlements)
-        pending = orders.pop(self._main, [])
-        for link, theirs in orders.items():
-            self._settle(link, theirs, verdicts)
-            self._retire(link)
+        pending: list[tuple[int, bytes]] = []
+        if settlements:
+            orders = self._orders(settlements)
+            pending = orders.pop(self._main, pending)
+            for link, theirs in orders.items():
+                self._settle(link, theirs, verdicts)
+                self._retire(link)
         parked = self._fetch(pipelines, limit, token) if self._parked else []
         if parked or not limit or not pipelines:
             if pending:
@@ -272,7 +284,8 @@ class BeanstalkdBackend:
                 # An empty tube costs an answer for each reserve: ask for about as many as came last time.
                 asked = min(limit - len(jobs), self._reserves)
                 asked_at = time.monotonic()
-                link.send(settle + link.watch((pipeline,)) + _RESERVE * asked)
+                link.watch((pipeline,))
+                link.send(settle + _RESERVE * asked)
                 if settle:
                     _read_verdicts(link, orders, verdicts)
                     settle = b""
@@ -339,11 +352,16 @@ class BeanstalkdBackend:
         else:
             self._retire(link)
 
+    def interrupt(self) -> None:
+        self._bell.ring()
+
     def _await(self, link: Link, pipelines: Sequence[str], timeout: float) -> ReservedJob | None:
         asked_at = time.monotonic()
-        link.send(link.watch(pipelines) + b"reserve-with-timeout 1\r\n")
-        # The server counts whole seconds.  A shorter wait is called off, which costs the connection.
-        if timeout < 0.95 and not link.has_answer(timeout):
+        link.watch(pipelines)
+        link.send(b"reserve-with-timeout 1\r\n")
+        # The server counts whole seconds.  A wait that ends earlier is called off: that costs the connection.
+        if not link.has_answer(timeout if timeout < _WHOLE else _LATEST, self._bell.waiting_fd):
+            self._bell.wait(0)
             link.half_close()
             link.reserved(1)
             link.close()
@@ -417,10 +435,10 @@ class BeanstalkdBackend:
             return sum([_answered(link, done) for _ in chosen[:limit]])
 
         def from_the_front(link: Link) -> int:
-            link.send(b"stats-tube %b\r\n" % pipeline.encode() + link.use(pipeline) + _PEEK[state])
+            link.use(pipeline)
+            link.send(b"stats-tube %b\r\n" % pipeline.encode() + _PEEK[state])
             # No more than there are now: jobs that are buried again meanwhile must not make this endless.
-            tube = link.table()
-            count = int(tube[f"current-jobs-{state}"]) if tube else 0
+            count = int(_must(link.table())[f"current-jobs-{state}"])
             moved = 0
             for _ in range(min(limit, count)):
                 front = link.found()
@@ -440,7 +458,8 @@ class BeanstalkdBackend:
             raise NotSupported("beanstalkd shows reserved jobs by their id only")
 
         def front(link: Link) -> list[int]:
-            link.send(link.use(pipeline) + _PEEK[state])
+            link.use(pipeline)
+            link.send(_PEEK[state])
             found = link.found()
             return [found[0]] if found else []
 
@@ -470,17 +489,27 @@ class BeanstalkdBackend:
         """
         Pause the tube for whole seconds.
 
-        A tube that holds nothing and that nobody uses or watches is forgotten
-        by the server, and its pause with it.
+        The server forgets a tube that holds nothing and that nobody uses or
+        watches, and its pause with it.  This process watches it from here on.
         """
 
         def pause(link: Link) -> None:
-            # `use` makes the tube, which must exist.
-            command = b"pause-tube %b %d\r\n" % (pipeline.encode(), math.ceil(seconds))
-            link.send(link.use(pipeline) + command)
+            link.use(pipeline)  # makes the tube, which must exist
+            link.send(b"pause-tube %b %d\r\n" % (pipeline.encode(), math.ceil(seconds)))
             link.expect(b"PAUSED")
 
         self._once(pause)
+        if seconds and not self._borrowed:
+            with contextlib.suppress(Lost, OSError):
+                self._remember(pipeline)
+
+    def _remember(self, pipeline: str) -> None:
+        if self._watcher is None or self._watcher.closed:
+            self._watcher = self._open()
+        with self._watcher as link:
+            link.watch({*link.watched, pipeline})
+            link.send(b"list-tube-used\r\n")
+            link.line()
 
     def stats(self, pipeline: str, cap: int) -> PipelineStats:  # noqa: ARG002 - counters are exact
         return self._again(lambda link: self._stats(link, pipeline))
@@ -494,7 +523,8 @@ class BeanstalkdBackend:
         ready = int(tube["current-jobs-ready"])
         if ready:
             oldest = 0.0
-            link.send(link.use(pipeline) + _PEEK[JobState.READY])
+            link.use(pipeline)
+            link.send(_PEEK[JobState.READY])
             found = link.found()
             if found:
                 link.send(b"stats-job %d\r\n" % found[0])
@@ -527,6 +557,12 @@ class BeanstalkdBackend:
 
     def pulses(self) -> list[Pulse]:
         raise NotSupported("beanstalkd has no tables to keep pulses in")
+
+    def restore(self, jobs: Sequence[Job], memo: str, value: str) -> None:  # noqa: ARG002 - for the Protocol
+        raise NotSupported("beanstalkd gives every job an id of its own")
+
+    def recall(self, memo: str) -> str | None:  # noqa: ARG002 - for the Protocol
+        raise NotSupported("beanstalkd has no tables to remember something in")
 
     def migrate(self) -> tuple[int, int]:
         raise NotSupported("beanstalkd has no tables to migrate")
@@ -561,6 +597,7 @@ class BeanstalkdBackend:
         self._closed = True
         for link in tuple(self._links):
             link.close()
+        self._bell.close()
 
     def _open(self) -> Link:
         link = Link(dial(self._address, self._connect_timeout))
@@ -665,7 +702,7 @@ def _chunks(payloads: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
     yield payloads[first:]
 
 
-def _take_ids(answers: list[bytes], ids: list[int]) -> bytes:
+def _take_ids(answers: Iterable[bytes], ids: list[int]) -> bytes:
     """Collect the ids of what was stored; returns the first refusal, or b""."""
     refusal = b""
     for answer in answers:

@@ -29,22 +29,19 @@ class LogWatch:
         self.broken = False
         self._server = stats["id"]
         self._records = int(stats["binlog-records-written"])
-        self._stored = 0  # by this connection since then
+        self.stored = 0  # jobs, by us since then
         self._look_at = 0.0
 
     def is_due(self) -> bool:
         return self.enabled and time.monotonic() >= self._look_at
 
-    def stored(self, count: int) -> None:
-        self._stored += count
-
     def look(self, stats: dict[str, str]) -> None:
         """Compare a `stats` answer that was asked for behind the latest put."""
         records = int(stats["binlog-records-written"])
         same = stats["id"] == self._server  # else it was restarted, and counts from 0
-        self.broken = same and records - self._records < self._stored
+        self.broken = same and records - self._records < self.stored
         self._server = stats["id"]
-        self._records, self._stored = records, 0
+        self._records, self.stored = records, 0
         self._look_at = time.monotonic() + _CHECK_EVERY
 
 

@@ -56,6 +56,7 @@ class ReservedJob(Job):
         self.state = JobState.RESERVED
         self.token = token
         self.lost = False
+        self.settled = False
         self._queue = None
         self._link = link
         self._asked_at = asked_at

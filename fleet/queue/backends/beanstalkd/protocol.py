@@ -32,6 +32,7 @@ _READ = 256 * 1024  # bytes taken from the socket at once
 _MAX_LINE = 300  # bytes: no answer's first line is longer
 _MAX_BODY = 1 << 30  # bytes: what beanstalkd's -z allows at most
 _TIME_OUT = struct.pack("ll", _ANSWER_WITHIN, 0)
+_AT_ONCE = socket.MSG_DONTWAIT
 _NO_JOB = (b"TIMED_OUT", b"DEADLINE_SOON")
 
 
@@ -89,7 +90,8 @@ class Link:
         self._lock = threading.RLock()
         self._buffer = b""
         self._at = 0  # everything before it has been read
-        self._owed: list[bytes] = []  # first words of the answers to use, watch and ignore
+        self._ahead = b""  # use, watch and ignore, which go before the next command
+        self._owed: list[bytes] = []  # the first words of their answers
         self._said = False  # whether a byte of this conversation has left
         self._pid = os.getpid()
 
@@ -120,7 +122,7 @@ class Link:
     def is_alive(self) -> bool:
         """Whether the server has not hung up; costs a system call, not a round trip."""
         try:
-            self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            self._sock.recv(1, socket.MSG_PEEK | _AT_ONCE)
         except BlockingIOError:
             return True
         except OSError:
@@ -140,33 +142,36 @@ class Link:
 
     # -- commands ----------------------------------------------------------
 
-    def use(self, tube: str) -> bytes:
-        """The command that makes *tube* the one that is put to and peeked at, b"" when it is."""
-        if tube == self.used:
-            return b""
-        self.used = tube
-        self._owed.append(b"USING")
-        return b"use %b\r\n" % tube.encode("ascii")
+    def use(self, tube: str) -> None:
+        """Have *tube* be the one that is put to and peeked at, from the next send on."""
+        if tube != self.used:
+            self.used = tube
+            self._ahead += b"use %b\r\n" % tube.encode("ascii")
+            self._owed.append(b"USING")
 
-    def watch(self, tubes: Collection[str]) -> bytes:
-        """The commands after which exactly *tubes* are watched."""
+    def watch(self, tubes: Collection[str]) -> None:
+        """Have exactly *tubes* watched, from the next send on."""
         if len(tubes) == len(self.watched) and all(tube in self.watched for tube in tubes):
-            return b""
+            return
         # First watch, then ignore: the last one cannot be ignored.
         verbs = [b"watch %b\r\n" % tube.encode("ascii") for tube in tubes if tube not in self.watched]
         verbs += [b"ignore %b\r\n" % tube.encode("ascii") for tube in self.watched if tube not in tubes]
         self.watched = list(tubes)
+        self._ahead += b"".join(verbs)
         self._owed += [b"WATCHING"] * len(verbs)
-        return b"".join(verbs)
 
     def send(self, commands: bytes) -> None:
         """Send it all.  Takes answers in where it must: a server whose answers nobody reads stops reading."""
-        left = memoryview(commands)
+        if self._ahead:
+            commands, self._ahead = self._ahead + commands, b""
         try:
-            while left:
+            sent = 0
+            while True:
                 try:
-                    left = left[self._sock.send(left, socket.MSG_DONTWAIT) :]
+                    sent += self._sock.send(memoryview(commands)[sent:] if sent else commands, _AT_ONCE)
                     self._said = True
+                    if sent == len(commands):
+                        return
                 except BlockingIOError:
                     self._wait_to_send()
         except OSError as error:
@@ -179,7 +184,7 @@ class Link:
         if not ready:
             raise TimeoutError(f"it read nothing for {_ANSWER_WITHIN} s")
         if ready[0][1] & select.POLLIN:
-            self._fill()
+            self._buffer += self._receive()
 
     def half_close(self) -> None:
         """Say that no command follows: a waiting reserve is then answered at once (protocol.txt)."""
@@ -190,14 +195,15 @@ class Link:
 
     # -- answers -----------------------------------------------------------
 
-    def has_answer(self, seconds: float) -> bool:
-        """Whether an answer begins to arrive within that time."""
+    def has_answer(self, seconds: float, bell: int) -> bool:
+        """Whether an answer begins to arrive within that time; ends early when *bell* can be read."""
         self._read_owed()
         if self._at < len(self._buffer):
             return True
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
-        return bool(poll.poll(seconds * 1000))
+        poll.register(bell, select.POLLIN)
+        return self._sock.fileno() in [fd for fd, _ in poll.poll(seconds * 1000)]
 
     def line(self) -> bytes:
         """One line, without its end."""
@@ -212,14 +218,15 @@ class Link:
                 line = self._buffer[self._at : end]
                 self._at = end + 2
                 return line
-            if len(self._buffer) - self._at > _MAX_LINE:
-                raise Lost(f"it sent {self._buffer[self._at : self._at + 40]!r}…, which is no answer")
-            self._fill()
+            self._buffer = self._more(self._buffer, self._at)
+            self._at = 0
 
     def lines(self, count: int) -> list[bytes]:
         """As many lines, without their ends: the answers to commands that have no body."""
         if self._owed:
             self._read_owed()
+        if count == 1:
+            return [self._line()]
         parts = [self._buffer[self._at :]]
         self._buffer, self._at = b"", 0
         missing, size = count - parts[0].count(b"\n"), 0
@@ -257,14 +264,34 @@ class Link:
 
     def reserved(self, count: int) -> list[tuple[int, bytes]]:
         """The jobs among the answers to *count* reserves: id and body."""
+        # The inner loop of every drain: locals instead of line() and body().
+        if self._owed:
+            self._read_owed()
         found = []
+        buffer, at = self._buffer, self._at
         for _ in range(count):
-            line = self.line()
+            end = buffer.find(b"\r\n", at)
+            while end < 0:
+                buffer, at = self._more(buffer, at), 0
+                end = buffer.find(b"\r\n")
+            line = buffer[at:end]
             if line.startswith(b"RESERVED "):
                 _, id_, size = line.split(b" ")
-                found.append((int(id_), self.body(int(size))))
-            elif line not in _NO_JOB:
+                start, stop = end + 2, end + 2 + int(size)
+                if len(buffer) < stop + 2:
+                    self._buffer, self._at = buffer, start
+                    body = self.body(int(size))
+                    buffer, at = self._buffer, self._at
+                else:
+                    body, at = buffer[start:stop], stop + 2
+                    if buffer[stop:at] != b"\r\n":
+                        raise Lost("it sent a body without an end")
+                found.append((int(id_), body))
+            elif line in _NO_JOB:
+                at = end + 2
+            else:
                 raise unexpected(line)
+        self._buffer, self._at = buffer, at
         return found
 
     def found(self) -> tuple[int, bytes] | None:
@@ -304,10 +331,11 @@ class Link:
             if not line.startswith(word):
                 raise unexpected(line)
 
-    def _fill(self) -> None:
-        data = self._receive()
-        self._buffer = self._buffer[self._at :] + data
-        self._at = 0
+    def _more(self, buffer: bytes, at: int) -> bytes:
+        """What is unread, an incomplete line, and what comes behind it."""
+        if len(buffer) - at > _MAX_LINE:
+            raise Lost(f"it sent {buffer[at : at + 40]!r}…, which is no answer")
+        return buffer[at:] + self._receive()
 
     def _receive(self) -> bytes:
         try:
@@ -365,7 +393,9 @@ class BorrowedLink(Link):
         try:
             if kind is None and self._depth == 0:
                 used, watched = self._found
-                self.send(self.use(used) + self.watch(watched))
+                self.use(used)
+                self.watch(watched)
+                self.send(b"")
                 self._read_owed()
                 self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 0))
                 self._sock.settimeout(self._time_out)
