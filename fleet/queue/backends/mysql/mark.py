@@ -59,16 +59,18 @@ class Mark:
         """Whether a claim that found nothing may read from the start before it says so."""
         return self.cost < _CHEAP or now - self.looked_at >= _SELDOM
 
-    def glanced(self, now: int, returns: int, tail: int | None, urgent: int | None, due: int | None) -> bool:
+    def glanced(self, now: int, returns: int, tail: int, urgent: int, due: int) -> bool:
         """
         Take in a glance; whether something became ready before the mark.
 
         *urgent* is the least priority of the ready jobs that were put since
-        the last glance, *due* the earliest time of the delayed ones.
+        the last glance, *due* the earliest time of the delayed ones; -1 is
+        "there are none".
         """
-        self.tail = max(self.tail, tail or 0)
-        self.due = min(self.due, due or _NEVER)
-        if urgent is not None and urgent < self.priority:
+        self.tail = max(self.tail, tail)
+        if 0 <= due < self.due:
+            self.due = due
+        if 0 <= urgent < self.priority:
             self.looked_at = float("-inf")  # the next glance will not see it again
             return True
         return returns != self.returns or now >= self.due
