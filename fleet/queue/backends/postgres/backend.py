@@ -172,7 +172,7 @@ class PostgresBackend:
         values = {**values, "uid": uid, "payload": payload}
         now = time.monotonic()
         notify = self._notifies(delay) and (
-            self._joins() or now - self._notified.get(pipeline, 0.0) >= DEBOUNCE
+            self._joins() or now - self._notified.get(pipeline, 0.0) >= DEBOUNCE / 2
         )
 
         def put(session: Session) -> int:
@@ -187,7 +187,7 @@ class PostgresBackend:
         if notify:
             self._notified[pipeline] = now
         elif time.monotonic() - self._notified.get(pipeline, 0.0) > DEBOUNCE:
-            # Left out because one had just been sent, but the commit took so long that nobody looks any more.
+            # One had just been sent, so it was left out; but the commit took until nobody looks any more.
             self._notify([pipeline], delay)
         return id_
 
@@ -283,28 +283,26 @@ class PostgresBackend:
     ) -> tuple[list[bool], list[Job]]:
         watermark = self._watermarks.get(names) or _remember(self._watermarks, names, Watermark())
         mark = self._listener.mark(names) if self._listener else 0
+        looks = names in self._looks  # nothing was there the last time
         verdicts: list[bool] = []
         gated = True
         while True:
-            marked = watermark.is_set()
-            claim = partial(
-                self._claim, settlements, names, limit, token, watermark if marked else None, gated
-            )
-            settled, jobs, due, took, now, soon = self._run(claim)
+            marked = watermark if watermark.is_set() and not looks else None
+            claim = partial(self._claim, settlements, names, limit, token, gated, marked, looks)
+            settled, jobs, (due, now, took, soon) = self._run(claim)
             verdicts, settlements = verdicts or settled, ()
             if due:
                 self._make_ready(names)
                 gated = False
-                watermark.clear()
                 continue
-            watermark.learn(jobs, limit, took, now, from_start=not marked)
-            if jobs or not marked:
-                break
-        if jobs:
-            self._looks.pop(names, None)
-        else:
-            self._remember_look(names, soon, mark)
-        return verdicts, jobs
+            watermark.learn(jobs, limit, took, now, from_start=marked is None)
+            if jobs:
+                self._looks.pop(names, None)
+                return verdicts, jobs
+            if looks:
+                self._remember_look(names, soon, mark)
+                return verdicts, jobs
+            looks = True  # once more, from the start, and with the question when something is due
 
     def _claim(
         self,
@@ -312,34 +310,38 @@ class PostgresBackend:
         names: tuple[str, ...],
         limit: int,
         token: int,
-        watermark: Watermark | None,
         gated: bool,
+        watermark: Watermark | None,
+        looks: bool,
         session: Session,
-    ) -> tuple[list[bool], list[Job], bool, int, int, int | None]:
-        """Verdicts and jobs; whether something is due, and `Statements._exchange`'s three numbers."""
-        values: dict[str, Any] = {"pipelines": list(names), "limit": limit, "token": token, "gated": gated}
-        if watermark is not None:
-            keys = watermark.keys(names)
-            values["priorities"] = _numbers(priority for priority, _ in keys)
-            values["above"] = _numbers(id_ for _, id_ in keys)
-            values["floor"] = watermark.floor
-        if any(s.verb == "release" and not s.delay for s in settlements):
+    ) -> tuple[list[bool], list[Job], tuple[bool, int, int, int | None]]:
+        """Verdicts, jobs, and from the last row: due, now, took, soon."""
+        if settlements and (looks or any(s.verb == "release" and not s.delay for s in settlements)):
             # What is released at once may be claimed by this very call, and a statement does not see itself.
             with session.db.transaction():
                 verdicts = self._settle(settlements, session)
-                return verdicts, *self._claim((), names, limit, token, watermark, gated, session)[1:]
+                return verdicts, *self._claim((), names, limit, token, gated, watermark, looks, session)[1:]
+        values: dict[str, Any] = {"limit": limit, "token": token, "gated": gated}
+        many = len(names) > 1
+        if many:
+            values["pipelines"] = list(names)
+        else:
+            values["pipeline"] = names[0]
+        if watermark is not None:
+            values |= watermark.values(names)
         settles: Settles = ""
         if settlements:
             settles, more = _settle_values(settlements)
             values |= more
+        marked = watermark is not None
+        statement = self._sql.look[many] if looks else self._sql.exchange[settles, many, marked]
         asked_at = time.monotonic()
-        rows = self._ask(session, self._sql.exchange[settles, watermark is not None], values).fetchall()
-        *_, settled, which, due, took, now, soon = rows[0]
+        rows = self._ask(session, statement, values).fetchall()
+        *_, settled, which, due, now, took, soon = rows.pop()
         verdicts = [True] * len(settlements)
-        if which is not None or settled < len(settlements):
+        if settled < len(settlements):
             verdicts = _verdicts(settlements, which or ())
-        jobs = [] if rows[0][0] is None else _reserved(rows, token, asked_at, names)
-        return verdicts, jobs, due, took, now, soon
+        return verdicts, _reserved(rows, token, asked_at, names), (due, now, took, soon)
 
     def _make_ready(self, names: tuple[str, ...]) -> None:
         """Everything that is due becomes ready, in chunks, so that one index gives the order."""
@@ -368,13 +370,17 @@ class PostgresBackend:
         try:
             asked_at = time.monotonic()
             rows = self._read(self._sql.found, what) if limit else []
-            jobs = _reserved([row[:-1] + (None,) * 6 for row in rows], token, asked_at, names)
+            jobs = _reserved(rows, token, asked_at, names)
             for job, row in zip(jobs, rows, strict=True):
                 job.expires_at = asked_at + row[-1] / 1e6
             ids = _numbers(s.job.id for s in settlements)
             holders = dict(self._read(self._sql.holders, {"ids": ids})) if settlements else {}
             open_ = [s for s in settlements if holders.get(s.job.id, 0) == s.job.token]
-            settled, more = self._settle_and_claim(open_, names, 0 if jobs else limit, token)
+            if jobs or not limit:
+                settled = self._run(partial(self._settle, open_))
+                more: list[Job] = []
+            else:
+                settled, more = self._settle_and_claim(open_, names, limit, token)
         except (Cut, BackendUnavailable) as error:
             if settlements:
                 raise OutcomeUnknown(f"{cut}; jobs may be settled. Settling them again is safe.") from error
@@ -679,11 +685,11 @@ def _chunks(payloads: Sequence[bytes]) -> Iterator[tuple[int, int]]:
 
 def _settle_values(settlements: Sequence[Settlement]) -> tuple[Settles, dict[str, Any]]:
     """The statement's kind and values; in the order of ids, in which everybody takes their locks."""
-    ordered = sorted(settlements, key=lambda s: s.job.id)
-    deletes = [s.job for s in ordered if s.verb == "delete"]
+    deletes = [s.job for s in settlements if s.verb == "delete"]
+    deletes.sort(key=lambda job: job.id)
     values: dict[str, Any] = {
-        "ids": _numbers(job.id for job in deletes),
-        "tokens": _numbers(job.token for job in deletes),
+        "ids": _numbers([job.id for job in deletes]),
+        "tokens": _numbers([job.token for job in deletes]),
         "wanted": len(settlements),
     }
     if len(deletes) == len(settlements):
@@ -698,7 +704,7 @@ def _settle_values(settlements: Sequence[Settlement]) -> tuple[Settles, dict[str
             "reason": _text(s.reason),
             "uncounted": 0 if s.counted else 1,
         }
-        for s in ordered
+        for s in sorted(settlements, key=lambda s: s.job.id)
         if s.verb != "delete"
     ]
     values["back"] = json.dumps(rows)
@@ -716,24 +722,21 @@ def _verdicts(settlements: Sequence[Settlement], settled: Sequence[Sequence[int]
     return verdicts
 
 
-def _reserved(
-    rows: Sequence[tuple[Any, ...]], token: int, asked_at: float, names: tuple[str, ...]
-) -> list[Job]:
-    """Jobs in claim order: RETURNING promises none."""
-    jobs = []
-    for id_, pipeline, payload, priority, ttr, attempts, crashes, waited, reason, uid, unique, *_ in rows:
-        job = Job(id_, pipeline, payload, priority, ttr / 1e6, attempts, crashes, JobState.RESERVED, token)
-        job.expires_at = asked_at + job.ttr
-        job.waited = max(0.0, waited / 1e6)
-        job.reason = reason
-        job.uid = uid or b""
-        job.unique = unique
-        jobs.append(job)
+def _reserved(rows: list[tuple[Any, ...]], token: int, asked_at: float, names: tuple[str, ...]) -> list[Job]:
+    """Jobs in claim order: RETURNING promises none, so the rows are sorted here."""
     if len(names) == 1:
-        jobs.sort(key=lambda job: (job.priority, job.id))
+        rows.sort()  # by priority, then id
     else:
         place = {name: n for n, name in reversed(list(enumerate(names)))}
-        jobs.sort(key=lambda job: (place[job.pipeline], job.priority, job.id))
+        rows.sort(key=lambda row: (place[row[2]], row[0], row[1]))
+    jobs = []
+    for priority, id_, pipeline, payload, ttr, attempts, crashes, waited, reason, uid, unique, *_ in rows:
+        seconds = ttr / 1e6
+        job = Job(
+            id_, pipeline, payload, priority, seconds, attempts, crashes, JobState.RESERVED, token,
+            asked_at + seconds, waited / 1e6 if waited > 0 else 0.0, 0.0, reason, uid or b"", unique,
+        )  # fmt: skip
+        jobs.append(job)
     return jobs
 
 
