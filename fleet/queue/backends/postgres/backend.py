@@ -9,33 +9,24 @@ connection of its own that leads straight to the server.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg import errors as pg
-from psycopg.pq import TransactionStatus
 
-from fleet.errors import (
-    BackendBusy,
-    BackendUnavailable,
-    OutcomeUnknown,
-    PutUnknown,
-    QueueError,
-    SchemaError,
-    UidConflict,
-)
+from fleet.errors import BackendUnavailable, OutcomeUnknown, SchemaError
 from fleet.queue.backend import Capabilities
-from fleet.queue.backends.postgres import bulk
-from fleet.queue.backends.postgres.facts import durability, privileges
-from fleet.queue.backends.postgres.session import Cut, Door, Session, translate
+from fleet.queue.backends.postgres import rows as values_of
+from fleet.queue.backends.postgres.bell import Bell
+from fleet.queue.backends.postgres.facts import durability
+from fleet.queue.backends.postgres.puts import Puts
+from fleet.queue.backends.postgres.runner import Runner
+from fleet.queue.backends.postgres.session import Cut, Door, Session
 from fleet.queue.backends.postgres.statements import Settles, Statements
 from fleet.queue.backends.postgres.wake import DEBOUNCE, Listener
 from fleet.queue.backends.postgres.watermark import Watermark
@@ -43,24 +34,17 @@ from fleet.queue.job import BackendInfo, Filter, Job, JobState, PipelineStats, P
 from fleet.queue.pulse import pulse_from_text, pulse_to_text
 from fleet.queue.schema import migrate
 
-_READY, _DELAYED, _RESERVED, _BURIED = range(4)
-_STATES = (JobState.READY, JobState.DELAYED, JobState.RESERVED, JobState.BURIED)
-_NUMBER = {state: number for number, state in enumerate(_STATES)}
 _PEEK_ORDER = {
     JobState.READY: b"priority, id",
     JobState.DELAYED: b"run_at, id",
     JobState.RESERVED: b"deadline, id",
     JobState.BURIED: b"id",
 }
-_COPY_FROM = 40  # payloads; below that one INSERT is faster than the five steps of a COPY
-_COPY_ROWS, _COPY_BYTES = 10_000, 16 * 1024 * 1024
 _READY_CHUNK = 10_000  # due jobs made ready in one transaction: a million at once must not stop everybody
 _READY_SECONDS = 2.0  # and after that long the claim takes what is there
-_RETRIES = 6
 _LOOK_SECONDS = 4.0  # between two looks behind the push
 _FIRST_LOOK, _LAST_LOOK = 0.01, 1.0  # without a push: growing gaps
 _PULSES_KEPT = 3600  # seconds
-_BIGINT = 2**63
 
 T = TypeVar("T")
 
@@ -105,29 +89,22 @@ class PostgresBackend:
             BackendUnavailable, SchemaError: the server or its tables cannot be used.
         """
         self._door = door
-        self._where = door.where if door else "the caller's PostgreSQL connection"
-        self._borrowed = connection is not None
-        self._commits = commits
         self._prefix = prefix
         self._push = push
+        self._commits = commits
         self._sql = Statements(prefix)
-        self._channel = f"{prefix}_ready"
-        self._notified: dict[str, float] = {}
+        self._runner = Runner(door, connection, commits, prefix)
+        self._bell = Bell(self._runner, self._sql, f"{prefix}_ready", push=push, within=_LOOK_SECONDS)
+        self._puts = Puts(self._runner, self._sql, self._bell)
         self._watermarks: dict[tuple[str, ...], Watermark] = {}
         self._looks: dict[tuple[str, ...], _Look] = {}
         self._listener: Listener | None = None
         self._starting = threading.Lock()
         self._closed = False
-        self._session: Session | None = None
-        if connection is not None:
-            # The caller may change any setting at any time, so the worst is assumed.
-            self._session = Session(connection, pooled=True, relaxed=True)
-        elif door is not None:
-            self._session = door.open()
         try:
-            if self._schema_version() is None and (not self._borrowed or commits):
+            if self._schema_version() is None and (not self._runner.borrowed or commits):
                 self.migrate()
-            migrate.check(self._schema_version(), self._where)
+            migrate.check(self._schema_version(), self._runner.where)
         except BaseException:
             self.close()
             raise
@@ -145,106 +122,16 @@ class PostgresBackend:
         uids: Sequence[bytes],
         unique: str | None,
     ) -> list[int]:
-        uids = uids or [os.urandom(16) for _ in payloads]
         values = {
             "pipeline": pipeline,
-            "state": _DELAYED if delay else _READY,
+            "state": values_of.DELAYED if delay else values_of.READY,
             "priority": priority,
             "ttr": round(ttr * 1e6),
             "delay": round(delay * 1e6),
             "unique": unique,
-            "channel": self._channel,
+            "channel": self._bell.channel,
         }
-        try:
-            if len(payloads) == 1:
-                return [self._put_one(values, uids[0], payloads[0], delay)]
-            ids: list[int] = []
-            for start, end in _chunks(payloads):
-                put = self._copy if end - start >= _COPY_FROM else self._insert
-                ids += self._run(partial(put, values, uids[start:end], payloads[start:end]))
-        except Cut as cut:
-            raise PutUnknown(f"{cut}; the job may be stored. Put it again with its uid.", uids) from cut
-        self._notify([pipeline], delay)
-        return ids
-
-    def _put_one(self, values: dict[str, Any], uid: bytes, payload: bytes, delay: float) -> int:
-        pipeline = values["pipeline"]
-        values = {**values, "uid": uid, "payload": payload}
-        now = time.monotonic()
-        notify = self._notifies(delay) and (
-            self._joins() or now - self._notified.get(pipeline, 0.0) >= DEBOUNCE
-        )
-
-        def put(session: Session) -> int:
-            for _ in range(_RETRIES):
-                row = self._ask(session, self._sql.put[notify, session.relaxed], values).fetchone()
-                row = row or self._stored(session, values)
-                if row is not None:
-                    return int(row[0])
-            raise BackendBusy(f"{self._where}: jobs of the same uid or unique key come and go: try again")
-
-        id_ = self._run(put)
-        if notify:
-            self._notified[pipeline] = now
-        elif time.monotonic() - self._notified.get(pipeline, 0.0) > DEBOUNCE:
-            # Left out because one had just been sent, but the commit took so long that nobody looks any more.
-            self._notify([pipeline], delay)
-        return id_
-
-    def _stored(self, session: Session, values: dict[str, Any]) -> tuple[Any, ...] | None:
-        """The id of the job that keeps another one out; None when it is gone by now."""
-        ids = self._known(session, {values["uid"]: values["payload"]})
-        if ids:
-            return (ids[values["uid"]],)
-        if values["unique"] is None:
-            return None
-        return self._ask(session, self._sql.by_unique, values).fetchone()
-
-    def _known(self, session: Session, payloads: dict[bytes, bytes]) -> dict[bytes, int]:
-        """The ids of stored uids; raises UidConflict where the stored payload is another one."""
-        ids = {}
-        for uid, id_, payload in self._ask(session, self._sql.by_uid, {"uids": list(payloads)}):
-            if payload != payloads[uid]:
-                raise UidConflict(f"job {id_} has this uid and another payload")
-            ids[uid] = id_
-        return ids
-
-    def _copy(
-        self, values: dict[str, Any], uids: Sequence[bytes], payloads: Sequence[bytes], session: Session
-    ) -> list[int]:
-        ids, now = self._ask(session, self._sql.next_ids, {"count": len(uids)}).fetchall()[0]
-        head = (values["pipeline"], values["state"], values["priority"], values["ttr"], now + values["delay"])
-        try:
-            with session.db.transaction():
-                if session.relaxed:
-                    session.cursor.execute(self._sql.durable)
-                with session.cursor.copy(self._sql.copy) as copy:
-                    for piece in bulk.rows(*head, ids, uids, payloads):
-                        copy.write(piece)
-        except pg.UniqueViolation:  # some uid is stored already, so this is the repetition of a put
-            return self._insert(values, uids, payloads, session)
-        return list(ids)
-
-    def _insert(
-        self, values: dict[str, Any], uids: Sequence[bytes], payloads: Sequence[bytes], session: Session
-    ) -> list[int]:
-        wanted = dict(zip(uids, payloads, strict=True))
-        if any(wanted[uid] != payload for uid, payload in zip(uids, payloads, strict=True)):
-            raise UidConflict("the same uid was given twice, with two payloads")
-        with session.db.transaction():
-            if session.relaxed:
-                session.cursor.execute(self._sql.durable)
-            ids: dict[bytes, int] = {}
-            for _ in range(_RETRIES):
-                missing = {uid: payload for uid, payload in wanted.items() if uid not in ids}
-                if not missing:
-                    return [ids[uid] for uid in uids]
-                rows = {**values, "uids": list(missing), "payloads": list(missing.values())}
-                ids.update(self._ask(session, self._sql.put_rows, rows).fetchall())
-                missing = {uid: payload for uid, payload in missing.items() if uid not in ids}
-                if missing:
-                    ids.update(self._known(session, missing))
-        raise BackendBusy(f"{self._where}: jobs of the same uids come and go: try again")
+        return self._puts.put(values, uids or [os.urandom(16) for _ in payloads], payloads)
 
     # -- settle and claim --------------------------------------------------
 
@@ -252,7 +139,7 @@ class PostgresBackend:
         self, settlements: Sequence[Settlement], pipelines: Sequence[str], limit: int, token: int
     ) -> tuple[list[bool], list[Job]]:
         names = tuple(pipelines)
-        if limit and self._joins():
+        if limit and self._runner.joins():
             raise ValueError(
                 "reserve inside the caller's transaction would hand out a job before COMMIT. Use "
                 "fleet.connect(dsn), or a connection in autocommit mode that is not in a transaction."
@@ -261,12 +148,13 @@ class PostgresBackend:
             if limit:
                 verdicts, jobs = self._settle_and_claim(settlements, names, limit, token)
             else:
-                verdicts, jobs = self._run(partial(self._settle, settlements)), []
+                verdicts, jobs = self._runner.run(partial(self._settle, settlements)), []
         except Cut as cut:
             verdicts, jobs = self._find_out(settlements, names, limit, token, cut)
         released = [s for s in settlements if s.verb == "release"]
         if released:
-            self._notify({s.job.pipeline for s in released}, min(s.delay for s in released))
+            soonest = round(min(s.delay for s in released) * 1e6)
+            self._bell.ring({s.job.pipeline for s in released}, soonest)
         return verdicts, jobs
 
     def _settle(self, settlements: Sequence[Settlement], session: Session) -> list[bool]:
@@ -274,37 +162,48 @@ class PostgresBackend:
             return []
         if len(settlements) == 1 and settlements[0].verb == "delete":
             job = settlements[0].job
-            return [self._ask(session, self._sql.delete, {"id": job.id, "token": job.token}).rowcount == 1]
-        settles, values = _settle_values(settlements)
-        return _verdicts(settlements, self._ask(session, self._sql.settle[settles], values).fetchall())
+            return [
+                self._runner.ask(session, self._sql.delete, {"id": job.id, "token": job.token}).rowcount == 1
+            ]
+        settles, values = values_of.settle_values(settlements)
+        return values_of.verdicts(
+            settlements, self._runner.ask(session, self._sql.settle[settles], values).fetchall()
+        )
 
     def _settle_and_claim(
         self, settlements: Sequence[Settlement], names: tuple[str, ...], limit: int, token: int
     ) -> tuple[list[bool], list[Job]]:
         watermark = self._watermarks.get(names) or _remember(self._watermarks, names, Watermark())
         mark = self._listener.mark(names) if self._listener else 0
+        looks = names in self._looks  # nothing was there the last time
         verdicts: list[bool] = []
         gated = True
         while True:
-            marked = watermark.is_set()
-            claim = partial(
-                self._claim, settlements, names, limit, token, watermark if marked else None, gated
-            )
-            settled, jobs, due, took, now, soon = self._run(claim)
+            marked = watermark if watermark.is_set() and not looks else None
+            claim = partial(self._claim, settlements, names, limit, token, gated, marked, looks)
+            settled, jobs, (due, now, took, soon) = self._runner.run(claim)
             verdicts, settlements = verdicts or settled, ()
+            if due and len(names) > 1:
+                # One after the other: what is due further down stays as it is while those above give enough.
+                for name in names:
+                    jobs += self._settle_and_claim((), (name,), limit - len(jobs), token)[1]
+                    if len(jobs) == limit:
+                        break
+                if jobs:
+                    self._looks.pop(names, None)
+                    return verdicts, jobs
             if due:
                 self._make_ready(names)
                 gated = False
-                watermark.clear()
                 continue
-            watermark.learn(jobs, limit, took, now, from_start=not marked)
-            if jobs or not marked:
-                break
-        if jobs:
-            self._looks.pop(names, None)
-        else:
-            self._remember_look(names, soon, mark)
-        return verdicts, jobs
+            watermark.learn(jobs, limit, took, now, from_start=marked is None)
+            if jobs:
+                self._looks.pop(names, None)
+                return verdicts, jobs
+            if looks:
+                self._remember_look(names, soon, mark)
+                return verdicts, jobs
+            looks = True  # once more, from the start, and with the question when something is due
 
     def _claim(
         self,
@@ -312,41 +211,47 @@ class PostgresBackend:
         names: tuple[str, ...],
         limit: int,
         token: int,
-        watermark: Watermark | None,
         gated: bool,
+        watermark: Watermark | None,
+        looks: bool,
         session: Session,
-    ) -> tuple[list[bool], list[Job], bool, int, int, int | None]:
-        """Verdicts and jobs; whether something is due, and `Statements._exchange`'s three numbers."""
-        values: dict[str, Any] = {"pipelines": list(names), "limit": limit, "token": token, "gated": gated}
-        if watermark is not None:
-            keys = watermark.keys(names)
-            values["priorities"] = _numbers(priority for priority, _ in keys)
-            values["above"] = _numbers(id_ for _, id_ in keys)
-            values["floor"] = watermark.floor
-        if any(s.verb == "release" and not s.delay for s in settlements):
+    ) -> tuple[list[bool], list[Job], tuple[bool, int, int, int | None]]:
+        """Verdicts, jobs, and from the last row: due, now, took, soon."""
+        if settlements and (looks or any(s.verb == "release" and not s.delay for s in settlements)):
             # What is released at once may be claimed by this very call, and a statement does not see itself.
             with session.db.transaction():
                 verdicts = self._settle(settlements, session)
-                return verdicts, *self._claim((), names, limit, token, watermark, gated, session)[1:]
+                return verdicts, *self._claim((), names, limit, token, gated, watermark, looks, session)[1:]
+        values: dict[str, Any] = {"limit": limit, "token": token, "gated": gated}
+        many = len(names) > 1
+        if many:
+            values["pipelines"] = list(names)
+        else:
+            values["pipeline"] = names[0]
+        if watermark is not None:
+            values |= watermark.values(names)
         settles: Settles = ""
         if settlements:
-            settles, more = _settle_values(settlements)
+            settles, more = values_of.settle_values(settlements)
             values |= more
+        marked = watermark is not None
+        statement = self._sql.look[many] if looks else self._sql.exchange[settles, many, marked]
         asked_at = time.monotonic()
-        rows = self._ask(session, self._sql.exchange[settles, watermark is not None], values).fetchall()
-        *_, settled, which, due, took, now, soon = rows[0]
+        rows = self._runner.ask(session, statement, values).fetchall()
+        *_, settled, which, due, now, took, soon = rows.pop()
         verdicts = [True] * len(settlements)
-        if which is not None or settled < len(settlements):
-            verdicts = _verdicts(settlements, which or ())
-        jobs = [] if rows[0][0] is None else _reserved(rows, token, asked_at, names)
-        return verdicts, jobs, due, took, now, soon
+        if settled < len(settlements):
+            verdicts = values_of.verdicts(settlements, which or ())
+        return verdicts, values_of.reserved(rows, token, asked_at, names), (due, now, took, soon)
 
     def _make_ready(self, names: tuple[str, ...]) -> None:
         """Everything that is due becomes ready, in chunks, so that one index gives the order."""
         values = {"pipelines": list(names), "chunk": _READY_CHUNK}
         give_up = time.monotonic() + _READY_SECONDS
         while time.monotonic() < give_up:
-            counts = self._run(lambda session: self._ask(session, self._sql.make_ready, values).fetchall())[0]
+            counts = self._runner.run(
+                lambda session: self._runner.ask(session, self._sql.make_ready, values).fetchall()
+            )[0]
             if max(counts) < _READY_CHUNK:
                 return
 
@@ -367,14 +272,18 @@ class PostgresBackend:
         what = {"pipelines": list(names), "token": token}
         try:
             asked_at = time.monotonic()
-            rows = self._read(self._sql.found, what) if limit else []
-            jobs = _reserved([row[:-1] + (None,) * 6 for row in rows], token, asked_at, names)
+            rows = self._runner.read(self._sql.found, what) if limit else []
+            jobs = values_of.reserved(rows, token, asked_at, names)
             for job, row in zip(jobs, rows, strict=True):
                 job.expires_at = asked_at + row[-1] / 1e6
-            ids = _numbers(s.job.id for s in settlements)
-            holders = dict(self._read(self._sql.holders, {"ids": ids})) if settlements else {}
+            ids = values_of.numbers(s.job.id for s in settlements)
+            holders = dict(self._runner.read(self._sql.holders, {"ids": ids})) if settlements else {}
             open_ = [s for s in settlements if holders.get(s.job.id, 0) == s.job.token]
-            settled, more = self._settle_and_claim(open_, names, 0 if jobs else limit, token)
+            if jobs or not limit:
+                settled = self._runner.run(partial(self._settle, open_))
+                more: list[Job] = []
+            else:
+                settled, more = self._settle_and_claim(open_, names, limit, token)
         except (Cut, BackendUnavailable) as error:
             if settlements:
                 raise OutcomeUnknown(f"{cut}; jobs may be settled. Settling them again is safe.") from error
@@ -391,12 +300,14 @@ class PostgresBackend:
     def touch(self, jobs: Sequence[Job], ttr: float | None) -> list[bool]:
         ordered = sorted(jobs, key=lambda job: job.id)
         values = {
-            "ids": _numbers(job.id for job in ordered),
-            "tokens": _numbers(job.token for job in ordered),
-            "ttrs": _numbers(round((ttr or job.ttr) * 1e6) for job in ordered),
+            "ids": values_of.numbers(job.id for job in ordered),
+            "tokens": values_of.numbers(job.token for job in ordered),
+            "ttrs": values_of.numbers(round((ttr or job.ttr) * 1e6) for job in ordered),
         }
         asked_at = time.monotonic()
-        renewed = set(self._twice(lambda session: self._ask(session, self._sql.touch, values).fetchall()))
+        renewed = set(
+            self._runner.twice(lambda session: self._runner.ask(session, self._sql.touch, values).fetchall())
+        )
         verdicts = [(job.id, job.token) in renewed for job in jobs]
         for job, held in zip(jobs, verdicts, strict=True):
             if held:
@@ -435,68 +346,54 @@ class PostgresBackend:
 
     def _listen(self) -> Listener | None:
         """The listener, started by the first wait; None where nothing can be pushed."""
-        if self._door is None or not self._push or (self._session is not None and self._session.pooled):
+        if self._door is None or not self._push or self._runner.pooled:
             return None
         with self._starting:
             if self._listener is None and not self._closed:
-                self._listener = Listener(self._door.connect, self._channel)
+                self._listener = Listener(self._door.connect, self._bell.channel)
             return self._listener
-
-    def _notifies(self, delay: float) -> bool:
-        return self._push and delay < _LOOK_SECONDS  # a later one is seen by the next look
-
-    def _notify(self, pipelines: Iterable[str], delay: float = 0.0) -> None:
-        if not self._notifies(delay):
-            return
-        names = sorted(pipelines)
-        now = time.monotonic()
-        try:
-            values = {"channel": self._channel, "pipelines": names}
-            self._run(lambda session: self._ask(session, self._sql.notify, values))
-        except (Cut, QueueError):
-            if self._joins():
-                raise
-            return  # what it tells of has happened, and is found by the next look
-        self._notified.update(dict.fromkeys(names, now))
 
     # -- operators ---------------------------------------------------------
 
     def kick(self, pipeline: str, limit: int, where: Filter) -> int:
         moved = self._change(self._sql.kick, pipeline, limit, where)
         if moved:
-            self._notify([pipeline])
+            self._bell.ring([pipeline])
         return moved
 
     def discard(self, pipeline: str, state: JobState, limit: int, where: Filter) -> int:
-        statement = self._sql.discard.replace(b"{state}", b"%d" % _NUMBER[state])
+        statement = self._sql.discard.replace(b"{state}", b"%d" % values_of.STATES.index(state))
         return self._change(statement, pipeline, limit, where)
 
     def _change(self, statement: bytes, pipeline: str, limit: int, where: Filter) -> int:
-        condition, values = _condition(where)
+        condition, values = values_of.condition(where)
         statement = statement.replace(b"{where}", condition)
         values |= {"pipeline": pipeline, "limit": limit}
         try:
-            return self._run(lambda session: self._ask(session, statement, values).rowcount)
+            return self._runner.run(lambda session: self._runner.ask(session, statement, values).rowcount)
         except Cut as cut:
             raise OutcomeUnknown(f"{cut}; jobs may have been changed. Doing it again is safe.") from cut
 
     def peek(self, pipeline: str, state: JobState, limit: int, where: Filter) -> list[Job]:
-        condition, values = _condition(where)
-        statement = self._sql.peek.replace(b"{state}", b"%d" % _NUMBER[state])
+        condition, values = values_of.condition(where)
+        statement = self._sql.peek.replace(b"{state}", b"%d" % values_of.STATES.index(state))
         statement = statement.replace(b"{where}", condition).replace(b"{order}", _PEEK_ORDER[state])
-        return [_seen(row) for row in self._read(statement, values | {"pipeline": pipeline, "limit": limit})]
+        return [
+            values_of.seen(row)
+            for row in self._runner.read(statement, values | {"pipeline": pipeline, "limit": limit})
+        ]
 
     def find(self, job_id: int) -> Job | None:
-        rows = self._read(self._sql.find, {"id": job_id}) if 0 < job_id < _BIGINT else []
-        return _seen(rows[0]) if rows else None
+        rows = self._runner.read(self._sql.find, {"id": job_id}) if values_of.is_id(job_id) else []
+        return values_of.seen(rows[0]) if rows else None
 
     def pause(self, pipeline: str, seconds: float) -> None:
         values = {"pipeline": pipeline, "us": round(seconds * 1e6)}
-        self._twice(lambda session: self._ask(session, self._sql.pause, values))
-        self._notify([pipeline])
+        self._runner.twice(lambda session: self._runner.ask(session, self._sql.pause, values))
+        self._bell.ring([pipeline])
 
     def stats(self, pipeline: str, cap: int) -> PipelineStats:
-        counts = self._read(self._sql.stats, {"pipeline": pipeline, "cap": cap})[0]
+        counts = self._runner.read(self._sql.stats, {"pipeline": pipeline, "cap": cap})[0]
         ready, due, delayed, reserved, stale, buried, paused, oldest = counts
         ready = min(cap, ready + due)  # a due job is ready, though nobody has moved it yet
         return PipelineStats(
@@ -512,20 +409,20 @@ class PostgresBackend:
         )
 
     def pipelines(self) -> list[str]:
-        return [name for (name,) in self._read(self._sql.names)]
+        return [name for (name,) in self._runner.read(self._sql.names)]
 
     def publish(self, pulse: Pulse) -> None:
         values = {"host": pulse.host, "process": pulse.process, "body": pulse_to_text(pulse)}
-        self._twice(lambda session: self._ask(session, self._sql.publish, values))
+        self._runner.twice(lambda session: self._runner.ask(session, self._sql.publish, values))
 
     def pulses(self) -> list[Pulse]:
-        rows = self._read(self._sql.pulses, {"us": _PULSES_KEPT * 1_000_000})
+        rows = self._runner.read(self._sql.pulses, {"us": _PULSES_KEPT * 1_000_000})
         return [pulse_from_text(text, age=max(0.0, age / 1e6)) for age, text in rows]
 
     # -- tables and server -------------------------------------------------
 
     def migrate(self) -> tuple[int, int]:
-        if self._joins() or (self._borrowed and not self._commits):
+        if self._runner.joins() or (self._runner.borrowed and not self._commits):
             raise SchemaError("tables are never changed on the caller's connection: use fleet queue migrate")
 
         def upgrade(session: Session) -> tuple[int, int]:
@@ -534,35 +431,34 @@ class PostgresBackend:
                 session.cursor.execute(self._sql.lock_schema)
                 found = self._version_in(session) or 0
                 if found > migrate.WANTED:
-                    migrate.check(found, self._where)
+                    migrate.check(found, self._runner.where)
                 for version in range(found + 1, migrate.WANTED + 1):
                     for statement in migrate.statements("postgresql", version, self._prefix):
                         session.cursor.execute(statement.encode())
-                    self._ask(session, self._sql.set_schema, {"version": str(version)})
+                    self._runner.ask(session, self._sql.set_schema, {"version": str(version)})
             return found, migrate.WANTED
 
-        return self._twice(upgrade)
+        return self._runner.twice(upgrade)
 
     def _schema_version(self) -> int | None:
-        return self._twice(self._version_in, reads=True)
+        return self._runner.twice(self._version_in, reads=True)
 
     def _version_in(self, session: Session) -> int | None:
-        if not self._ask(session, self._sql.has_meta).fetchall()[0][0]:
+        if not self._runner.ask(session, self._sql.has_meta).fetchall()[0][0]:
             return None
-        rows = self._ask(session, self._sql.get_schema).fetchall()
+        rows = self._runner.ask(session, self._sql.get_schema).fetchall()
         return int(rows[0][0]) if rows else None
 
     def info(self) -> BackendInfo:
-        level, version, notes = self._twice(durability, reads=True)
-        session = self._session
-        if session is not None and session.pooled and not self._borrowed:
+        level, version, notes = self._runner.twice(durability, reads=True)
+        if self._runner.pooled and not self._runner.borrowed:
             notes.append(
                 "A pooler stands in front of the server: nothing is pushed, workers look by themselves."
             )
         return BackendInfo(
             backend=self.name,
             version=version,
-            location=self._where,
+            location=self._runner.where,
             durability=level,
             schema_found=self._schema_version(),
             schema_wanted=migrate.WANTED,
@@ -575,199 +471,7 @@ class PostgresBackend:
             listener, self._listener = self._listener, None
         if listener is not None:
             listener.close()
-        if not self._borrowed and self._session is not None:
-            self._session.db.close()
-
-    # -- questions ---------------------------------------------------------
-
-    def _ask(
-        self, session: Session, statement: bytes, values: dict[str, Any] | None = None
-    ) -> psycopg.Cursor[tuple[Any, ...]]:
-        # On the caller's connection his own prepare_threshold decides.
-        return session.cursor.execute(statement, values, prepare=None if self._borrowed else True)
-
-    def _joins(self) -> bool:
-        """Whether the next statement lands in a transaction that is the caller's to commit."""
-        if not self._borrowed or self._session is None:
-            return False
-        db = self._session.db
-        idle = db.info.transaction_status == TransactionStatus.IDLE
-        return not idle or not (db.autocommit or self._commits)
-
-    def _run(self, work: Callable[[Session], T], *, reads: bool = False) -> T:
-        """
-        Run *work*: one statement or one transaction, whole again after a deadlock.
-
-        Raises:
-            Cut: the connection broke on the way, and *work* may have happened.
-            BackendUnavailable: no connection could be had; *work* was not begun.
-        """
-        session = self._alive()
-        db = session.db
-        joins = self._joins()
-        # A look at the caller's idle connection leaves no transaction open behind it.
-        ends = self._borrowed and (
-            not joins or (reads and db.info.transaction_status == TransactionStatus.IDLE)
-        )
-        for attempt in range(1, _RETRIES + 1):
-            try:
-                result = work(session)
-                if ends and not db.autocommit:
-                    db.commit()
-                return result
-            except psycopg.Error as error:
-                if db.broken or db.closed:
-                    if joins:
-                        raise BackendUnavailable(f"{self._where}: {error}") from error
-                    raise Cut(f"{self._where}: the connection broke ({str(error).strip()})") from error
-                if ends and not db.autocommit:
-                    db.rollback()
-                again = error.sqlstate in ("40P01", "40001") and not joins and attempt < _RETRIES
-                if not again:
-                    raise self._translate(error) from error
-            except BaseException:
-                if ends and not db.autocommit and not db.closed:
-                    db.rollback()
-                raise
-            time.sleep(random.uniform(0.0, 0.01) * attempt)  # noqa: S311 - so that two do not meet again
-        raise BackendBusy(f"{self._where}: could not get past other transactions")
-
-    def _twice(self, work: Callable[[Session], T], *, reads: bool = False) -> T:
-        """The same for *work* that may be repeated without harm."""
-        try:
-            return self._run(work, reads=reads)
-        except Cut:
-            pass
-        try:
-            return self._run(work, reads=reads)
-        except Cut as cut:
-            raise BackendUnavailable(str(cut)) from cut
-
-    def _read(self, statement: bytes, values: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
-        return self._twice(lambda session: self._ask(session, statement, values).fetchall(), reads=True)
-
-    def _alive(self) -> Session:
-        session = self._session
-        if self._borrowed and session is not None:
-            return session
-        if self._closed or self._door is None:
-            raise BackendUnavailable(f"{self._where}: this queue was closed")
-        if session is not None and session.hung_up():
-            session.db.close()
-            session = self._session = None
-        if session is None:
-            session = self._session = self._door.open(self._door.patience)
-        return session
-
-    def _translate(self, error: psycopg.Error) -> QueueError:
-        translated = translate(error, self._where)
-        if error.sqlstate == "42501" and isinstance(translated, SchemaError):
-            return SchemaError(f"{translated}. {privileges(self._prefix, self._session)}")
-        return translated
-
-
-def _chunks(payloads: Sequence[bytes]) -> Iterator[tuple[int, int]]:
-    """Borders of the pieces that are stored in one transaction each."""
-    start = size = 0
-    for end, payload in enumerate(payloads):
-        if end - start >= _COPY_ROWS or size > _COPY_BYTES:
-            yield start, end
-            start, size = end, 0
-        size += len(payload)
-    yield start, len(payloads)
-
-
-def _settle_values(settlements: Sequence[Settlement]) -> tuple[Settles, dict[str, Any]]:
-    """The statement's kind and values; in the order of ids, in which everybody takes their locks."""
-    ordered = sorted(settlements, key=lambda s: s.job.id)
-    deletes = [s.job for s in ordered if s.verb == "delete"]
-    values: dict[str, Any] = {
-        "ids": _numbers(job.id for job in deletes),
-        "tokens": _numbers(job.token for job in deletes),
-        "wanted": len(settlements),
-    }
-    if len(deletes) == len(settlements):
-        return "deletes", values
-    rows = [
-        {
-            "id": s.job.id,
-            "token": s.job.token,
-            "state": _BURIED if s.verb == "bury" else _DELAYED if s.delay else _READY,
-            "delay": round(s.delay * 1e6),
-            "priority": s.priority,
-            "reason": _text(s.reason),
-            "uncounted": 0 if s.counted else 1,
-        }
-        for s in ordered
-        if s.verb != "delete"
-    ]
-    values["back"] = json.dumps(rows)
-    return "all", values
-
-
-def _verdicts(settlements: Sequence[Settlement], settled: Sequence[Sequence[int]]) -> list[bool]:
-    """A job that is settled twice in one batch is lost the second time."""
-    left = Counter((id_, token) for id_, token in settled)
-    verdicts = []
-    for s in settlements:
-        key = (s.job.id, s.job.token)
-        verdicts.append(left[key] > 0)
-        left[key] -= 1
-    return verdicts
-
-
-def _reserved(
-    rows: Sequence[tuple[Any, ...]], token: int, asked_at: float, names: tuple[str, ...]
-) -> list[Job]:
-    """Jobs in claim order: RETURNING promises none."""
-    jobs = []
-    for id_, pipeline, payload, priority, ttr, attempts, crashes, waited, reason, uid, unique, *_ in rows:
-        job = Job(id_, pipeline, payload, priority, ttr / 1e6, attempts, crashes, JobState.RESERVED, token)
-        job.expires_at = asked_at + job.ttr
-        job.waited = max(0.0, waited / 1e6)
-        job.reason = reason
-        job.uid = uid or b""
-        job.unique = unique
-        jobs.append(job)
-    if len(names) == 1:
-        jobs.sort(key=lambda job: (job.priority, job.id))
-    else:
-        place = {name: n for n, name in reversed(list(enumerate(names)))}
-        jobs.sort(key=lambda job: (place[job.pipeline], job.priority, job.id))
-    return jobs
-
-
-def _seen(row: tuple[Any, ...]) -> Job:
-    id_, pipeline, payload, priority, ttr, attempts, crashes, state, left, reason, uid, unique = row
-    job = Job(id_, pipeline, payload, priority, ttr / 1e6, attempts, crashes, _STATES[state])
-    if state == _DELAYED:
-        job.delay = max(0.0, left / 1e6)
-    job.reason = reason
-    job.uid = uid or b""
-    job.unique = unique
-    return job
-
-
-def _condition(where: Filter) -> tuple[bytes, dict[str, Any]]:
-    """A Filter as SQL."""
-    condition, values = b"", dict[str, Any]()
-    if where.ids is not None:
-        condition += b" AND id = ANY (%(only)s::bigint[])"
-        values["only"] = _numbers(id_ for id_ in where.ids if 0 < id_ < _BIGINT)
-    if where.reason:
-        condition += b" AND reason LIKE %(reason)s ESCAPE ''"
-        values["reason"] = _text(where.reason)
-    return condition, values
-
-
-def _numbers(numbers: Iterable[int]) -> str:
-    """An array as PostgreSQL writes it: much faster than the driver's own way for lists."""
-    return "{" + ",".join(map(str, numbers)) + "}"
-
-
-def _text(text: str) -> str:
-    """What PostgreSQL can store of a reason: no NUL, no half of a character."""
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+        self._runner.close()
 
 
 def _remember(store: dict[tuple[str, ...], T], names: tuple[str, ...], value: T) -> T:

@@ -42,9 +42,8 @@ def durability(session: Session) -> tuple[str, str, list[str]]:
     return level, version, notes
 
 
-def privileges(prefix: str, session: Session | None) -> str:
-    """The statements that give this user what fleet needs, for the owner of the schema."""
-    user = session.db.info.user if session is not None else ""
+def privileges(prefix: str, user: str) -> str:
+    """The statements that give *user* what fleet needs, for the owner of the schema."""
     user = '"' + user.replace('"', '""') + '"'
     tables = ", ".join(f"{prefix}_{name}" for name in ("jobs", "pipelines", "pulses", "meta"))
     return (

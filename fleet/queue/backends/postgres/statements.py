@@ -6,9 +6,10 @@ from typing import Literal
 
 Settles = Literal["", "deletes", "all"]
 
-_NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"  # now() would be the transaction's start
-_CLOCK = f"clock AS MATERIALIZED (SELECT {_NOW} AS now)"
-_JUST_NOW = "(SELECT now FROM clock)"  # one number for a whole statement, and good for an index condition
+# Microseconds of the server's clock when the question arrived: the same for a whole statement, and good for
+# an index condition.  now() is no such thing: it is when the transaction began.
+_NOW = "(date_part('epoch', statement_timestamp()) * 1000000)::bigint"
+_TOOK = "(date_part('epoch', clock_timestamp() - statement_timestamp()) * 1000000)::bigint"
 # A commit that the server would answer before it is on the disk is not good enough for a put.
 _DURABLE = """set_config('synchronous_commit', CASE current_setting('synchronous_commit')
         WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)"""
@@ -60,7 +61,7 @@ class Statements:
         self.delete = _sql(f"DELETE FROM {jobs} WHERE id = %(id)s AND token = %(token)s")
         self.settle = {
             "deletes": _sql(f"WITH {self._settled('deletes')} SELECT id, token FROM settled"),
-            "all": _sql(f"WITH {_CLOCK}, {self._settled('all')} SELECT id, token FROM settled"),
+            "all": _sql(f"WITH {self._settled('all')} SELECT id, token FROM settled"),
         }
         self.touch = _sql(f"""
             UPDATE {jobs} AS job
@@ -72,14 +73,17 @@ class Statements:
         # -- claim
         settles: tuple[Settles, ...] = ("", "deletes", "all")
         self.exchange = {
-            (settle, marked): self._exchange(settle, marked) for settle in settles for marked in (False, True)
+            (settle, many, marked): self._exchange(settle, many, marked)
+            for settle in settles
+            for many in (False, True)
+            for marked in (False, True)
         }
+        self.look = {many: self._exchange("", many, marked=False, looks=True) for many in (False, True)}
         self.make_ready = self._make_ready()
         self.found = _sql(f"""
-            WITH {_CLOCK}
-            SELECT {self._claimed()}, deadline - {_JUST_NOW} FROM {jobs} AS job
+            SELECT {self._claimed()}, deadline - {_NOW} FROM {jobs} AS job
             WHERE pipeline = ANY(%(pipelines)s::text[]) AND state = 2 AND token = %(token)s
-                AND deadline > {_JUST_NOW}
+                AND deadline > {_NOW}
             ORDER BY priority, id""")
 
         # -- operators; {where} and {state} are filled in by the back end, never by a caller's text
@@ -141,7 +145,7 @@ class Statements:
             return f"{deleted}, settled AS (SELECT id, token FROM deleted)"
         # A holder who comes back after a rescue has not crashed: `state = 0` takes that count away again.
         return f"""{deleted}, put_back AS (
-                UPDATE {self._jobs} AS job SET state = mine.state, run_at = {_JUST_NOW} + mine.delay,
+                UPDATE {self._jobs} AS job SET state = mine.state, run_at = {_NOW} + mine.delay,
                     priority = coalesce(mine.priority, job.priority), reason = mine.reason, token = 0,
                     late = true, crashes = crashes - (job.state = 0)::int,
                     attempts = attempts - mine.uncounted
@@ -150,72 +154,100 @@ class Statements:
                 WHERE job.id = mine.id AND job.token = mine.token RETURNING job.id, mine.token),
             settled AS (SELECT id, token FROM deleted UNION ALL SELECT id, token FROM put_back)"""
 
-    def _open(self, marked: bool) -> str:
-        """The CTE of the wanted pipelines that are not paused, in their order."""
+    def _claimed(self) -> str:
+        return f"""job.priority, job.id, job.pipeline, payload, ttr, attempts, crashes,
+                    {_NOW} - run_at, reason, uid, unique_key"""
+
+    def _open(self, marked: bool = False) -> str:
+        """The wanted pipelines that are not paused, in their order."""
         want = "unnest(%(pipelines)s::text[]) AS want (name)"
         if marked:
             want = """unnest(%(pipelines)s::text[], %(priorities)s::bigint[], %(above)s::bigint[])
-                    AS want (name, priority, id)"""
-        return f"""open AS MATERIALIZED (
-                SELECT want.* FROM {want} WHERE NOT EXISTS (
-                    SELECT FROM {self._pipelines} AS p
-                    WHERE p.name = want.name AND p.paused_until > {_JUST_NOW}))"""
+                AS want (name, priority, id)"""
+        return f"open AS MATERIALIZED (SELECT want.* FROM {want} WHERE NOT {self._paused('want.name')})"
 
-    def _claimed(self) -> str:
-        return f"""job.id, job.pipeline, payload, job.priority, ttr, attempts, crashes,
-                    {_JUST_NOW} - run_at, reason, uid, unique_key"""
+    def _paused(self, name: str) -> str:
+        return f"EXISTS (SELECT FROM {self._pipelines} AS p WHERE p.name = {name} AND paused_until > {_NOW})"
 
-    def _exchange(self, settles: Settles, marked: bool) -> bytes:
+    def _exchange(self, settles: Settles, many: bool, marked: bool, looks: bool = False) -> bytes:
         """
         Settle, and claim unless something is due: then that must be made ready first, to keep the order.
 
-        Always gives at least one row: the job's columns (NULL without a job),
-        then how many were settled, which ones if not all, whether something is
-        due, microseconds that the choice took, now, and microseconds until
-        something is due when no job was found.
+        Gives one row for each claimed job, and as its last row what happened beside
+        it: how many were settled, which ones if not all, whether something is
+        due, the instant, the microseconds it took, and, for *looks*, the
+        microseconds until something is due.  One pipeline has a simpler form of
+        its own, because most workers serve one.
 
         Whoever waits for a lock does so before it locks a job to claim: `status`
         reads `settled`, and the choice reads `status`.  So no two exchanges can
         wait for each other, as long as each settles in the order of ids.
         """
-        counts = "0 AS settled, NULL::bigint[] AS which"
+        counts = "0::bigint AS settled, NULL::bigint[] AS which"
         if settles:
             counts = """(SELECT count(*) FROM settled) AS settled,
                     CASE WHEN (SELECT count(*) FROM settled) < %(wanted)s
                         THEN (SELECT array_agg(ARRAY[id, token]) FROM settled) END AS which"""
-        floor = "%(floor)s" if marked else ""
-        due = " OR ".join(
-            f"""EXISTS (SELECT FROM {self._jobs} WHERE pipeline = open.name AND state = {state}
-                        {f"AND {at} > {floor}" if floor else ""} AND {at} <= {_JUST_NOW})"""
-            for state, at in ((1, "run_at"), (2, "deadline"))
-        )
-        soon = " UNION ALL ".join(
-            f"""SELECT (SELECT {at} FROM {self._jobs} WHERE pipeline = open.name AND state = {state}
-                        AND {at} > {_JUST_NOW} ORDER BY {at} LIMIT 1) FROM open"""
-            for state, at in ((1, "run_at"), (2, "deadline"))
+        start = [self._settled(settles)] if settles else []
+        if many:
+            start.append(self._open(marked))
+            due = self._due("open.name", marked, "open, LATERAL")
+            paused = "false"
+            source = f"open, LATERAL ({self._next('open.name', 'open.priority', 'open.id', marked)}) AS next"
+        else:
+            name = "%(pipeline)s"
+            due = self._due(name, marked)
+            paused = self._paused(name)
+            source = f"({self._next(name, '%(priority)s', '%(above)s', marked)}) AS next"
+        soon = "NULL::bigint"
+        if looks:
+            sooner = self._soon("open.name") + " FROM open" if many else self._soon("%(pipeline)s")
+            pauses = "name = ANY (%(pipelines)s::text[])" if many else "name = %(pipeline)s"
+            soon = f"""(SELECT min(at) - {_NOW} FROM (
+                    SELECT unnest({sooner} UNION ALL
+                    SELECT paused_until FROM {self._pipelines} WHERE {pauses} AND paused_until > {_NOW}
+                ) AS soon (at))"""
+        ctes = """,
+            """.join(
+            [
+                *start,
+                f"""status AS MATERIALIZED (
+                SELECT {counts}, NOT paused AND %(gated)s::boolean AND ({due}) AS due, paused
+                FROM (SELECT {paused} AS paused OFFSET 0) AS pause)""",
+                f"""claimed AS (
+                UPDATE {self._jobs} AS job
+                SET state = 2, token = %(token)s, deadline = {_NOW} + ttr, attempts = attempts + 1
+                WHERE state = 0 AND id = ANY (ARRAY(
+                    SELECT next.id FROM {source}
+                    WHERE NOT (SELECT due OR paused FROM status) LIMIT %(limit)s))
+                RETURNING {self._claimed()})""",
+            ]
         )
         return _sql(f"""
-            WITH {_CLOCK}, {self._settled(settles) + "," if settles else ""} {self._open(marked)},
-            status AS MATERIALIZED (
-                SELECT {counts}, %(gated)s::boolean AND EXISTS (SELECT FROM open WHERE {due}) AS due),
-            taken AS MATERIALIZED (
-                SELECT next.id FROM open, LATERAL ({self._next(marked)}) AS next
-                WHERE NOT (SELECT due FROM status) LIMIT %(limit)s),
-            claimed AS (
-                UPDATE {self._jobs} AS job
-                SET state = 2, token = %(token)s, deadline = {_JUST_NOW} + ttr, attempts = attempts + 1
-                WHERE state = 0 AND id = ANY (ARRAY(SELECT id FROM taken))
-                RETURNING {self._claimed()})
-            SELECT claimed.*, status.settled, status.which, status.due,
-                (SELECT {_NOW} - {_JUST_NOW} FROM (SELECT count(*) FROM taken) AS all_taken), {_JUST_NOW},
-                CASE WHEN claimed.id IS NULL THEN (
-                    SELECT min(at) - {_JUST_NOW} FROM ({soon} UNION ALL
-                        SELECT paused_until FROM {self._pipelines} AS p
-                        WHERE name = ANY (%(pipelines)s::text[]) AND paused_until > {_JUST_NOW}
-                    ) AS soon (at)) END
-            FROM status LEFT JOIN claimed ON true""")
+            WITH {ctes}
+            SELECT *, NULL::bigint, NULL::bigint[], NULL::boolean, NULL::bigint, NULL::bigint, NULL::bigint
+            FROM claimed
+            UNION ALL
+            SELECT {", ".join(["NULL"] * 11)}, settled, which, due, {_NOW}, {_TOOK}, {soon} FROM status""")
 
-    def _next(self, marked: bool) -> str:
+    def _due(self, name: str, marked: bool, source: str = "") -> str:
+        # LATERAL and LIMIT, or the planner answers for several pipelines from a hash of all that is due.
+        return " OR ".join(
+            f"""EXISTS (SELECT FROM {source} (
+                    SELECT FROM {self._jobs} WHERE pipeline = {name} AND state = {state}
+                        {f"AND {at} > %(floor)s" if marked else ""} AND {at} <= {_NOW} LIMIT 1) AS one)"""
+            for state, at in ((1, "run_at"), (2, "deadline"))
+        )
+
+    def _soon(self, name: str) -> str:
+        first = ", ".join(
+            f"""(SELECT {at} FROM {self._jobs} WHERE pipeline = {name} AND state = {state} AND {at} > {_NOW}
+                    ORDER BY {at} LIMIT 1)"""
+            for state, at in ((1, "run_at"), (2, "deadline"))
+        )
+        return f"ARRAY[{first}])"
+
+    def _next(self, name: str, priority: str, above: str, marked: bool) -> str:
         """
         Ids of one pipeline in claim order, locked as they are read, and read no further than needed.
 
@@ -225,15 +257,15 @@ class Statements:
         """
 
         def scan(condition: str) -> str:
-            return f"""SELECT id FROM {self._jobs} WHERE pipeline = open.name AND state = 0{condition}
-                    ORDER BY priority, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED"""
+            return f"""SELECT id FROM {self._jobs} WHERE pipeline = {name} AND state = 0{condition}
+                        ORDER BY priority, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED"""
 
         if not marked:
             return scan("")
         ranges = (
-            " AND priority < open.priority",
-            " AND late AND priority = open.priority AND id <= open.id",
-            " AND (priority, id) > (open.priority, open.id)",
+            f" AND priority < {priority}",
+            f" AND late AND priority = {priority} AND id <= {above}",
+            f" AND (priority, id) > ({priority}, {above})",
         )
         return " UNION ALL ".join(
             f"SELECT id FROM ({scan(condition)}) AS part{n}" for n, condition in enumerate(ranges)
@@ -243,19 +275,19 @@ class Statements:
         """Due jobs and lost leases become ready, up to a chunk of each; how many of both."""
 
         def chosen(state: int, at: str) -> str:
-            return f"""state = {state} AND {at} <= {_JUST_NOW} AND id = ANY (ARRAY(
+            return f"""state = {state} AND {at} <= {_NOW} AND id = ANY (ARRAY(
                     SELECT next.id FROM open, LATERAL (
                         SELECT id FROM {self._jobs}
-                        WHERE pipeline = open.name AND state = {state} AND {at} <= {_JUST_NOW}
+                        WHERE pipeline = open.name AND state = {state} AND {at} <= {_NOW}
                         ORDER BY {at} LIMIT %(chunk)s FOR UPDATE SKIP LOCKED) AS next LIMIT %(chunk)s))"""
 
         # The token stays: until somebody claims the job again, its late holder may still settle it.
         return _sql(f"""
-            WITH {_CLOCK}, {self._open(False)},
+            WITH {self._open()},
             promoted AS (
                 UPDATE {self._jobs} SET state = 0, late = true WHERE {chosen(1, "run_at")} RETURNING 1),
             rescued AS (
-                UPDATE {self._jobs} SET state = 0, late = true, crashes = crashes + 1, run_at = {_JUST_NOW}
+                UPDATE {self._jobs} SET state = 0, late = true, crashes = crashes + 1, run_at = {_NOW}
                 WHERE {chosen(2, "deadline")} RETURNING 1)
             SELECT (SELECT count(*) FROM promoted), (SELECT count(*) FROM rescued)""")
 
@@ -269,7 +301,7 @@ class Statements:
 
         # The oldest ready job is the first of some priority: hop from priority to priority, 64 at most.
         return _sql(f"""
-            WITH RECURSIVE {_CLOCK}, head (priority, run_at, hops) AS (
+            WITH RECURSIVE head (priority, run_at, hops) AS (
                 (SELECT priority, run_at, 1 FROM {jobs} WHERE pipeline = %(pipeline)s AND state = 0
                     ORDER BY priority, id LIMIT 1)
                 UNION ALL
@@ -279,12 +311,12 @@ class Statements:
                     ORDER BY priority, id LIMIT 1) AS next
                 WHERE hops < 64)
             SELECT {count("state = 0")},
-                {count(f"state = 1 AND run_at <= {_JUST_NOW}")}, {count("state = 1")},
-                {count("state = 2")}, {count(f"state = 2 AND deadline <= {_JUST_NOW}")}, {count("state = 3")},
-                (SELECT paused_until - {_JUST_NOW} FROM {self._pipelines} WHERE name = %(pipeline)s),
-                {_JUST_NOW} - least((SELECT min(run_at) FROM head), (
+                {count(f"state = 1 AND run_at <= {_NOW}")}, {count("state = 1")},
+                {count("state = 2")}, {count(f"state = 2 AND deadline <= {_NOW}")}, {count("state = 3")},
+                (SELECT paused_until - {_NOW} FROM {self._pipelines} WHERE name = %(pipeline)s),
+                {_NOW} - least((SELECT min(run_at) FROM head), (
                     SELECT run_at FROM {jobs} WHERE pipeline = %(pipeline)s AND state = 1
-                        AND run_at <= {_JUST_NOW} ORDER BY run_at LIMIT 1))""")
+                        AND run_at <= {_NOW} ORDER BY run_at LIMIT 1))""")
 
     def _names(self) -> bytes:
         """One hop per name through each partial index; DISTINCT would read every row."""

@@ -31,10 +31,10 @@ class Watermark:
     with less than was asked for.
     """
 
-    __slots__ = ("_keys", "_slow", "_until", "floor")
+    __slots__ = ("_floor", "_keys", "_slow", "_until", "floor")
 
     def __init__(self) -> None:
-        self.floor = 0  # instant of the server up to which nothing was left due
+        self._floor = 0  # instant of the server up to which nothing was left due
         self._keys: dict[str, tuple[int, int]] = {}
         self._slow = 0
         self._until = 0.0
@@ -42,12 +42,13 @@ class Watermark:
     def is_set(self) -> bool:
         return bool(self._keys) and time.monotonic() < self._until
 
-    def clear(self) -> None:
-        self._keys.clear()
-
-    def keys(self, pipelines: Sequence[str]) -> list[tuple[int, int]]:
-        """(priority, id) of each pipeline; (-1, 0) is its start."""
-        return [self._keys.get(name, (-1, 0)) for name in pipelines]
+    def values(self, pipelines: Sequence[str]) -> dict[str, object]:
+        """The parameters of a marked statement; (-1, 0) is the start of a pipeline."""
+        keys = [self._keys.get(name, (-1, 0)) for name in pipelines]
+        if len(keys) == 1:
+            return {"floor": self._floor, "priority": keys[0][0], "above": keys[0][1]}
+        priorities, above = ([key[n] for key in keys] for n in (0, 1))
+        return {"floor": self._floor, "priorities": priorities, "above": above}
 
     def learn(self, jobs: Sequence[Job], limit: int, took: int, now: int, *, from_start: bool) -> None:
         """A claim gave *jobs*, in claim order; the server took *took* µs to choose them at instant *now*."""
@@ -59,4 +60,4 @@ class Watermark:
             self._keys.clear()
         elif self._slow >= _SLOW_IN_A_ROW:
             self._keys.update((job.pipeline, (job.priority, job.id)) for job in jobs)
-            self.floor = now
+            self._floor = now
