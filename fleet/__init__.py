@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from fleet.queue.job import Job, JobState, PipelineStats
     from fleet.queue.queue import Queue, connect
     from fleet.queue.simple import JobQueue
+    from fleet.worker.outcome import Bury, JobTimeout, Retry
 
 # Names are loaded when they are first used: a worker must not pay for what it does not touch.
 _HOMES = {
@@ -28,20 +29,26 @@ _HOMES = {
     "LeaseLost": "fleet.errors",
     "PutUnknown": "fleet.errors",
     "NotSupported": "fleet.errors",
+    "Bury": "fleet.worker.outcome",
+    "JobTimeout": "fleet.worker.outcome",
+    "Retry": "fleet.worker.outcome",
 }
 
 __all__ = [
     "AsyncQueue",
+    "Bury",
     "FleetError",
     "Job",
     "JobQueue",
     "JobState",
+    "JobTimeout",
     "LeaseLost",
     "NotSupported",
     "PipelineStats",
     "PutUnknown",
     "Queue",
     "QueueError",
+    "Retry",
     "connect",
     "connect_async",
 ]

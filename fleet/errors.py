@@ -52,6 +52,8 @@ class Problem:
     column: int = 0  # from 1
     width: int = 1  # characters to underline
     hint: str = ""
+    file: str = ""  # the file it stands in, when that is not the manifest itself
+    text: str = ""  # that line, to underline the place
 
     @property
     def is_warning(self) -> bool:
@@ -68,9 +70,9 @@ class ManifestError(FleetError):
         self.problems = tuple(problems)
         super().__init__(
             "\n".join(
-                f"{path}:{p.line}:{p.column}: {p.code} {p.message}"
+                f"{p.file or path}:{p.line}:{p.column}: {p.code} {p.message}"
                 if p.line
-                else f"{path}: {p.code} {p.message}"
+                else f"{p.file or path}: {p.code} {p.message}"
                 for p in self.problems
             )
         )

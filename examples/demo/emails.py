@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from email.message import EmailMessage
+from email.utils import localtime
 from pathlib import Path
 from string import Template
 
@@ -24,9 +25,10 @@ def deliver(job: Job) -> None:
     message["From"] = "fleet <demo@example.org>"
     message["To"] = f"{name} <{address}>"
     message["Subject"] = f"{name.split()[0]}, your demo is running"
-    message["Message-ID"] = f"<{job.uid.hex()}@example.org>"
+    message["Date"] = localtime()
+    message["Message-ID"] = f"<job-{job.id}@example.org>"
     message.set_content(TEXT.substitute(name=name, number=job.id))
-    _drop(job.uid.hex(), message.as_bytes())
+    _drop(f"job-{job.id}", message.as_bytes())
 
 
 def _drop(name: str, content: bytes) -> None:

@@ -58,7 +58,14 @@ def open_queue(manifest: Manifest) -> Queue:
     from fleet.manifest.secrets import dsn_with_password
     from fleet.queue import connect
 
+    make_state_dir(manifest)
     return connect(dsn_with_password(manifest))
+
+
+def make_state_dir(manifest: Manifest) -> None:
+    """The folder of the embedded queue, which may be used before the first `fleet up`."""
+    if manifest.queue.dsn.startswith(f"sqlite:///{manifest.state_dir}/"):
+        manifest.state_dir.mkdir(mode=0o700, exist_ok=True)
 
 
 def open_supervisor(manifest: Manifest) -> Supervisor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import tempfile
@@ -13,8 +14,9 @@ import typer
 from fleet.cli import options, output
 from fleet.cli.context import settings
 from fleet.dashboard.text import show
-from fleet.errors import FleetError, ManifestError
+from fleet.errors import FleetError, ManifestError, Refused
 
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # the world's fault, not ours
 INTERRUPTED = 130  # 128 + SIGINT
 PIPE_CLOSED = 141  # 128 + SIGPIPE: what `git log | head` ends with
 
@@ -31,9 +33,10 @@ def report(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         _say("interrupted")
         return INTERRUPTED
-    if isinstance(error, typer.Abort | EOFError):
-        _say("nothing was done")
-        return 8
+    if isinstance(error, typer.Abort | EOFError):  # a question that got no answer
+        _say("\nNothing was changed.")
+        # typer turns Ctrl-C and Ctrl-D at a question into the same exception.
+        return INTERRUPTED if isinstance(error.__context__, KeyboardInterrupt) else Refused.exit_code
     if isinstance(error, BrokenPipeError):
         _leave_pipe()
         return PIPE_CLOSED
@@ -48,11 +51,17 @@ def report(error: BaseException) -> int:
             _say("".join(traceback.format_exception(error)))
         return error.exit_code
     if isinstance(error, typer.TyperException):  # wrong usage; typer has no public name for it
-        _error(error.format_message() + _near_option(getattr(error, "option_name", "")))
+        message = error.format_message().removeprefix("Invalid value: ")
+        if not getattr(error, "possibilities", None):
+            message += _near_option(getattr(error, "option_name", ""))
+        _error(message)
         context = getattr(error, "ctx", None)
         if context is not None:
             _say(f"see: {context.command_path} -h")
         return error.exit_code
+    if isinstance(error, OSError) and error.errno in _DISK:
+        _error(f"cannot write: {error.strerror}")
+        return 1
     return _bug(error)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
@@ -19,6 +20,8 @@ from fleet.dashboard.text import show, width_of
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from fleet.dashboard.lines import Line
 
 # Sixteen colours and no more: the terminal's own theme decides how they look.
 _SGR = {
@@ -85,12 +88,12 @@ def console(stream: TextIO | None = None) -> Console:
     from rich.console import Console
 
     stream = stream or sys.stdout
-    coloured = colour(stream)
+    coloured, seen = colour(stream), is_terminal(stream)
     return Console(
         file=stream,
-        force_terminal=coloured,
-        no_color=not coloured,
-        color_system="standard" if coloured else None,
+        force_terminal=coloured or seen,
+        no_color=not coloured,  # keeps bold and reverse, which NO_COLOR does not speak of
+        color_system="standard" if coloured or seen else None,
         markup=False,
         emoji=False,
         highlight=False,
@@ -102,6 +105,16 @@ def paint(text: str, style: str, stream: TextIO | None = None) -> str:
     if not (text and style and colour(stream)):
         return text
     return f"\x1b[{';'.join(_SGR[word] for word in style.split())}m{text}\x1b[0m"
+
+
+def painted(line: Line) -> str:
+    """A styled line for stdout."""
+    return "".join(paint(span.text, span.style) for span in line)
+
+
+def width() -> int:
+    """Columns of the terminal; 80 where nobody knows."""
+    return shutil.get_terminal_size().columns
 
 
 def say(text: str = "") -> None:

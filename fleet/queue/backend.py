@@ -23,8 +23,9 @@ class Capabilities:
     unique: bool = True  # put(unique=...)
     uid: bool = True  # put(uid=...) again stores nothing twice
     auto_uid: bool = True  # every put carries a uid, because the connection may die in the middle
-    reasons: bool = True  # the reason of a bury or release is kept with the job
-    filters: bool = True  # kick and delete by reason or id
+    reasons: bool = True  # the reason of a bury or release is kept with the job, to choose by
+    filters: bool = True  # kick, discard and peek by id
+    fresh_budget: bool = True  # a kick forgets all earlier attempts; else one failure and one crash of them
     uncounted_release: bool = True  # release may give the attempt back
     touch_ttr: bool = True  # touch may set another length than the job's ttr
     transactions: bool = True  # put and delete can join the caller's transaction
@@ -98,14 +99,33 @@ class Backend(Protocol):
         """
         ...
 
-    def wait(self, pipelines: Sequence[str], timeout: float) -> bool | None:
+    def wait(self, pipelines: Sequence[str], timeout: float) -> None:
         """
         Return as soon as something may have become ready, or after *timeout* seconds.
 
-        Only a hint: the caller claims again and may find nothing.  False says
-        that the back end is sure that nothing has, so that asking is not worth
-        a question to the server; it must not say so for more than a few seconds.
+        Only a hint: the caller claims again and may find nothing.
         """
+        ...
+
+    def restore(self, jobs: Sequence[Job], memo: str, value: str) -> None:
+        """
+        Store jobs exactly as they are: id, state (not reserved), attempts, crashes, delay, reason, uid.
+
+        In the same step the text *value* is kept under the name *memo*, so
+        that an import knows what it has done.
+
+        Raises:
+            UidConflict: one of the ids or uids is taken; nothing was stored.
+            NotSupported: ids are the server's alone.
+        """
+        ...
+
+    def recall(self, memo: str) -> str | None:
+        """The text kept under that name, or None."""
+        ...
+
+    def interrupt(self) -> None:
+        """End a `wait` of another thread now, or the next one if none is under way.  May do nothing."""
         ...
 
     def kick(self, pipeline: str, limit: int, where: Filter) -> int:

@@ -49,6 +49,7 @@ class Job:
     unique    the unique key, or None
     expires_at  when the lease ends, by this host's `time.monotonic()`, on the safe side
     lost      True once this process knows that the lease is over
+    settled   True once delete, release or bury took effect through this handle
     """
 
     __slots__ = (
@@ -64,6 +65,7 @@ class Job:
         "pipeline",
         "priority",
         "reason",
+        "settled",
         "state",
         "token",
         "ttr",
@@ -106,6 +108,7 @@ class Job:
         self.uid = uid
         self.unique = unique
         self.lost = False
+        self.settled = False
         self._queue: Queue | None = None
 
     @property
@@ -158,9 +161,14 @@ class Job:
         return f"<Job {self.id} {self.pipeline} {self.state} attempt {self.attempt}>"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True)
 class Settlement:
-    """What becomes of one reserved job.  Built by `Queue`, carried out by a back end."""
+    """
+    What becomes of one reserved job.  Built by `Queue`, carried out by a back end.
+
+    Neither frozen nor keyword-only, though nobody changes one: that takes
+    eight times as long to build, and there is one for each job.
+    """
 
     job: Job
     verb: Literal["delete", "release", "bury"]

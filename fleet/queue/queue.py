@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,7 +25,7 @@ from fleet.queue.names import check_delay, check_pipeline, check_priority, check
 from fleet.queue.payload import encode
 
 _EVERYTHING = 2**31 - 1
-_SLICE = 1.0  # seconds: no wait is longer, so that a signal or another thread is heard in time
+_SLICE = 5.0  # seconds: behind every push stands a look at the queue
 
 
 class Batch(list[Job]):
@@ -47,7 +46,6 @@ class Queue:
         self._backend = backend
         self._lock = threading.RLock()
         self._pid = os.getpid()
-        self._quiet: tuple[str, ...] = ()  # pipelines that were surely empty when a wait ended just now
 
     @property
     def backend(self) -> Backend:
@@ -161,7 +159,7 @@ class Queue:
             BackendUnavailable: the server does not answer; a dead server is
                 never an empty queue.
         """
-        jobs = self.reserve_many(pipelines, 1, timeout=timeout)
+        _, jobs = self.exchange((), pipelines, 1, timeout=timeout)
         return jobs[0] if jobs else None
 
     def reserve_many(
@@ -179,10 +177,11 @@ class Queue:
         as soon as there is at least one job, an empty batch after *timeout*.
         ``batch.lost`` names the settled jobs whose lease was over.
         """
-        settlements = [s if isinstance(s, Settlement) else Settlement(job=s, verb="delete") for s in settle]
+        settlements = [Settlement(s, "delete") if isinstance(s, Job) else s for s in settle]
         verdicts, jobs = self.exchange(settlements, pipelines, limit, timeout=timeout)
         batch = Batch(jobs)
-        batch.lost = tuple(s.job for s, taken in zip(settlements, verdicts, strict=True) if not taken)
+        if not all(verdicts):
+            batch.lost = tuple(s.job for s, taken in zip(settlements, verdicts, strict=True) if not taken)
         return batch
 
     def exchange(
@@ -204,36 +203,48 @@ class Queue:
         if type(limit) is not int or limit < 0:
             raise ValueError(f"limit: expected a whole number of at least 0, got {limit!r}")
         for settlement in settlements:
-            _check_held(settlement.job)
+            if not settlement.job.token:
+                raise _not_held(settlement.job)
         give_up = float("inf") if timeout is None else time.monotonic() + check_delay(timeout, "timeout")
         verdicts: list[bool] = []
-        # Where a wait has just ended with "surely nothing", the next one goes on without asking the server.
-        asks = bool(settlements) or timeout == 0 or self._quiet != names
         first = True
         while True:
-            if asks:
-                # The token is made before the question: a claim whose answer was lost is found again by it.
-                token = secrets.randbits(62) + 1
-                with self._held() as backend:
-                    taken, jobs = backend.exchange(settlements if first else (), names, limit, token)
-                if first:
-                    verdicts = taken
-                    for settlement, ok in zip(settlements, verdicts, strict=True):
-                        settlement.job.lost = settlement.job.lost or not ok
-                for job in jobs:
-                    job._queue = self
-                if jobs or not limit:
-                    return verdicts, jobs
-            first = False
+            # The token is made before the question: a claim whose answer was lost can be found again by it.
+            # `secrets` would cost 4 MB of OpenSSL.
+            token = (int.from_bytes(os.urandom(8), "big") >> 2) + 1 if limit else 0
+            with self._held() as backend:
+                taken, jobs = backend.exchange(settlements if first else (), names, limit, token)
+            if first:
+                verdicts = taken
+                for settlement, ok in zip(settlements, verdicts, strict=True):
+                    job = settlement.job
+                    job.settled = ok
+                    if not ok:
+                        job.lost = True
+                first = False
+            for job in jobs:
+                job._queue = self
             left = give_up - time.monotonic()
-            if left <= 0:
-                return verdicts, []
-            asks = self._backend.wait(names, min(left, _SLICE)) is not False
-            self._quiet = () if asks else names
+            if jobs or not limit or left <= 0:
+                return verdicts, jobs
+            backend.wait(names, min(left, _SLICE))
+
+    def wait(self, pipelines: str | Sequence[str], timeout: float) -> None:
+        """
+        Return when something may have become ready, after *timeout* seconds, or when woken.
+
+        Only a hint, for those who claim with a timeout of 0.
+        """
+        names = (pipelines,) if isinstance(pipelines, str) else tuple(pipelines)
+        self._backend.wait(names, timeout)
+
+    def wake(self) -> None:
+        """End a `wait` of another thread, as far as the back end can."""
+        self._backend.interrupt()
 
     def delete(self, job: Job) -> None:
         """Settle a reserved job for good.  Raises LeaseLost."""
-        self._settle_one(Settlement(job=job, verb="delete"))
+        self._settle_one(Settlement(job, "delete"))
 
     def release(self, job: Job, *, delay: float = 0, priority: int | None = None, reason: str = "") -> None:
         """Give a reserved job back, ready after *delay* seconds; it keeps its place.  Raises LeaseLost."""
@@ -261,7 +272,8 @@ class Queue:
         if ttr is not None:
             check_ttr(ttr)
         for job in jobs:
-            _check_held(job)
+            if not job.token:
+                raise _not_held(job)
         with self._held() as backend:
             verdicts = backend.touch(jobs, ttr)
         for job, renewed in zip(jobs, verdicts, strict=True):
@@ -280,7 +292,7 @@ class Queue:
 
         *released* takes jobs or (job, delay), *buried* jobs or (job, reason).
         """
-        settlements = [Settlement(job=job, verb="delete") for job in deleted]
+        settlements = [Settlement(job, "delete") for job in deleted]
         for item in released:
             job, delay = (item, 0.0) if isinstance(item, Job) else item
             settlements.append(Settlement(job=job, verb="release", delay=check_delay(delay)))
@@ -291,9 +303,14 @@ class Queue:
         return [s.job for s, taken in zip(settlements, verdicts, strict=True) if not taken]
 
     def _settle_one(self, settlement: Settlement) -> None:
-        verdicts, _ = self.exchange((settlement,), (), 0)
+        job = settlement.job
+        if not job.token:
+            raise _not_held(job)
+        with self._held() as backend:
+            verdicts, _ = backend.exchange((settlement,), (), 0, 0)
+        job.settled = verdicts[0]
         if not verdicts[0]:
-            job = settlement.job
+            job.lost = True
             raise LeaseLost(f"job {job.id}: the lease is over, so {settlement.verb} changed nothing")
 
     def consume(self, *pipelines: str, **options: Any) -> Iterator[Job]:
@@ -304,7 +321,7 @@ class Queue:
         settled it.  SIGTERM and SIGINT end the loop after the job in hand.
         Options are those of `Consumer`.
         """
-        from fleet.queue.consumer import consume
+        from fleet.queue.consume import consume
 
         return consume(self, pipelines, **options)
 
@@ -394,6 +411,27 @@ class Queue:
         with self._held() as backend:
             return backend.pipelines()
 
+    def restore(self, jobs: Sequence[Job], memo: str, value: str) -> None:
+        """
+        Store jobs exactly as they are, and *value* under the name *memo*, in one step; for importers.
+
+        Raises:
+            UidConflict: an id or uid is taken; nothing was stored.
+            NotSupported: the back end makes its ids itself.
+        """
+        for job in jobs:
+            check_pipeline(job.pipeline)
+            check_priority(job.priority)
+            check_ttr(job.ttr)
+            check_delay(job.delay)
+        with self._held() as backend:
+            backend.restore(jobs, memo, value)
+
+    def recall(self, memo: str) -> str | None:
+        """What `restore` kept under that name, or None."""
+        with self._held() as backend:
+            return backend.recall(memo)
+
     def publish(self, pulse: Pulse) -> None:
         """Keep the latest pulse of a worker process, for the dashboard."""
         with self._held() as backend:
@@ -434,8 +472,10 @@ class Queue:
         return _Held(self._lock, self._backend)
 
     def _filter(self, reason: str | None, ids: Sequence[int] | None) -> Filter:
-        if (reason or ids is not None) and not self.capabilities.filters:
-            raise NotSupported(f"{self._backend.name} cannot choose jobs by reason or id")
+        if reason and not self.capabilities.reasons:
+            raise NotSupported(f"{self._backend.name} keeps no reasons to choose jobs by")
+        if ids is not None and not self.capabilities.filters:
+            raise NotSupported(f"{self._backend.name} cannot choose jobs by id")
         return Filter(ids=tuple(ids) if ids is not None else None, reason=reason or "")
 
 
@@ -456,10 +496,9 @@ class _Held:
         self._lock.release()
 
 
-def _check_held(job: Job) -> None:
+def _not_held(job: Job) -> LeaseLost:
     # Rows that nobody holds have token 0: such a handle must not match them.
-    if not job.token:
-        raise LeaseLost(f"job {job.id} is not reserved by this handle: it was only looked at")
+    return LeaseLost(f"job {job.id} is not reserved by this handle: it was only looked at")
 
 
 def _limit(limit: int | None) -> int:

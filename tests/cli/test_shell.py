@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -104,7 +105,7 @@ def test_every_command_has_help_with_an_example(command, capsys):
     text = capsys.readouterr().out
     assert app.run([*command.name.split(), "-h"]) == 0
     assert capsys.readouterr().out == text
-    assert f"\n  fleet {command.name}" in text, "an example line"
+    assert re.search(rf"^ +fleet {command.name}", text, re.MULTILINE), "an example line"
     assert max(map(len, text.splitlines())) <= 80
     assert len(command.summary) <= 60
     assert command.panel in app.PANELS

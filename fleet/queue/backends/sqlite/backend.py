@@ -27,7 +27,7 @@ from fleet.errors import (
 from fleet.queue.backend import Capabilities
 from fleet.queue.backends.sqlite.files import boot_id, location, refuse_network_file_system
 from fleet.queue.backends.sqlite.statements import Statements
-from fleet.queue.backends.sqlite.wake import Watch, nudge
+from fleet.queue.backends.sqlite.wake import Nudge, Watch
 from fleet.queue.job import BackendInfo, Filter, Job, JobState, PipelineStats, Pulse, Settlement
 from fleet.queue.pulse import pulse_from_text, pulse_to_text
 from fleet.queue.schema import migrate
@@ -106,6 +106,7 @@ class SqliteBackend:
         self._borrowed = connection is not None
         self._commits = commits
         self._boot_checked = False
+        self._nudge = Nudge("" if connection is not None or path == ":memory:" else path)
         self._watch: Watch | None = None
         self._waiting = threading.Lock()
         if connection is not None:
@@ -140,7 +141,11 @@ class SqliteBackend:
     ) -> list[int]:
         head = (pipeline, _DELAYED if delay else _READY, priority, round(ttr * 1e6))
         ids: list[int] = []
-        if uids or unique is not None:
+        if len(payloads) == 1 and not uids and unique is None:
+            row = (*head, self._clock.wall() + round(delay * 1e6), None, None, payloads[0])
+            cursor = self._write(lambda db: db.execute(self._sql.insert, row), puts=True, alone=True)
+            ids = [int(cursor.lastrowid or 0)]
+        elif uids or unique is not None:
             checked = partial(self._put_checked, head, delay, unique, payloads, uids or [None])
             ids = self._write(checked, puts=True)
         else:
@@ -197,7 +202,7 @@ class SqliteBackend:
             verdicts, pending = verdicts or settled, ()
             if jobs or not more:
                 break
-        if any(s.verb == "release" for s in settlements):
+        if [s for s in settlements if s.verb == "release"]:
             self._nudge()
         return verdicts, jobs
 
@@ -208,9 +213,13 @@ class SqliteBackend:
             verdicts = self._settle(db, settlements, one_by_one)
             return verdicts, *self._claim(db, pipelines, limit, token)
 
-        one_by_one = self._joins()  # the caller's transaction is not ours to roll back
+        one_by_one = (
+            len(settlements) == 1 or self._joins()
+        )  # the caller's transaction is not ours to roll back
+        # One delete, or a claim from one pipeline, commits as the single statement that writes.
+        alone = len(settlements) + (len(pipelines) if limit else 0) == 1
         try:
-            return self._write(step, hands_out=limit > 0)
+            return self._write(step, hands_out=limit > 0, alone=alone)
         except _SomeLeaseLost:
             one_by_one = True
             return self._write(step, hands_out=limit > 0)
@@ -222,6 +231,8 @@ class SqliteBackend:
         # A whole batch has one row count.  If it does not add up, roll back and ask one by one.
         if deletes and not one_by_one and db.executemany(self._sql.delete, deletes).rowcount != len(deletes):
             raise _SomeLeaseLost
+        if len(deletes) == len(settlements) and not one_by_one:
+            return [True] * len(deletes)
         verdicts = []
         now = self._clock.wall()
         for s in settlements:
@@ -246,33 +257,45 @@ class SqliteBackend:
     ) -> tuple[list[Job], bool]:
         """The claimed jobs, and whether more jobs are due than one transaction makes ready."""
         jobs: list[Job] = []
-        if not limit:
-            return jobs, False
-        asked_at = time.monotonic()
-        now, boot = self._clock.wall(), self._clock.boot()
-        paused = dict(db.execute(self._sql.paused, (now,)).fetchall())
+        asked_at, reserved = time.monotonic(), JobState.RESERVED
         for pipeline in pipelines:
-            if pipeline in paused:
+            if len(jobs) >= limit:
+                break
+            now, boot = self._clock.wall(), self._clock.boot()
+            paused, due = db.execute(self._sql.due, (pipeline, now, boot)).fetchone()
+            if paused:
                 continue
-            due = db.execute(self._sql.promote, (pipeline, now, _PROMOTE_CHUNK)).rowcount
-            over = db.execute(self._sql.rescue, (now, pipeline, boot, _PROMOTE_CHUNK)).rowcount
-            if due == _PROMOTE_CHUNK or over == _PROMOTE_CHUNK:
+            if due and self._make_ready(db, pipeline, now, boot):
                 return jobs, True
             rows = db.execute(self._sql.claim, (token, boot, pipeline, limit - len(jobs))).fetchall()
             rows.sort()  # by priority, then id: RETURNING promises no order
-            for priority, id_, payload, ttr, attempts, crashes, run_at, reason, uid, unique in rows:
-                job = Job(
-                    id_, pipeline, payload, priority, ttr / 1e6, attempts, crashes, JobState.RESERVED, token
+            jobs += [
+                Job(  # by position, which takes a quarter less time than by name
+                    id_,
+                    pipeline,
+                    payload,
+                    priority,
+                    ttr / 1e6,
+                    attempts,
+                    crashes,
+                    reserved,
+                    token,
+                    asked_at + ttr / 1e6,
+                    (now - run_at) / 1e6 if now > run_at else 0.0,
+                    0.0,
+                    reason,
+                    uid or b"",
+                    unique,
                 )
-                job.expires_at = asked_at + job.ttr
-                job.waited = max(0.0, (now - run_at) / 1e6)
-                job.reason = reason
-                job.uid = uid or b""
-                job.unique = unique
-                jobs.append(job)
-            if len(jobs) >= limit:
-                break
+                for priority, id_, payload, ttr, attempts, crashes, run_at, reason, uid, unique in rows
+            ]
         return jobs, False
+
+    def _make_ready(self, db: sqlite3.Connection, pipeline: str, now: int, boot: int) -> bool:
+        """Due jobs and lost leases become ready; True when there are more than one transaction takes."""
+        due = db.execute(self._sql.promote, (pipeline, now, _PROMOTE_CHUNK)).rowcount
+        over = db.execute(self._sql.rescue, (now, pipeline, boot, _PROMOTE_CHUNK)).rowcount
+        return due == _PROMOTE_CHUNK or over == _PROMOTE_CHUNK
 
     def touch(self, jobs: Sequence[Job], ttr: float | None) -> list[bool]:
         def renew(db: sqlite3.Connection) -> list[bool]:
@@ -303,6 +326,10 @@ class SqliteBackend:
                 self._watch = Watch(self._path, self._open(reader=True))
             self._watch.wait(partial(self._next_due, pipelines), timeout)
 
+    def interrupt(self) -> None:
+        if self._watch is not None:
+            self._watch.interrupt()
+
     def _next_due(self, pipelines: Sequence[str], db: sqlite3.Connection) -> float:
         """Seconds until something is claimable: 0 is now, infinity is "not by waiting alone"."""
         now, boot = self._clock.wall(), self._clock.boot()
@@ -320,10 +347,6 @@ class SqliteBackend:
             if deadline is not None:
                 soonest.append((deadline - boot) / 1e6)
         return max(0.0, min(soonest))
-
-    def _nudge(self) -> None:
-        if not self._borrowed:
-            nudge(self._path)
 
     # -- operators ---------------------------------------------------------
 
@@ -384,6 +407,44 @@ class SqliteBackend:
 
     def pipelines(self) -> list[str]:
         return [name for (name,) in self._read(self._sql.pipelines, [self._clock.wall()])]
+
+    # -- imports -----------------------------------------------------------
+
+    def restore(self, jobs: Sequence[Job], memo: str, value: str) -> None:
+        now = self._clock.wall()
+        rows = [
+            (
+                job.id,
+                job.pipeline,
+                _NUMBER[job.state],
+                job.priority,
+                round(job.ttr * 1e6),
+                job.attempt,
+                job.crashes,
+                now + round((job.delay - job.waited) * 1e6),
+                job.unique,
+                job.uid or None,
+                job.reason,
+                job.payload,
+            )
+            for job in jobs
+        ]
+
+        def insert(db: sqlite3.Connection) -> None:
+            db.executemany(self._sql.restore, rows)
+            db.execute(self._sql.set_meta, (memo, value))
+
+        try:
+            self._write(insert)
+        except QueueError as error:
+            if isinstance(error.__cause__, sqlite3.IntegrityError):
+                raise UidConflict(f"{location(self._path)}: one of the ids or uids is taken") from error
+            raise
+        self._nudge()
+
+    def recall(self, memo: str) -> str | None:
+        rows = self._read(self._sql.get_meta, [memo])
+        return str(rows[0][0]) if rows else None
 
     # -- pulses ------------------------------------------------------------
 
@@ -463,6 +524,7 @@ class SqliteBackend:
             if self._watch is not None:
                 self._watch.close()
                 self._watch = None
+        self._nudge.close()
         if not self._borrowed:
             self._db.close()
 
@@ -497,9 +559,18 @@ class SqliteBackend:
         return self._db.in_transaction or (opens_by_itself and not self._commits)
 
     def _write(
-        self, work: Callable[[sqlite3.Connection], T], *, puts: bool = False, hands_out: bool = False
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        *,
+        puts: bool = False,
+        hands_out: bool = False,
+        alone: bool = False,
     ) -> T:
-        """Run *work* in one transaction that is committed when this returns, or in the caller's."""
+        """
+        Run *work* in one transaction that is committed when this returns, or in the caller's.
+
+        *alone* says that it is one statement, which is a transaction by itself.
+        """
         db = self._db
         try:
             if self._joins():
@@ -509,23 +580,21 @@ class SqliteBackend:
                         "fleet.connect(dsn), or a connection with isolation_level=None that is not in one."
                     )
                 return work(db)
+            if alone and db.isolation_level is None:
+                return work(db)
             db.execute("BEGIN IMMEDIATE")
             try:
                 result = work(db)
+                db.execute("COMMIT")
             except BaseException:
                 _roll_back(db)
                 raise
+            return result
         except sqlite3.Error as error:
+            if puts and _primary_code(error) == sqlite3.SQLITE_IOERR:
+                # The commit record may have reached the disk or not; only reading the file again could tell.
+                raise PutUnknown(f"{location(self._path)}: {error} during a put; it may be stored") from error
             raise self._translate(error) from error
-        try:
-            db.execute("COMMIT")
-        except sqlite3.Error as error:
-            _roll_back(db)
-            if puts and not _is_busy(error):
-                where = location(self._path)
-                raise PutUnknown(f"{where}: {error} at the commit of a put; it may be stored") from error
-            raise self._translate(error) from error
-        return result
 
     def _read(self, statement: str, values: Sequence[Any] | dict[str, Any]) -> list[Any]:
         try:

@@ -21,7 +21,17 @@ class Statements:
         self.by_uid = f"SELECT id, payload FROM {jobs} WHERE uid = ?"
         self.by_unique = f"SELECT id FROM {jobs} WHERE pipeline = ? AND unique_key = ?"
 
-        # -- claim: due jobs and lost leases become ready first, so that one index gives the order
+        self.restore = f"""
+            INSERT INTO {jobs} (id, pipeline, state, priority, ttr, attempts, crashes, run_at,
+                unique_key, uid, reason, payload)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+
+        # -- claim: one look says whether the pipeline is paused, has due jobs, or has lost leases
+        self.due = f"""
+            SELECT EXISTS (SELECT 1 FROM {pipelines} WHERE name = ?1 AND paused_until > ?2),
+                EXISTS (SELECT 1 FROM {jobs} WHERE pipeline = ?1 AND state = 1 AND run_at <= ?2)
+                    OR EXISTS (SELECT 1 FROM {jobs} WHERE pipeline = ?1 AND state = 2 AND deadline <= ?3)"""
+        # Due jobs and lost leases become ready first, so that one index gives the order.
         self.promote = f"""
             UPDATE {jobs} SET state = 0 WHERE id IN (
                 SELECT id FROM {jobs} WHERE pipeline = ? AND state = 1 AND run_at <= ?

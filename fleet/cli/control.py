@@ -1,0 +1,225 @@
+"""fleet start, stop and restart: single processes, pipelines, or all of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fleet.cli.up import NowOption, processes
+
+if TYPE_CHECKING:
+    from fleet.manager.start import Started
+    from fleet.manager.stop import Stopped
+
+TargetsArgument = Annotated[
+    list[str], typer.Argument(metavar="TARGET…", help="a pipeline, a process (emails_03), a glob, or all")
+]
+
+
+def start(
+    targets: TargetsArgument,
+    timeout: Annotated[str, typer.Option(metavar="TIME", help="how long to wait until they run")] = "60s",
+) -> None:
+    """
+    Start what is stopped, and wait until it runs.
+
+    A pipeline means the processes that the manifest asks for; a name or a glob
+    also starts those in the room above it.
+
+      fleet start emails
+      fleet start emails_03 'thumbs_*'
+    """
+    from fleet.cli import confirm, output
+    from fleet.cli.context import settings
+    from fleet.manager.start import start as begin
+
+    run = _Run(timeout)
+    confirm.ask(confirm.Weight.FREE, "", name="")
+    done = begin(run.client, run.select(targets, for_start=True), timeout=run.seconds or 60.0)
+    if settings().json:
+        output.document({"schema": "fleet.start/1", **_started_document(done)})
+    else:
+        _say_started(done)
+    _raise_unless_up(done)
+
+
+def stop(
+    targets: TargetsArgument,
+    now: NowOption = False,
+    timeout: Annotated[
+        str, typer.Option(metavar="TIME", help="stop waiting after this; no end by default")
+    ] = "",
+    confirmed: Annotated[
+        str | None, typer.Option("--confirm", metavar="NAME", help="for --now: the target, typed again")
+    ] = None,
+) -> None:
+    """
+    Stop after the job in hand, everything at once, each within its own grace.
+
+    What is stopped stays so until fleet start or fleet up, or until supervisord
+    is started again.
+
+      fleet stop emails
+      fleet stop all --timeout 5m -y
+    """
+    import shlex
+    from dataclasses import asdict
+
+    from fleet.cli import confirm, output
+    from fleet.cli.context import settings
+    from fleet.cli.drain import DrainLine
+    from fleet.manager.stop import stop as end
+    from fleet.units import short_duration
+
+    run = _Run(timeout)
+    names = run.running(run.select(targets))
+    if names:
+        how = "be killed in the middle of their job" if now else "stop after the job in hand"
+        weight = confirm.Weight.SEVERE if now else confirm.Weight.MODERATE
+        label = " ".join(targets)
+        confirm.ask(weight, f"{processes(len(names))} will {how}. Stop?", name=label, confirmed=confirmed)
+    with DrainLine() as tell:
+        done = end(run.client, names, now=now, timeout=run.seconds, tell=tell)
+    if settings().json:
+        output.document({"schema": "fleet.stop/1", **asdict(done)})
+    elif not names:
+        output.say("nothing to stop: none of them runs")
+    else:
+        output.say(
+            f"{len(done.stopped)} of {processes(len(names))} stopped in {short_duration(done.seconds)}"
+        )
+        output.note(f"undo: fleet start {shlex.join(targets)}")
+    _raise_if_left(done)
+
+
+def restart(
+    targets: TargetsArgument,
+    now: NowOption = False,
+    timeout: Annotated[
+        str, typer.Option(metavar="TIME", help="how long to wait until they run again")
+    ] = "60s",
+    confirmed: Annotated[
+        str | None, typer.Option("--confirm", metavar="NAME", help="for --now: the target, typed again")
+    ] = None,
+) -> None:
+    """
+    Stop after the job in hand, then start again: all of them together.
+
+      fleet restart emails_03
+      fleet restart all -y
+    """
+    from fleet.cli import confirm, output
+    from fleet.cli.context import settings
+    from fleet.cli.drain import DrainLine
+    from fleet.manager.start import start as begin
+    from fleet.manager.stop import stop as end
+    from fleet.units import short_duration
+
+    run = _Run(timeout)
+    chosen = run.select(targets)
+    going = run.running(chosen)
+    names = tuple(dict.fromkeys([*going, *run.select(targets, for_start=True)]))
+    how = "be killed in the middle of their job" if now else "stop after the job in hand"
+    question = f"{processes(len(going))} will {how}, then {len(names)} start. Restart?"
+    weight = confirm.Weight.SEVERE if now else confirm.Weight.MODERATE
+    confirm.ask(
+        weight if going else confirm.Weight.FREE, question, name=" ".join(targets), confirmed=confirmed
+    )
+    with DrainLine() as tell:
+        stopped = end(run.client, going, now=now, tell=tell)
+    done = begin(run.client, names, timeout=run.seconds or 60.0)
+    if settings().json:
+        output.document(
+            {"schema": "fleet.restart/1", "stopped": list(stopped.stopped), **_started_document(done)}
+        )
+    else:
+        output.say(f"{processes(len(stopped.stopped))} stopped in {short_duration(stopped.seconds)}")
+        _say_started(done)
+    _raise_unless_up(done)
+
+
+class _Run:
+    """One command's view: the manifest, its supervisord, and what exists there."""
+
+    def __init__(self, timeout: str) -> None:
+        from fleet.cli.context import load_manifest
+        from fleet.cli.names import slips_are_usage_errors
+        from fleet.errors import SupervisorUnavailable
+        from fleet.manager.places import place_of
+        from fleet.units import parse_duration
+
+        with slips_are_usage_errors():
+            self.seconds = parse_duration(timeout) if timeout else None
+        self.manifest = load_manifest()
+        place = place_of(self.manifest)
+        if place.find() is None:
+            raise SupervisorUnavailable(
+                f"nothing runs here: no supervisord at {place.url}. Start it: fleet up"
+            )
+        self.client = place.client()
+        self.processes = self.client.processes()
+
+    def select(self, targets: list[str], *, for_start: bool = False) -> tuple[str, ...]:
+        from fleet.manager.targets import room, select
+
+        pipelines = self.manifest.pipelines.values()
+        names = [process.full_name for process in self.processes]
+        spare = (
+            room(names, {pipeline.group: pipeline.numprocs for pipeline in pipelines}) if for_start else ()
+        )
+        return select(targets, {p.name: p.group for p in pipelines}, names, room=spare)
+
+    def running(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        found = {p.full_name for p in self.processes if not p.state.is_stopped}
+        return tuple(name for name in names if name in found)
+
+
+def _started_document(done: Started) -> dict[str, Any]:
+    return {
+        "running": list(done.up),
+        "failures": [
+            {
+                "process": f.process.full_name,
+                "state": f.process.state,
+                "reason": f.reason,
+                "lines": list(f.lines),
+            }
+            for f in done.failures
+        ],
+        "seconds": round(done.seconds, 3),
+    }
+
+
+def _say_started(done: Started) -> None:
+    from fleet.cli import output
+    from fleet.dashboard.text import show
+    from fleet.units import short_duration
+
+    if not done.up and not done.failures:
+        output.say("nothing to start")
+        return
+    output.say(f"{processes(len(done.up))} running · {short_duration(done.seconds)}")
+    for failure in done.failures[:5]:
+        output.say(f"{show(failure.process.name)}  {failure.process.state}: {show(failure.reason)}")
+        for line in failure.lines:
+            output.say(f"  {show(line, 200)}")
+
+
+def _raise_unless_up(done: Started) -> None:
+    from fleet.errors import PartlyDone
+
+    if done.failures:
+        names = [failure.process.name for failure in done.failures]
+        shown = ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
+        raise PartlyDone(f"{processes(len(names))} did not come up: {shown}. See: fleet logs {names[0]}")
+
+
+def _raise_if_left(done: Stopped) -> None:
+    from fleet.errors import PartlyDone
+
+    if done.left:
+        shown = ", ".join(done.left[:10]) + (" …" if len(done.left) > 10 else "")
+        raise PartlyDone(
+            f"{processes(len(done.left))} still busy with a job: {shown}. They end by themselves."
+        )

@@ -1,0 +1,141 @@
+"""fleet queue info and migrate; fleet pause and resume."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from fleet.queue.queue import Queue
+
+UNTIL_RESUMED = 365 * 86400.0  # seconds; every back end wants an end
+PipelinesArgument = Annotated[
+    list[str], typer.Argument(metavar="PIPELINE", help="of the manifest, or one that still holds jobs")
+]
+
+
+def info() -> None:
+    """
+    The queue's server, the version of its tables, and how durable a put is.
+
+      fleet queue info
+      fleet queue info --json
+    """
+    from dataclasses import asdict
+
+    from fleet.cli import output
+    from fleet.cli.context import load_manifest, open_queue, settings
+    from fleet.dashboard.text import show
+
+    found = open_queue(load_manifest()).info()
+    if settings().json:
+        output.document({"schema": "fleet.queue/1", **asdict(found)})
+        return
+    tables = "none" if found.schema_found is None else str(found.schema_found)
+    if found.schema_wanted is not None and found.schema_found != found.schema_wanted:
+        tables += f" (this fleet wants {found.schema_wanted}: fleet queue migrate)"
+    rows = {
+        "server": f"{found.backend} {found.version}",
+        "location": found.location,
+        "tables": tables if found.schema_wanted is not None else "not needed",
+        "durable": f"survives a crash of: {found.durability}",
+    }
+    for name, value in rows.items():
+        output.say(f"{output.paint(f'{name:10}', 'dim')}{show(value)}")
+    for text in found.notes:
+        output.say(f"{output.paint('note      ', 'dim')}{show(text)}")
+
+
+def migrate(
+    sql: Annotated[bool, typer.Option("--sql", help="print the statements instead of running them")] = False,
+) -> None:
+    """
+    Create the queue's tables, or bring them to the version of this fleet.
+
+    Workers may go on meanwhile; running it twice changes nothing.
+
+      fleet queue migrate
+      fleet queue migrate --sql | psql shop
+    """
+    from fleet.cli import confirm, output
+    from fleet.cli.context import load_manifest, open_queue, settings
+
+    manifest = load_manifest()
+    if sql:
+        output.say(_statements(manifest.queue.dsn))
+        return
+    confirm.free()
+    found, now = open_queue(manifest).migrate()
+    if settings().json:
+        output.document({"schema": "fleet.migrate/1", "found": found, "now": now})
+    elif found == now:
+        output.say(f"tables are at version {now}: nothing to do")
+    else:
+        output.say(f"tables {found} → {now}")
+
+
+def pause(
+    pipelines: PipelinesArgument,
+    for_: Annotated[
+        str, typer.Option("--for", metavar="TIME", help="such as 10m; until resumed by default")
+    ] = "",
+) -> None:
+    """
+    Hand out no jobs of a pipeline for a while.  Jobs in hand go on, puts too.
+
+      fleet pause emails
+      fleet pause emails thumbs --for 10m
+    """
+    from fleet.cli import confirm, output
+    from fleet.cli.names import slips_are_usage_errors
+    from fleet.units import format_duration, parse_duration
+
+    with slips_are_usage_errors():
+        seconds = parse_duration(for_) if for_ else UNTIL_RESUMED
+    if seconds == 0:
+        raise typer.BadParameter("--for 0 would end the pause: that is fleet resume")
+    queue, names = _open(pipelines)
+    confirm.free()
+    with slips_are_usage_errors():
+        for name in names:
+            queue.pause(name, seconds)
+    how_long = f"for {format_duration(seconds)}" if for_ else "until resumed"
+    output.say(f"paused {how_long}: {', '.join(names)}")
+    output.note(f"undo: fleet resume {' '.join(pipelines)}")
+
+
+def resume(pipelines: PipelinesArgument) -> None:
+    """
+    End a pause.
+
+      fleet resume emails
+    """
+    from fleet.cli import confirm, output
+
+    queue, names = _open(pipelines)
+    confirm.free()
+    for name in names:
+        queue.resume(name)
+    output.say(f"resumed: {', '.join(names)}")
+
+
+def _open(pipelines: list[str]) -> tuple[Queue, list[str]]:
+    from fleet.cli.context import load_manifest, open_queue
+    from fleet.cli.names import queue_name
+
+    manifest = load_manifest()
+    queue = open_queue(manifest)
+    return queue, [queue_name(manifest, queue, name) for name in pipelines]
+
+
+def _statements(dsn: str) -> str:
+    from fleet.errors import NotSupported
+    from fleet.queue.dsn import parse
+    from fleet.queue.schema.migrate import WANTED, script
+
+    parsed = parse(dsn)
+    if parsed.scheme == "beanstalkd":
+        raise NotSupported("beanstalkd has no tables")
+    prefix = parsed.option("prefix") or "fleet"
+    return "\n".join(script(parsed.scheme, version, prefix) for version in range(1, WANTED + 1)).rstrip()

@@ -1,0 +1,254 @@
+"""What a snapshot holds: frozen values, and the versioned dict that scripts read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+SCHEMA = "fleet.status/1"
+ABSENT = "ABSENT"  # wanted, and supervisord does not know it
+OUTSIDE = "OUTSIDE"  # alive by its pulse, and supervisord does not know it
+
+
+class Health(StrEnum):
+    """One word for a row, worst first: rows are sorted in this order."""
+
+    FAILING = "failing"
+    SLOW = "slow"
+    STALE = "stale"
+    UNKNOWN = "unknown"
+    STARTING = "starting"
+    DRAINING = "draining"
+    OK = "ok"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+
+    @property
+    def is_trouble(self) -> bool:
+        return self in _TROUBLE
+
+    @property
+    def rank(self) -> int:
+        return _RANK[self]
+
+
+_TROUBLE = frozenset([Health.FAILING, Health.SLOW, Health.STALE, Health.UNKNOWN])
+_RANK = {health: rank for rank, health in enumerate(Health)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A server that was asked, and whether it answered."""
+
+    name: str  # host name of a supervisord, or the queue's location
+    ok: bool
+    error: str = ""  # one sentence, when it did not answer
+    since: float | None = None  # Unix time of its first silence in a row
+    age: float | None = 0.0  # seconds since its last good answer; None: never in this run
+    detail: str = ""  # such as supervisord's version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Jobs:
+    """Counts of one pipeline.  With `cap` > 0, a count equal to it means "at least"."""
+
+    ready: int
+    delayed: int
+    reserved: int
+    buried: int
+    stale: int | None = None  # of the reserved ones: the lease is over
+    cap: int = 0
+
+    @property
+    def capped(self) -> bool:
+        return self.cap > 0 and self.cap in (self.ready, self.delayed, self.reserved, self.buried)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """A limit of the manifest that is exceeded."""
+
+    code: str  # "oldest" or "buried"
+    limit: float
+    value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineRow:
+    """Processes and jobs of one pipeline, joined.  None is a number that could not be had."""
+
+    name: str
+    queue_name: str
+    hosts: tuple[str, ...] = ()
+    health: Health = Health.UNKNOWN
+    reason: str = ""  # why it is not ok, one sentence
+    running: int | None = None
+    wanted: int = 0  # the manifest's numprocs, and the room in use
+    floor: int = 0  # the manifest's numprocs
+    most: int = 0  # floor and room together
+    jobs: Jobs | None = None
+    jobs_age: float = 0.0  # seconds; above 0 when the queue is away and these are its last words
+    procs_age: float = 0.0  # the same for `running` and supervisord
+    oldest_ready: float | None = None  # seconds, None when nothing is ready or nobody knows
+    paused: float = 0.0  # seconds left
+    rate: float | None = None  # jobs finished a second
+    done: int | None = None  # by the processes that run now
+    failed: int | None = None
+    alerts: tuple[Alert, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessRow:
+    """One process: supervisord's side and the worker's own."""
+
+    name: str  # without the project: "emails_00"
+    full_name: str  # as supervisord says it: "shop-emails:shop-emails_00"
+    pipeline: str
+    host: str
+    state: str  # supervisord's word, or ABSENT or OUTSIDE
+    health: Health = Health.OK
+    pid: int | None = None
+    uptime: float | None = None  # seconds
+    cpu: float | None = None  # share of one core
+    rss: int | None = None  # bytes
+    done: int | None = None
+    failed: int | None = None
+    rate: float | None = None  # jobs finished a second
+    job: int | None = None  # id of the job in hand
+    job_for: float = 0.0  # seconds it has run
+    doing: str = ""  # the worker's word: idle busy waiting paused draining
+    note: str = ""  # spawn error, exit status, the worker's own note
+    beat: float | None = None  # when its pulse was sent, on the clock of `Snapshot.clock`
+    pulse_age: float | None = None  # seconds, None without a pulse
+    cpu_seconds: float | None = None  # total, where psutil was asked
+    age: float = 0.0  # above 0 when supervisord is away and this row is its last word
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What is true now, as far as it could be had.  Every screen is a skin of this value."""
+
+    taken_at: float  # Unix time
+    clock: float  # monotonic seconds of this host, for differences
+    project: str
+    queue: Source
+    hosts: tuple[Source, ...] = ()
+    pipelines: tuple[PipelineRow, ...] = ()
+    processes: tuple[ProcessRow, ...] = ()
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def ok(self) -> bool:
+        """Nothing is in trouble, and everybody answered."""
+        silent = not self.queue.ok or any(not host.ok for host in self.hosts)
+        return not silent and not any(row.health.is_trouble for row in self.pipelines)
+
+    @property
+    def running(self) -> int | None:
+        known = [row.running for row in self.pipelines if row.running is not None]
+        return sum(known) if known or not self.pipelines else None
+
+    @property
+    def wanted(self) -> int:
+        return sum(row.wanted for row in self.pipelines)
+
+    @property
+    def rate(self) -> float | None:
+        known = [row.rate for row in self.pipelines if row.rate is not None]
+        return sum(known) if known else None
+
+    def total(self, state: str) -> int | None:
+        """Jobs in one state over all pipelines; two that share a queue are counted once."""
+        per_queue: dict[str, Jobs] = {
+            row.queue_name: row.jobs for row in self.pipelines if row.jobs is not None
+        }
+        if not per_queue:
+            return None
+        return sum(int(getattr(jobs, state)) for jobs in per_queue.values())
+
+    @property
+    def capped(self) -> bool:
+        return any(row.jobs.capped for row in self.pipelines if row.jobs is not None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document `fleet.status/1`: fields are added, never renamed; durations are seconds."""
+        return {
+            "schema": SCHEMA,
+            "time": _rfc3339(self.taken_at),
+            "project": self.project,
+            "ok": self.ok,
+            "queue": {"location": self.queue.name, **_source(self.queue)},
+            "hosts": [{"name": host.name, **_source(host)} for host in self.hosts],
+            "pipelines": [_pipeline(row) for row in self.pipelines],
+            "processes": [_process(row) for row in self.processes],
+        }
+
+
+def _source(source: Source) -> dict[str, Any]:
+    return {
+        "reachable": source.ok,
+        "age": _seconds(source.age),
+        "since": None if source.since is None else _rfc3339(source.since),
+        "error": source.error or None,
+        "detail": source.detail or None,
+    }
+
+
+def _pipeline(row: PipelineRow) -> dict[str, Any]:
+    jobs = row.jobs
+    return {
+        "name": row.name,
+        "queue_name": row.queue_name,
+        "hosts": list(row.hosts),
+        "state": row.health.value,
+        "reason": row.reason or None,
+        "paused": row.paused > 0,
+        "paused_for": _seconds(row.paused),
+        "procs": {"running": row.running, "wanted": row.wanted, "floor": row.floor, "max": row.most},
+        "jobs": jobs
+        and {
+            "ready": jobs.ready,
+            "delayed": jobs.delayed,
+            "reserved": jobs.reserved,
+            "stale": jobs.stale,
+            "buried": jobs.buried,
+            "capped": jobs.capped,
+        },
+        "jobs_age": _seconds(row.jobs_age),
+        "oldest_ready": _seconds(row.oldest_ready),
+        "rate": {"in": None, "out": None if row.rate is None else round(row.rate, 3)},
+        "done": row.done,
+        "failed": row.failed,
+        "alerts": [{"code": a.code, "limit": a.limit, "value": round(a.value, 3)} for a in row.alerts],
+    }
+
+
+def _process(row: ProcessRow) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "full_name": row.full_name,
+        "pipeline": row.pipeline,
+        "host": row.host,
+        "state": row.state,
+        "pid": row.pid,
+        "uptime": _seconds(row.uptime),
+        "cpu": None if row.cpu is None else round(row.cpu, 3),
+        "rss": row.rss,
+        "done": row.done,
+        "failed": row.failed,
+        "job": None if row.job is None else {"id": row.job, "since": _seconds(row.job_for)},
+        "doing": row.doing or None,
+        "note": row.note or None,
+        "pulse_age": _seconds(row.pulse_age),
+        "age": _seconds(row.age),
+    }
+
+
+def _seconds(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
+
+
+def _rfc3339(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

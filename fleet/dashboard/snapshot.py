@@ -1,0 +1,368 @@
+"""
+One look at everything: supervisord and the queue, joined.  All the I/O of the dashboard.
+
+A source that fails becomes a field that says so and since when.  Numbers that
+cannot be had are None; those of a source that fell silent are the last ones,
+with their age.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fleet.dashboard import state
+from fleet.dashboard.facts import ABSENT, OUTSIDE, Jobs, PipelineRow, ProcessRow, Snapshot, Source
+from fleet.errors import FleetError
+
+if TYPE_CHECKING:
+    from fleet.manifest import Manifest, Pipeline
+    from fleet.queue.job import PipelineStats, Pulse
+    from fleet.queue.queue import Queue
+    from fleet.supervisor.client import Supervisor
+    from fleet.supervisor.process import Process
+
+CAP = 100_000  # a count stops here and shows "100k+"
+PATIENCE = 2.0  # seconds for one answer of supervisord
+_NUMBER = re.compile(r"_(\d+)$")
+_IDLE_ROOM = frozenset(["STOPPED", "EXITED"])
+
+
+class Place(Protocol):
+    """Where a supervisord is; `fleet.manager.places.Place` is one."""
+
+    def client(self, timeout: float = ...) -> Supervisor: ...
+
+
+def take(
+    manifest: Manifest, queue: Queue | FleetError, place: Place, previous: Snapshot | None = None
+) -> Snapshot:
+    """
+    Ask supervisord and the queue once each, and join what they say.
+
+    *queue* is the error itself where none could be opened.  *previous* gives
+    rates by difference, and the last words of a source that fell silent.
+    Raises nothing that a server can cause.
+    """
+    host = socket.gethostname()
+    now, clock = time.time(), time.monotonic()
+    daemon, found = _ask_supervisord(place, host, now, previous)
+    store, stats, pulses = _ask_queue(manifest, queue, now, previous)
+    heard = {(pulse.host, pulse.process): pulse for pulse in pulses}
+    before = {row.full_name: row for row in previous.processes} if previous else {}
+    pipelines, processes = [], []
+    for pipeline in manifest.pipelines.values():
+        if daemon.ok:
+            rows = [
+                _process_row(manifest, pipeline, process, host, clock, heard, before)
+                for process in _in_use(pipeline, found)
+            ]
+            rows += [_absent_row(manifest, pipeline, name, host) for name in _missing(pipeline, found)]
+        else:
+            rows = _last_words(pipeline.name, previous, daemon)
+        known = {row.full_name for row in rows}
+        rows += [
+            _outside_row(manifest, pipeline, pulse, clock)
+            for pulse in pulses
+            if pulse.pipeline == pipeline.queue_name
+            and pulse.process not in known
+            and pulse.age <= state.STALE_PULSE
+        ]
+        processes += rows
+        pipelines.append(_pipeline_row(pipeline, rows, stats, daemon, store, host, previous))
+    return Snapshot(
+        taken_at=now,
+        clock=clock,
+        project=manifest.project or manifest.root.name,
+        queue=store,
+        hosts=(daemon,),
+        pipelines=tuple(pipelines),
+        processes=tuple(processes),
+    )
+
+
+# --- the two servers
+
+
+def _ask_supervisord(
+    place: Place, host: str, now: float, previous: Snapshot | None
+) -> tuple[Source, dict[str, list[Process]]]:
+    """Whether it answered, and its processes by group."""
+    last = next((source for source in previous.hosts if source.name == host), None) if previous else None
+    try:
+        found = place.client(timeout=PATIENCE).processes()
+    except (FleetError, OSError) as error:
+        return _silent(host, error, now, last, previous), {}
+    groups: dict[str, list[Process]] = {}
+    for process in found:
+        groups.setdefault(process.group, []).append(process)
+    return Source(name=host, ok=True), groups
+
+
+def _ask_queue(
+    manifest: Manifest, queue: Queue | FleetError, now: float, previous: Snapshot | None
+) -> tuple[Source, dict[str, PipelineStats], list[Pulse]]:
+    name = _location(manifest.queue.dsn)
+    last = previous.queue if previous else None
+    if isinstance(queue, FleetError):
+        return _silent(name, queue, now, last, previous), {}, []
+    try:
+        names = dict.fromkeys(pipeline.queue_name for pipeline in manifest.pipelines.values())
+        stats = {each: queue.stats(each, cap=CAP) for each in names}
+        pulses = queue.pulses()
+    except (FleetError, OSError) as error:
+        return _silent(name, error, now, last, previous), {}, []
+    return Source(name=name, ok=True), stats, pulses
+
+
+def _silent(
+    name: str, error: Exception, now: float, last: Source | None, previous: Snapshot | None
+) -> Source:
+    was_silent = last is not None and not last.ok
+    since = last.since if was_silent and last else now
+    if last is None or previous is None or last.age is None:
+        age = None
+    else:
+        age = last.age + (now - previous.taken_at)
+    return Source(name=name, ok=False, error=str(error) or type(error).__name__, since=since, age=age)
+
+
+def _location(dsn: str) -> str:
+    """The DSN without what might be secret: user, password and options."""
+    head, _, rest = dsn.partition("://")
+    return f"{head}://{rest.rpartition('@')[2].partition('?')[0]}"
+
+
+# --- processes
+
+
+def _index(name: str) -> int:
+    match = _NUMBER.search(name)
+    return int(match[1]) if match else 0
+
+
+def _in_use(pipeline: Pipeline, found: Mapping[str, Sequence[Process]]) -> list[Process]:
+    """The manifest's processes, and those of the room above that were ever started."""
+    return [
+        process
+        for process in sorted(found.get(pipeline.group, ()), key=lambda each: _index(each.name))
+        if _index(process.name) < pipeline.numprocs or process.state not in _IDLE_ROOM
+    ]
+
+
+def _missing(pipeline: Pipeline, found: Mapping[str, Sequence[Process]]) -> list[str]:
+    there = {process.name for process in found.get(pipeline.group, ())}
+    wanted = (f"{pipeline.group}_{number:02d}" for number in range(pipeline.numprocs))
+    return [name for name in wanted if name not in there]
+
+
+def _process_row(
+    manifest: Manifest,
+    pipeline: Pipeline,
+    process: Process,
+    host: str,
+    clock: float,
+    heard: Mapping[tuple[str, str], Pulse],
+    before: Mapping[str, ProcessRow],
+) -> ProcessRow:
+    pulse = heard.get((host, process.full_name))
+    uptime = None if process.uptime is None else float(process.uptime)
+    # A pulse from before this start was sent by the process that stood here then.
+    if pulse is not None and (uptime is None or pulse.age > uptime + 1):
+        pulse = None
+    row = ProcessRow(
+        name=_short(manifest, process.name),
+        full_name=process.full_name,
+        pipeline=pipeline.name,
+        host=host,
+        state=process.state.value,
+        health=state.process_health(
+            process.state.value, pulse.age if pulse else None, pulse.state if pulse else ""
+        ),
+        pid=process.pid,
+        uptime=uptime,
+        note=_note(process),
+    )
+    last = before.get(row.full_name)
+    if pulse is not None:
+        row = _with_pulse(row, pulse, clock, last)
+    if process.pid is not None and (pulse is None or pulse.age > state.STALE_PULSE or not pulse.rss):
+        row = _with_psutil(row, process.pid, clock, last)
+    return row
+
+
+def _with_pulse(row: ProcessRow, pulse: Pulse, clock: float, last: ProcessRow | None) -> ProcessRow:
+    fresh = pulse.age <= state.STALE_PULSE
+    return replace(
+        row,
+        done=pulse.done,
+        failed=pulse.failed,
+        cpu=pulse.cpu if fresh else None,
+        rss=pulse.rss or None,
+        rate=_rate(row, pulse, clock, last) if fresh else None,
+        job=pulse.job,
+        job_for=pulse.job_for + (pulse.age if pulse.job is not None else 0.0),
+        doing=pulse.state,
+        note=pulse.note or row.note,
+        beat=clock - pulse.age,
+        pulse_age=pulse.age,
+    )
+
+
+def _rate(row: ProcessRow, pulse: Pulse, clock: float, last: ProcessRow | None) -> float:
+    """
+    Jobs a second: between the last two pulses where both are known, else the worker's own minute.
+
+    The difference follows a change at once; the worker's average needs a minute.
+    """
+    if last is None or last.beat is None or last.pid != row.pid or last.rate is None or last.done is None:
+        return pulse.rate
+    apart = clock - pulse.age - last.beat
+    if apart < 0.5:  # the same pulse again
+        return last.rate
+    return max(0, pulse.done - last.done) / apart
+
+
+def _with_psutil(row: ProcessRow, pid: int, clock: float, last: ProcessRow | None) -> ProcessRow:
+    """CPU and memory of a program that sends no pulse, where it runs on this host."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        with process.oneshot():
+            rss = process.memory_info().rss
+            times = process.cpu_times()
+    except psutil.Error:  # gone, or not ours to look at
+        return row
+    used = times.user + times.system
+    cpu = None
+    if last is not None and last.pid == pid and last.cpu_seconds is not None and last.beat is not None:
+        cpu = max(0.0, used - last.cpu_seconds) / max(clock - last.beat, 0.1)
+    beat = row.beat if row.pulse_age is not None else clock
+    return replace(row, rss=rss, cpu=cpu, cpu_seconds=used, beat=beat)
+
+
+def _absent_row(manifest: Manifest, pipeline: Pipeline, name: str, host: str) -> ProcessRow:
+    return ProcessRow(
+        name=_short(manifest, name),
+        full_name=f"{pipeline.group}:{name}",
+        pipeline=pipeline.name,
+        host=host,
+        state=ABSENT,
+        health=state.process_health(ABSENT, None),
+    )
+
+
+def _outside_row(manifest: Manifest, pipeline: Pipeline, pulse: Pulse, clock: float) -> ProcessRow:
+    """A worker that supervisord did not tell of: run by hand, or by a supervisord that is away."""
+    row = ProcessRow(
+        name=_short(manifest, pulse.process.rpartition(":")[2]),
+        full_name=pulse.process,
+        pipeline=pipeline.name,
+        host=pulse.host,
+        state=OUTSIDE,
+        health=state.process_health(OUTSIDE, pulse.age, pulse.state),
+        pid=pulse.pid,
+        uptime=pulse.up + pulse.age,
+    )
+    return _with_pulse(row, pulse, clock, None)
+
+
+def _last_words(pipeline: str, previous: Snapshot | None, daemon: Source) -> list[ProcessRow]:
+    if previous is None or daemon.age is None:
+        return []
+    return [
+        replace(row, age=daemon.age, job=None, doing="")
+        for row in previous.processes
+        if row.pipeline == pipeline and row.state != OUTSIDE
+    ]
+
+
+def _short(manifest: Manifest, name: str) -> str:
+    return name.removeprefix(f"{manifest.project}-") if manifest.project else name
+
+
+def _note(process: Process) -> str:
+    # exitstatus says nothing while supervisord still tries, or gave up (its value is then 0).
+    if process.state.value in ("EXITED", "FATAL", "BACKOFF"):
+        if process.spawnerr:
+            return process.spawnerr
+        if process.exitstatus:
+            return f"exit {process.exitstatus}" if process.exitstatus > 0 else "ended by a signal"
+    return ""
+
+
+# --- pipelines
+
+
+def _pipeline_row(
+    pipeline: Pipeline,
+    rows: Sequence[ProcessRow],
+    stats: Mapping[str, PipelineStats],
+    daemon: Source,
+    store: Source,
+    host: str,
+    previous: Snapshot | None,
+) -> PipelineRow:
+    supervised = [row for row in rows if row.state != OUTSIDE]
+    last = next((row for row in previous.pipelines if row.name == pipeline.name), None) if previous else None
+    counted = _counted(stats.get(pipeline.queue_name), last, store)
+    oldest, paused = counted["oldest_ready"], counted["paused"]
+    exceeded = (
+        state.alerts(counted["jobs"], oldest, pipeline.alerts.oldest, pipeline.alerts.buried)
+        if store.ok
+        else ()
+    )
+    health, reason = state.pipeline_health(
+        queue_answers=store.ok,
+        supervisord_answers=daemon.ok,
+        processes=supervised,
+        jobs=counted["jobs"],
+        exceeded=exceeded,
+        paused=paused,
+    )
+    above = sum(_index(row.full_name) >= pipeline.numprocs for row in supervised)
+    return PipelineRow(
+        name=pipeline.name,
+        queue_name=pipeline.queue_name,
+        hosts=(host,),
+        health=health,
+        reason=reason,
+        running=sum(row.state == "RUNNING" for row in supervised) if daemon.ok or supervised else None,
+        wanted=pipeline.numprocs + above,
+        floor=pipeline.numprocs,
+        most=pipeline.numprocs + pipeline.room,
+        procs_age=0.0 if daemon.ok else daemon.age or 0.0,
+        rate=_sum(row.rate for row in rows),
+        done=_sum(row.done for row in rows),
+        failed=_sum(row.failed for row in rows),
+        alerts=exceeded,
+        **counted,
+    )
+
+
+def _counted(stats: PipelineStats | None, last: PipelineRow | None, store: Source) -> dict[str, Any]:
+    """The queue's part of a row: new, or its last words with their age."""
+    if stats is not None:
+        jobs = Jobs(
+            ready=stats.ready,
+            delayed=stats.delayed,
+            reserved=stats.reserved,
+            buried=stats.buried,
+            stale=stats.stale,
+            cap=stats.cap,
+        )
+        return {"jobs": jobs, "oldest_ready": stats.oldest_ready, "paused": stats.paused, "jobs_age": 0.0}
+    if last is None or last.jobs is None or store.age is None:
+        return {"jobs": None, "oldest_ready": None, "paused": 0.0, "jobs_age": 0.0}
+    return {"jobs": last.jobs, "oldest_ready": last.oldest_ready, "paused": 0.0, "jobs_age": store.age}
+
+
+def _sum(values: Any) -> Any:
+    """The sum of what is known; None when nothing is."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None

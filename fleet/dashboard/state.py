@@ -1,0 +1,117 @@
+"""The rules that give a row its word: pure, and the only place that knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from fleet.dashboard.facts import ABSENT, Alert, Health, Jobs, ProcessRow
+from fleet.units import format_duration, short_duration
+
+STALE_PULSE = 15.0  # seconds: three pulses in a row did not come
+
+# Said once for each row; the source's own error is said once for all.
+QUEUE_AWAY = "the queue does not answer"
+SUPERVISORD_AWAY = "supervisord does not answer"
+_FOR_GOOD = 90 * 86400.0  # seconds; back ends want an end, and `fleet pause` names one far away
+
+_BROKEN = frozenset(["FATAL", "BACKOFF", "EXITED", "UNKNOWN"])
+_HEALTH_OF = {
+    "RUNNING": Health.OK,
+    "STARTING": Health.STARTING,
+    "STOPPING": Health.DRAINING,
+    "STOPPED": Health.STOPPED,
+    "OUTSIDE": Health.OK,
+    ABSENT: Health.STOPPED,
+}
+
+
+def process_health(state: str, pulse_age: float | None, doing: str = "") -> Health:
+    """A process by supervisord's word for it and the age of its pulse."""
+    if state in _BROKEN:
+        return Health.FAILING
+    health = _HEALTH_OF.get(state, Health.UNKNOWN)
+    if health is Health.OK:
+        if doing == "waiting":
+            return Health.FAILING
+        if pulse_age is not None and pulse_age > STALE_PULSE:
+            return Health.STALE
+    return health
+
+
+def alerts(
+    jobs: Jobs | None, oldest_ready: float | None, oldest: float | None, buried: int | None
+) -> tuple[Alert, ...]:
+    """
+    The manifest's limits that are exceeded.
+
+    `buried = 1` means "tell me of the first one"; `oldest` is a wait that is
+    still all right.
+    """
+    found = []
+    if buried is not None and jobs is not None and jobs.buried >= buried:
+        found.append(Alert(code="buried", limit=buried, value=jobs.buried))
+    if oldest is not None and oldest_ready is not None and oldest_ready > oldest:
+        found.append(Alert(code="oldest", limit=oldest, value=oldest_ready))
+    return tuple(found)
+
+
+def pipeline_health(
+    *,
+    queue_answers: bool,
+    supervisord_answers: bool,
+    processes: Sequence[ProcessRow],
+    jobs: Jobs | None,
+    exceeded: Iterable[Alert],
+    paused: float,
+) -> tuple[Health, str]:
+    """
+    The worst word that fits one pipeline, and the sentence that says why.
+
+    *processes* are the wanted ones.  The order is the order of trouble; only a
+    pause comes before slowness, because a paused pipeline is meant to wait.
+    """
+    limits = {alert.code: alert for alert in exceeded}
+    by_health: dict[Health, list[ProcessRow]] = {}
+    for row in processes:
+        by_health.setdefault(row.health, []).append(row)
+
+    absent = [row for row in processes if row.state == ABSENT]
+    if not queue_answers:
+        return Health.FAILING, QUEUE_AWAY
+    if failing := by_health.get(Health.FAILING):
+        return Health.FAILING, _about(failing)
+    if 0 < len(absent) < len(processes):
+        return Health.FAILING, f"{len(absent)} of {len(processes)} not known to supervisord"
+    if "buried" in limits:
+        count, limit = int(limits["buried"].value), int(limits["buried"].limit)
+        return Health.FAILING, f"{count} buried (alert at {limit})"
+    if not supervisord_answers:
+        return Health.UNKNOWN, SUPERVISORD_AWAY
+    if paused > 0:
+        for_good = paused > _FOR_GOOD
+        return (
+            Health.PAUSED,
+            "paused until resumed" if for_good else f"paused for another {short_duration(paused)}",
+        )
+    if "oldest" in limits:
+        alert = limits["oldest"]
+        waits, limit_text = short_duration(alert.value), format_duration(alert.limit)
+        return Health.SLOW, f"oldest ready job waits {waits} (alert at {limit_text})"
+    if stale := by_health.get(Health.STALE):
+        return Health.STALE, f"{stale[0].name} sent no pulse for {short_duration(stale[0].pulse_age or 0)}"
+    if jobs is not None and jobs.stale:
+        return Health.STALE, f"{jobs.stale} reserved jobs whose lease is over"
+    for moving in (Health.STARTING, Health.DRAINING):
+        if rows := by_health.get(moving):
+            return moving, f"{len(rows)} {moving.value}"
+    if down := by_health.get(Health.STOPPED):
+        what = "none is known to supervisord" if absent else f"{len(down)} of {len(processes)} stopped"
+        return Health.STOPPED, what
+    return Health.OK, ""
+
+
+def _about(rows: Sequence[ProcessRow]) -> str:
+    first = rows[0]
+    more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
+    word = "waits for the queue" if first.doing == "waiting" and first.state == "RUNNING" else first.state
+    return f"{first.name} {word}{more}" + (f": {first.note}" if first.note else "")

@@ -1,0 +1,120 @@
+"""
+What must happen to the groups of a supervisord so that it runs what is wanted.  Pure.
+
+supervisord itself only knows "this group changed", and replaces all of it for
+the smallest difference.  Here a group is compared process by process, without
+`autostart`: a new `numprocs` that only moves the split between the processes
+that start by themselves and the room above them starts or drains the difference.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+
+from fleet.supervisor.client import Changes
+from fleet.supervisor.parser import ProcessConfig
+from fleet.supervisor.process import Process, ProcessState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """A group as it is configured: its processes by digest, and those that are to run."""
+
+    processes: Mapping[str, str]  # process name: digest of its configuration without autostart
+    wanted: frozenset[str]  # process names
+
+    def full(self, group: str) -> frozenset[str]:
+        return frozenset(f"{group}:{name}" for name in self.wanted)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actions:
+    """Groups by what happens to them, and the single processes of those that stay."""
+
+    add: tuple[str, ...] = ()
+    replace: tuple[str, ...] = ()  # all of it drains, then it starts anew
+    remove: tuple[str, ...] = ()  # drains, and is forgotten
+    keep: tuple[str, ...] = ()
+    start: tuple[str, ...] = ()  # full process names, in groups that are kept
+    drain: tuple[str, ...] = ()  # the same; the surplus of a lower numprocs
+
+    @property
+    def is_nothing(self) -> bool:
+        return not (self.add or self.replace or self.remove or self.start or self.drain)
+
+
+def shape(configs: Iterable[ProcessConfig]) -> Shape:
+    listed = tuple(configs)
+    return Shape(
+        processes={config.name: _digest(config) for config in listed},
+        wanted=frozenset(config.name for config in listed if config.autostart),
+    )
+
+
+def actions(
+    wanted: Mapping[str, Shape],
+    running: Iterable[Process],
+    changes: Changes,
+    applied: Mapping[str, Shape | None],
+) -> Actions:
+    """
+    The way from what runs to what is wanted.
+
+    *wanted* holds our groups by name.  *changes* is what reloadConfig answered.
+    *applied* is what we know of the groups that we made: the shape that each was
+    given to this very daemon with, or None when that is not certain.  Groups in
+    neither mapping are not ours, whatever their names, and are left alone.
+    """
+    by_group: dict[str, dict[str, Process]] = {}
+    for process in running:
+        by_group.setdefault(process.group, {})[process.name] = process
+    # A group without processes is listed by no process call; reloadConfig knows it.
+    present = by_group.keys() | set(changes.changed) | set(changes.removed)
+    result: dict[str, list[str]] = {
+        "add": [],
+        "replace": [],
+        "remove": [],
+        "keep": [],
+        "start": [],
+        "drain": [],
+    }
+    for group, shape in wanted.items():
+        members = by_group.get(group, {})
+        before = applied.get(group)
+        if group not in present:
+            result["add"].append(group)
+        elif not _may_stay(shape, members, before, group in changes.changed):
+            result["replace"].append(group)
+        else:
+            result["keep"].append(group)
+            idle = (n for n in shape.wanted if n in members and _is_down(members[n].state))
+            result["start"] += sorted(f"{group}:{name}" for name in idle)
+            surplus = (before.wanted if before else frozenset()) - shape.wanted
+            active = (n for n in surplus if n in members and members[n].state.is_active)
+            result["drain"] += sorted(f"{group}:{name}" for name in active)
+    result["remove"] = sorted(group for group in applied.keys() - wanted.keys() if group in present)
+    return Actions(**{name: tuple(found) for name, found in result.items()})
+
+
+def _may_stay(shape: Shape, members: Mapping[str, Process], before: Shape | None, changed: bool) -> bool:
+    """Whether the group that runs can serve as the one that is wanted, process by process."""
+    if before is None:
+        return not changed
+    # More room than it was made with is taken up at its next replacement; less is simply not used.
+    return shape.wanted <= members.keys() and all(
+        before.processes.get(name, digest) == digest for name, digest in shape.processes.items()
+    )
+
+
+def _is_down(state: ProcessState) -> bool:
+    """A wanted process that nobody will start unless we do."""
+    return state in (ProcessState.STOPPED, ProcessState.EXITED, ProcessState.FATAL)
+
+
+def _digest(config: ProcessConfig) -> str:
+    values = asdict(config)
+    del values["autostart"]
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

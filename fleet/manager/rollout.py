@@ -1,0 +1,203 @@
+"""
+Act on the groups of a supervisord, all at once, until each has settled.
+
+The decisions are in `actions` and `health`; here is the loop that asks, acts
+and waits.  Nothing waits inside supervisord.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from fleet.errors import PartlyDone, SupervisorError
+from fleet.manager.actions import Actions, Shape
+from fleet.manager.health import Health, advance, give_up
+from fleet.manager.start import POLL, Failure, failure
+from fleet.supervisor.client import ALREADY_ADDED, BAD_NAME, STILL_RUNNING, Supervisor, Verdicts
+from fleet.supervisor.process import Process, ProcessState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupResult:
+    pipeline: str  # the group's name for one that is gone from the manifest
+    group: str
+    action: str  # added replaced removed scaled started kept
+    wanted: int = 0  # processes that are to run
+    running: int = 0
+    untouched: int = 0  # of those, the ones that never stopped
+    drained: int = 0
+    failures: tuple[Failure, ...] = ()
+    seconds: float = 0.0
+
+
+Tell = Callable[[GroupResult], None]
+
+
+def roll_out(
+    client: Supervisor,
+    plan: Actions,
+    wanted: Mapping[str, Shape],
+    pipelines: Mapping[str, str],
+    present: Iterable[Process],
+    *,
+    already_added: bool = False,
+    timeout: float,
+    tell: Tell | None = None,
+) -> tuple[GroupResult, ...]:
+    """
+    Carry out *plan*, and wait until every group is as *wanted* or has failed.
+
+    *present* are the processes that the plan was made from.  *timeout* is
+    seconds for processes to come up, counted from their last start.  Drains end
+    by supervisord's own `stopwaitsecs`.
+
+    Raises:
+        PartlyDone: supervisord stopped answering; says which groups were done.
+    """
+    work = _Work(client, plan, wanted, pipelines, present, timeout, tell)
+    try:
+        return work.run(already_added)
+    except SupervisorError as error:
+        done = ", ".join(result.pipeline for result in work.results) or "no group"
+        raise PartlyDone(
+            f"{error}\nDone before that: {done}. Run the same command again to finish."
+        ) from error
+
+
+class _Work:
+    def __init__(
+        self,
+        client: Supervisor,
+        plan: Actions,
+        wanted: Mapping[str, Shape],
+        pipelines: Mapping[str, str],
+        present: Iterable[Process],
+        timeout: float,
+        tell: Tell | None,
+    ) -> None:
+        self.client, self.plan, self.wanted, self.pipelines = client, plan, wanted, pipelines
+        self.timeout, self.tell = timeout, tell
+        self.began = time.monotonic()
+        self.due = self.began + timeout
+        self.draining = {*plan.replace, *plan.remove}
+        self.surplus = set(plan.drain)
+        self.health = Health(waiting=frozenset())
+        self.again: dict[str, frozenset[str]] = {}  # replaced groups: scaled-up processes to start once more
+        self.open = {*wanted, *plan.remove}  # groups without a result yet
+        self.results: list[GroupResult] = []
+        self.before = _by_name(present)
+
+    def run(self, already_added: bool) -> tuple[GroupResult, ...]:
+        processes = self.before
+        for group in self.plan.replace:
+            self.again[group] = frozenset(
+                name for name, p in processes.items() if p.group == group and p.state.is_active
+            ) - self.wanted[group].full(group)
+        if not already_added:
+            _raise_first(self.client.add_groups(self.plan.add), ALREADY_ADDED)
+        self.client.start(self.plan.start)
+        going = (n for n, p in processes.items() if p.group in self.draining and p.state.is_active)
+        self.client.stop([*going, *self.surplus])
+        self._expect(group for group in self.wanted if group not in self.draining)
+        fresh = self.plan.is_nothing  # what was read before is still true then
+        while True:
+            asked = time.monotonic()
+            processes = self.before if fresh else _by_name(self.client.processes())
+            fresh = False
+            self.health = advance(self.health, processes.values())
+            self._finish_drains(processes)
+            if time.monotonic() > self.due and not self.draining:
+                self.health = give_up(self.health)
+            self._settle(processes)
+            if not self.open:
+                return tuple(self.results)
+            self._nudge(processes)
+            time.sleep(max(POLL, time.monotonic() - asked))
+
+    def _expect(self, groups: Iterable[str]) -> None:
+        names = frozenset[str]().union(*(self.wanted[group].full(group) for group in groups))
+        self.health = replace(self.health, waiting=self.health.waiting | names)
+        self.due = time.monotonic() + self.timeout
+
+    def _finish_drains(self, processes: Mapping[str, Process]) -> None:
+        """Groups whose last process has ended are forgotten, and made anew if they are to be replaced."""
+        busy = {process.group for process in processes.values() if not process.state.is_stopped}
+        verdicts = self.client.remove_groups(sorted(self.draining - busy))
+        gone = {g for g, fault in verdicts.items() if fault is None or fault.code == BAD_NAME}
+        _raise_first({g: f for g, f in verdicts.items() if g not in gone}, STILL_RUNNING)
+        if not gone:
+            return
+        self.draining -= gone
+        anew = sorted(gone.intersection(self.plan.replace))
+        _raise_first(self.client.add_groups(anew), ALREADY_ADDED)
+        for group in anew:
+            self.client.start(self.again[group])  # unknown names, after a smaller room, do no harm
+        self._expect(anew)
+
+    def _nudge(self, processes: Mapping[str, Process]) -> None:
+        """Repeat what a race undid: a recycled worker that came back, a wanted one that somebody stopped."""
+        leaving = (n for n, p in processes.items() if p.group in self.draining or n in self.surplus)
+        self.client.stop(name for name in leaving if processes[name].state.is_active)
+        idle = (n for n in self.health.waiting if n in processes)
+        self.client.start(name for name in idle if processes[name].state is ProcessState.STOPPED)
+
+    def _settle(self, processes: Mapping[str, Process]) -> None:
+        for group in sorted(self.open):
+            names = self.wanted[group].full(group) if group in self.wanted else frozenset()
+            leaving = {n for n in self.surplus if n.startswith(f"{group}:")}
+            if group in self.draining or names & self.health.waiting:
+                continue
+            if any(n in processes and not processes[n].state.is_stopped for n in leaving):
+                continue
+            self.open.discard(group)
+            result = self._result(group, names, len(leaving), processes)
+            self.results.append(result)
+            if self.tell is not None:
+                self.tell(result)
+
+    def _result(
+        self, group: str, names: frozenset[str], left: int, processes: Mapping[str, Process]
+    ) -> GroupResult:
+        up = names - self.health.failed
+        same = {n for n in up if _pid(self.before.get(n)) == _pid(processes.get(n)) is not None}
+        old = sum(1 for p in self.before.values() if p.group == group and not p.state.is_stopped)
+        gone = group in self.plan.remove or group in self.plan.replace
+        return GroupResult(
+            pipeline=self.pipelines.get(group, group),
+            group=group,
+            action=self._action(group, bool(left)),
+            wanted=len(names),
+            running=len(up),
+            untouched=0 if gone or group in self.plan.add else len(same),
+            drained=old if gone else left,
+            failures=tuple(failure(n, processes.get(n)) for n in sorted(names & self.health.failed)),
+            seconds=time.monotonic() - self.began,
+        )
+
+    def _action(self, group: str, fewer: bool) -> str:
+        for action, groups in (
+            ("added", self.plan.add),
+            ("replaced", self.plan.replace),
+            ("removed", self.plan.remove),
+        ):
+            if group in groups:
+                return action
+        if fewer:
+            return "scaled"
+        return "started" if any(n.startswith(f"{group}:") for n in self.plan.start) else "kept"
+
+
+def _by_name(processes: Iterable[Process]) -> dict[str, Process]:
+    return {process.full_name: process for process in processes}
+
+
+def _pid(process: Process | None) -> int | None:
+    return process.pid if process else None
+
+
+def _raise_first(verdicts: Verdicts, *harmless: int) -> None:
+    for fault in verdicts.values():
+        if fault is not None and fault.code not in harmless:
+            raise fault

@@ -1,0 +1,77 @@
+"""Starting processes, and what is known about one that did not come up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet.manager.health import Health, advance, give_up
+from fleet.supervisor.client import Supervisor
+from fleet.supervisor.logfile import last_lines
+from fleet.supervisor.process import Process, ProcessState
+
+# supervisord's loop turns once a second when nothing happens; a question makes it turn.
+POLL = 0.05
+_LINES = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A process that did not come up, with what is known about the reason."""
+
+    process: Process
+    lines: tuple[str, ...] = ()  # the end of its log, as it was written: foreign text
+
+    @property
+    def reason(self) -> str:
+        """supervisord's own words, or what its state says."""
+        if self.process.spawnerr:
+            return self.process.spawnerr
+        if self.process.state is ProcessState.EXITED:
+            code = self.process.exitstatus
+            return "ended by a signal" if code < 0 else f"exit status {code}"
+        return "not up in time" if self.process.state.is_active else "does not run"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    up: tuple[str, ...] = ()  # full names
+    failures: tuple[Failure, ...] = ()
+    seconds: float = 0.0
+
+
+def start(client: Supervisor, names: Iterable[str], *, timeout: float) -> Started:
+    """
+    Start those of *names* (full names) that do not run, and wait until all do or have failed.
+
+    *timeout* is seconds.
+    """
+    began = time.monotonic()
+    asked_for = tuple(names)
+    health = Health(waiting=frozenset(asked_for))
+    client.start(asked_for)
+    while True:
+        asked = time.monotonic()
+        processes = {process.full_name: process for process in client.processes()}
+        health = advance(health, processes.values())
+        if time.monotonic() - began > timeout:
+            health = give_up(health)
+        if health.is_settled:
+            failures = tuple(failure(name, processes.get(name)) for name in sorted(health.failed))
+            return Started(up=tuple(sorted(health.up)), failures=failures, seconds=time.monotonic() - began)
+        # One that was still stopping when it was told to start.
+        stopped = (n for n in health.waiting if processes[n].state is ProcessState.STOPPED)
+        client.start(stopped)
+        # As slow as the answers are: a thousand processes cost supervisord a quarter of a second.
+        time.sleep(max(POLL, time.monotonic() - asked))
+
+
+def failure(name: str, process: Process | None) -> Failure:
+    """The process *name* as it is now, None if it is gone, with the end of its log."""
+    if process is None:
+        group, _, short = name.partition(":")
+        return Failure(process=Process(group=group, name=short, state=ProcessState.UNKNOWN))
+    local = process.logfile.startswith("/")
+    return Failure(process=process, lines=tuple(last_lines(Path(process.logfile), _LINES)) if local else ())

@@ -1,0 +1,144 @@
+"""
+What one process holds of the queue, and what is due when.  No I/O, no threads.
+
+A job passes through three places: claimed and waiting in `buffer`, begun in
+`running`, over in `finished` until its settlement is sent.  In all three its
+lease is ours to keep, so it is in `held` too.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from fleet.queue.job import Job, Settlement
+from fleet.queue.pace import HAND, Pace
+
+LINGER = 0.01  # seconds that a finished job may wait for others before it is settled
+NEVER = float("inf")
+
+
+class Hand:
+    """
+    The jobs of a process with `slots` slots.  Times are `time.monotonic()`; callers hold the lock.
+
+    A job that came back from a worker that vanished is a suspect: it may kill
+    this process as well, and then everything claimed beside it would look
+    guilty too.  So a suspect is held alone.
+    """
+
+    __slots__ = (
+        "_alone",
+        "_wary",
+        "begun_at",
+        "buffer",
+        "finished",
+        "finished_at",
+        "held",
+        "pace",
+        "refused",
+        "running",
+        "slots",
+    )
+
+    def __init__(self, slots: int, *, alone: bool = False) -> None:
+        self.slots = slots
+        self.pace = Pace()
+        self.buffer: deque[Job] = deque()
+        self.running: dict[Job, float] = {}  # job -> when it was begun
+        self.finished: list[Settlement] = []
+        self.finished_at = NEVER  # when the oldest of them ended
+        self.held: set[Job] = set()
+        self.refused: set[Job] = set()  # the server said that these are no longer ours
+        self.begun_at = 0.0  # when the last job was begun
+        self._alone = alone
+        self._wary = alone
+
+    def wanted(self) -> int:
+        """How many jobs the next claim should ask for."""
+        if self._wary:
+            return 1
+        return max(self.slots - len(self.running), self.pace.batch(self.slots))
+
+    def take_in(self, jobs: list[Job], now: float) -> list[Settlement]:
+        """Keep what was claimed; the settlements give back what must not be held together."""
+        suspect = next((i for i, job in enumerate(jobs) if job.crashes), None)
+        self._wary = self._alone or suspect == 0
+        keep = jobs if suspect is None else jobs[: max(1, suspect)]
+        self.buffer.extend(keep)
+        self.held.update(keep)
+        self.begun_at = now  # they were not left waiting before they came
+        return [unbegun(job) for job in jobs[len(keep) :]]
+
+    def begin(self, now: float) -> Job:
+        job = self.buffer.popleft()
+        self.running[job] = self.begun_at = now
+        return job
+
+    def finish(self, settlement: Settlement, now: float) -> bool:
+        """Note how a job ended; False when its lease was refused, so that there is nothing to settle."""
+        job = settlement.job
+        self.pace.saw(now - self.running.pop(job, now))
+        if job in self.refused:
+            self.refused.discard(job)
+            self.held.discard(job)
+            return False
+        if not self.finished:
+            self.finished_at = now
+        self.finished.append(settlement)
+        return True
+
+    def drop(self, job: Job, now: float) -> None:
+        """Forget a job that was settled without us."""
+        self.pace.saw(now - self.running.pop(job, now))
+        self.held.discard(job)
+        self.refused.discard(job)
+
+    def hand_over(self) -> list[Settlement]:
+        """What is to be sent now; from here on nobody renews these leases."""
+        batch, self.finished, self.finished_at = self.finished, [], NEVER
+        self.held.difference_update([settlement.job for settlement in batch])
+        return batch
+
+    def take_back(self, batch: Iterable[Settlement], now: float) -> None:
+        """A batch that could not be sent."""
+        batch = list(batch)
+        if not batch:
+            return
+        self.finished[:0] = batch
+        self.finished_at = now
+        self.held.update(settlement.job for settlement in batch)
+
+    def empty_buffer(self) -> list[Settlement]:
+        """Give back what was claimed and never begun."""
+        jobs = list(self.buffer)
+        self.buffer.clear()
+        self.held.difference_update(jobs)
+        return [unbegun(job) for job in jobs]
+
+    def due_at(self) -> float:
+        """When finished jobs must be sent, or waiting ones given back, at the latest."""
+        due = self.finished_at + LINGER
+        if self.buffer:
+            due = min(due, self.begun_at + HAND)
+        return due
+
+    def is_stuck(self, now: float) -> bool:
+        """Jobs wait behind one that takes longer than a whole claim was meant to: others may want them."""
+        return bool(self.buffer) and now - self.begun_at >= HAND
+
+    def renew_at(self) -> float:
+        """When the next lease needs renewing."""
+        return min((renewal(job) for job in self.held), default=NEVER)
+
+    def due_renewals(self, now: float) -> list[Job]:
+        return [job for job in self.held if renewal(job) <= now and job not in self.refused]
+
+
+def renewal(job: Job) -> float:
+    """A lease is renewed when a third of it has gone by."""
+    return job.expires_at - job.ttr * (2 / 3)
+
+
+def unbegun(job: Job) -> Settlement:
+    return Settlement(job=job, verb="release", counted=False)

@@ -1,0 +1,103 @@
+"""Log files that supervisord writes: their last lines, and what is added to them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+_BLOCK = 64 * 1024
+LONGEST_LINE = 4096  # bytes; what is longer is cut, so that no line can fill the memory
+
+
+def last_lines(path: Path, count: int, *, before: int | None = None) -> list[str]:
+    """The last *count* lines of the first *before* bytes, oldest first; none when there is no file."""
+    try:
+        with open(path, "rb") as file:
+            end = file.seek(0, os.SEEK_END)
+            end = end if before is None else min(end, before)
+            data = b""
+            # One newline more than lines: the first piece may be the tail of a longer line.
+            while end > 0 and data.count(b"\n") <= count and len(data) < count * LONGEST_LINE + _BLOCK:
+                size = min(_BLOCK, end)
+                end -= size
+                file.seek(end)
+                data = file.read(size) + data
+    except OSError:
+        return []
+    lines = data.split(b"\n")
+    if lines and not lines[-1]:
+        lines.pop()
+    return [_text(line) for line in lines[-count:]] if count > 0 else []
+
+
+class Follower:
+    """
+    Hands out the lines that are added to a file, through rotation, truncation and removal.
+
+    supervisord rotates by renaming and making a new file, and clears a log by
+    removing it.  The old file is held open, so that its last lines are read
+    before the new one, and so that its inode number is not used again meanwhile.
+    """
+
+    def __init__(self, path: Path, *, from_start: bool = False) -> None:
+        self.path = path
+        self.position = 0  # bytes told so far
+        self._rest = b""
+        self._file = self._open()
+        if self._file is not None and not from_start:
+            self.position = self._file.seek(0, os.SEEK_END)
+
+    def lines(self) -> Iterator[str]:
+        """Whole lines that are new since the last call."""
+        yield from self._read()
+        if self._file is None or not self._is_current():
+            found = self._open()
+            if found is None:
+                return  # removed, or between the two steps of a rotation
+            yield from self._flush()
+            self.close()
+            self._file, self.position = found, 0
+            yield from self._read()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def _open(self) -> IO[bytes] | None:
+        try:
+            return open(self.path, "rb")
+        except OSError:
+            return None
+
+    def _is_current(self) -> bool:
+        assert self._file is not None  # noqa: S101
+        try:
+            return os.path.samestat(self.path.stat(), os.fstat(self._file.fileno()))
+        except OSError:
+            return False
+
+    def _read(self) -> Iterator[str]:
+        if self._file is None:
+            return
+        if os.fstat(self._file.fileno()).st_size < self.position:
+            yield from self._flush()
+            self.position = 0
+        self._file.seek(self.position)
+        while block := self._file.read(_BLOCK):
+            self.position += len(block)
+            *whole, self._rest = (self._rest + block).split(b"\n")
+            yield from map(_text, whole)
+            if len(self._rest) > LONGEST_LINE:
+                yield from self._flush()
+
+    def _flush(self) -> Iterator[str]:
+        if self._rest:
+            yield _text(self._rest)
+            self._rest = b""
+
+
+def _text(line: bytes) -> str:
+    cut = line[:LONGEST_LINE]
+    return cut.rstrip(b"\r").decode("utf-8", "backslashreplace") + ("…" if len(line) > LONGEST_LINE else "")

@@ -1,0 +1,125 @@
+"""
+Operating-system processes by pid *and* start time: a number that is used again is another process.
+
+psutil's door in this room.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import psutil
+from psutil import Process as Process
+
+_PAUSE = 0.02
+
+
+def mark(pids: Iterable[int]) -> tuple[Process, ...]:
+    """Hold on to those of *pids* that exist now."""
+    found = []
+    for pid in pids:
+        try:
+            found.append(Process(pid))
+        except psutil.NoSuchProcess:
+            continue
+    return tuple(found)
+
+
+def running(pid: int, words: Sequence[str]) -> Process | None:
+    """The process *pid* if all *words* are arguments of its command line."""
+    try:
+        found = Process(pid)
+        command = found.cmdline()
+    except (ValueError, psutil.Error):
+        return None
+    return found if alive(found) and all(word in command for word in words) else None
+
+
+def option(pid: int, flag: str) -> Path | None:
+    """The path that *pid* was started with behind *flag*; None when that cannot be seen or is relative."""
+    try:
+        words = Process(pid).cmdline()
+    except psutil.Error:
+        return None
+    value = next((after for word, after in pairwise(words) if word == flag), "")
+    return Path(value) if value.startswith("/") else None
+
+
+def environ(pid: int) -> dict[str, str] | None:
+    """The environment that *pid* was started with; None when this user may not see it."""
+    try:
+        return dict(Process(pid).environ())
+    except psutil.Error:
+        return None
+
+
+def started_at(pid: int) -> float:
+    """Epoch seconds; 0 when there is no such process."""
+    try:
+        return float(Process(pid).create_time())
+    except psutil.Error:
+        return 0.0
+
+
+def find(words: Sequence[str]) -> Process | None:
+    """A process of this user whose command line holds all *words*; looks at every process there is."""
+    for found in psutil.process_iter():
+        try:
+            if found.uids().effective != os.geteuid() or not all(word in found.cmdline() for word in words):
+                continue
+        except psutil.Error:
+            continue
+        if alive(found):
+            return Process(found.pid)
+    return None
+
+
+def alive(process: Process) -> bool:
+    """Still the same process, and not a zombie that nobody has reaped."""
+    try:
+        return bool(process.is_running()) and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_gone(processes: Iterable[Process], *, timeout: float) -> tuple[Process, ...]:
+    """Those that are still there after *timeout* seconds; empty as soon as all are gone."""
+    deadline = time.monotonic() + timeout
+    left = tuple(process for process in processes if alive(process))
+    while left and time.monotonic() < deadline:
+        time.sleep(_PAUSE)
+        left = tuple(process for process in left if alive(process))
+    return left
+
+
+def raise_open_files(pid: int, wanted: int) -> int:
+    """Lift the soft limit of open files of *pid* to *wanted*, as far as its hard limit goes; returns it."""
+    if not hasattr(Process, "rlimit"):  # Linux only
+        return wanted
+    process = Process(pid)
+    soft, hard = process.rlimit(psutil.RLIMIT_NOFILE)
+    new = wanted if hard == -1 else min(wanted, hard)
+    if soft == -1 or soft >= new:
+        return wanted if soft == -1 else soft
+    process.rlimit(psutil.RLIMIT_NOFILE, (new, hard))
+    return new
+
+
+@contextmanager
+def open_files_for_children(wanted: int) -> Iterator[None]:
+    """Start a process in here, and it may open *wanted* files; this process's own limit comes back."""
+    if not wanted or not hasattr(Process, "rlimit"):
+        yield
+        return
+    process = Process(os.getpid())
+    before = process.rlimit(psutil.RLIMIT_NOFILE)
+    raise_open_files(process.pid, wanted)
+    try:
+        yield
+    finally:
+        process.rlimit(psutil.RLIMIT_NOFILE, before)

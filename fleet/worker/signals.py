@@ -1,0 +1,45 @@
+"""The signals a worker understands, heard in a thread of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType
+from typing import Any
+
+from fleet.queue.bell import Bell
+
+STOP = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP})
+PAUSE = signal.SIGUSR1
+RESUME = signal.SIGCONT
+DUMP = signal.SIGUSR2
+
+
+Before = dict[signal.Signals, Any]
+
+
+def hear(bell: Bell) -> Before:
+    """
+    From now on each of these signals rings *bell* with its number.
+
+    Python runs its own signal handlers between bytecodes of the main thread,
+    which may be deep in somebody's C code for minutes.  The wake-up descriptor
+    is written by the C handler at once, so a second SIGTERM is heard all the same.
+
+    Returns what `restore` needs.
+    """
+    before = {number: signal.signal(number, _heard_elsewhere) for number in (*STOP, PAUSE, RESUME, DUMP)}
+    signal.set_wakeup_fd(bell.fd, warn_on_full_buffer=False)
+    # A child that a handler forks has this descriptor too: SIGTERM to the child must not stop the worker.
+    os.register_at_fork(after_in_child=lambda: restore(before))
+    return before
+
+
+def restore(before: Before) -> None:
+    """Put the handlers back that were there before `hear`."""
+    signal.set_wakeup_fd(-1)
+    for number, handler in before.items():
+        signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def _heard_elsewhere(_number: int, _frame: FrameType | None) -> None: ...

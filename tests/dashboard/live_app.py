@@ -1,0 +1,34 @@
+"""A live screen over hand-made snapshots, for tests that need a real terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import replace
+
+from fleet.dashboard import live
+from fleet.dashboard.facts import Snapshot
+from tests.dashboard.scenes import SCENES
+
+
+def main() -> None:
+    scene = SCENES[sys.argv[1]]
+    fail_at = int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    count = 0
+
+    def ask(previous: Snapshot | None) -> Snapshot:
+        nonlocal count
+        count += 1
+        if count == fail_at:
+            raise RuntimeError("the source is broken")
+        if scene is SCENES["backlog"] and count > 1:  # a database that takes its time
+            time.sleep(2)
+        return replace(scene, taken_at=time.time())
+
+    look = live.Look(interval=0.2)
+    print("before the screen")
+    reason = live.run(ask, look=look, farewell=lambda last: f"{last.project} goes on; try: fleet why emails")
+    print(f"ended: {reason}")
+
+
+main()

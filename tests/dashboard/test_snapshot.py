@@ -1,0 +1,262 @@
+"""The join of a real supervisord and a real queue, and what happens when one of them falls silent."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from fleet.dashboard.facts import Health, Snapshot
+from fleet.dashboard.snapshot import take
+from fleet.errors import BackendUnavailable
+from fleet.manifest import Manifest, load
+from fleet.queue import Queue, connect
+from fleet.queue.job import Pulse
+from fleet.supervisor import private
+from fleet.supervisor.client import Supervisor
+from tests.supervisord import private_home
+from tests.waiting import eventually
+
+MANIFEST = """\
+version = 1
+project = "shop"
+[queue]
+dsn = "sqlite:///queue.db"
+[pipelines.emails]
+command = "sleep 1000"
+numprocs = 2
+room = 2
+alerts = { buried = 2, oldest = "60s" }
+[pipelines.thumbs]
+command = "sleep 1000"
+[pipelines.gone]
+command = "sleep 1000"
+"""
+
+CONF = """\
+[program:shop-emails]
+command=sleep 1000
+numprocs=2
+process_name=%(group_name)s_%(process_num)02d
+[program:shop-emails-burst]
+command=sleep 1000
+numprocs=2
+numprocs_start=2
+process_name=%(group_name)s_%(process_num)02d
+autostart=false
+[group:shop-emails]
+programs=shop-emails,shop-emails-burst
+[program:shop-thumbs]
+command=sh -c "exit 3"
+process_name=%(program_name)s_%(process_num)02d
+startretries=0
+startsecs=1
+[program:redis]
+command=sleep 1000
+"""
+
+
+@dataclass(frozen=True)
+class There:
+    """A place that is a running private supervisord, or nothing at all."""
+
+    url: str
+
+    def client(self, timeout: float = 5.0) -> Supervisor:
+        return Supervisor(self.url, timeout=timeout)
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Manifest:
+    (tmp_path / "fleet.toml").write_text(MANIFEST)
+    return load(tmp_path / "fleet.toml")
+
+
+@pytest.fixture
+def queue(manifest: Manifest) -> Iterator[Queue]:
+    with connect(manifest.queue.dsn) as opened:
+        yield opened
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[There]:
+    with private_home(tmp_path, {"shop.conf": CONF}) as home:
+        private.start(home)
+        there = There(home.url)
+        settled = ["FATAL", "RUNNING", "RUNNING", "RUNNING", "STOPPED", "STOPPED"]
+        eventually(lambda: sorted(p.state.value for p in there.client().processes()) == settled)
+        yield there
+
+
+def pulse(manifest: Manifest, place: There, number: int = 0, **changes: object) -> Pulse:
+    name = f"shop-emails:shop-emails_{number:02d}"
+    pid = next(p.pid for p in place.client().processes() if p.full_name == name)
+    whole = Pulse(
+        host=socket.gethostname(),
+        process=name,
+        pid=pid or 0,
+        pipeline="emails",
+        state="busy",
+        job=7,
+        job_for=0.5,
+        done=100,
+        failed=3,
+        rate=12.5,
+        rss=20_000_000,
+        cpu=0.25,
+        up=1.0,
+    )
+    return replace(whole, **changes)  # type: ignore[arg-type]
+
+
+def row(snapshot: Snapshot, name: str):
+    return next(each for each in (*snapshot.pipelines, *snapshot.processes) if each.name == name)
+
+
+def test_processes_and_jobs_stand_in_one_row(manifest, queue, place):
+    """Numbers equal what was put; foreign programs and idle room are not shown."""
+    queue.put_many("emails", [1, 2, 3])
+    queue.put("emails", 4, delay=60)
+    queue.reserve("emails").bury("no such address")
+    queue.reserve("emails")
+    snapshot = take(manifest, queue, place)
+
+    emails = row(snapshot, "emails")
+    assert (emails.running, emails.wanted, emails.floor, emails.most) == (2, 2, 2, 4)
+    assert (emails.jobs.ready, emails.jobs.delayed, emails.jobs.reserved, emails.jobs.buried) == (1, 1, 1, 1)
+    assert emails.oldest_ready is not None
+    assert [each.name for each in snapshot.processes] == ["emails_00", "emails_01", "thumbs_00", "gone_00"]
+    assert all(each.pid for each in snapshot.processes[:2])
+    assert emails.rate is None, "nobody told a rate, so there is none"
+
+
+def test_words_for_what_is_wrong(manifest, queue, place):
+    """FATAL, never applied, and a limit that is exceeded."""
+    for _ in range(2):
+        queue.put("emails", {})
+        queue.reserve("emails").bury("x")
+    snapshot = take(manifest, queue, place)
+    assert (row(snapshot, "thumbs").health, row(snapshot, "thumbs_00").state) == (Health.FAILING, "FATAL")
+    assert row(snapshot, "gone").health is Health.STOPPED
+    assert row(snapshot, "gone_00").state == "ABSENT"
+    assert row(snapshot, "emails").reason == "2 buried (alert at 2)"
+    assert not snapshot.ok
+
+
+def test_a_pulse_gives_the_worker_s_side(manifest, queue, place):
+    """Job, done, failed, rate, cpu and memory come from the worker itself."""
+    queue.publish(pulse(manifest, place))
+    snapshot = take(manifest, queue, place)
+    worker = row(snapshot, "emails_00")
+    assert (worker.job, worker.done, worker.failed, worker.doing) == (7, 100, 3, "busy")
+    assert (worker.cpu, worker.rss, worker.rate) == (0.25, 20_000_000, 12.5)
+    assert row(snapshot, "emails").rate == 12.5
+
+
+def test_the_rate_follows_the_difference_of_two_pulses(manifest, queue, place):
+    """A change shows at once, where the worker's own average needs a minute."""
+    queue.publish(pulse(manifest, place, done=100))
+    first = take(manifest, queue, place)
+    earlier = replace(
+        first, processes=tuple(replace(p, beat=p.beat - 10 if p.beat else None) for p in first.processes)
+    )
+    queue.publish(pulse(manifest, place, done=150))
+    assert row(take(manifest, queue, place, earlier), "emails").rate == pytest.approx(5.0, rel=0.2)
+
+
+def test_a_pulse_of_an_earlier_process_does_not_count(manifest, queue, place):
+    """After a restart the old pulse is older than the process that stands there now."""
+    queue.publish(pulse(manifest, place, done=100))
+    eventually(lambda: take(manifest, queue, place).processes[0].uptime >= 2)
+    place.client().stop(["shop-emails:shop-emails_00"])
+    eventually(lambda: take(manifest, queue, place).processes[0].state == "STOPPED")
+    eventually(lambda: queue.pulses()[0].age > 2.5)
+    place.client().start(["shop-emails:shop-emails_00"])
+    eventually(lambda: take(manifest, queue, place).processes[0].pid)
+    assert take(manifest, queue, place).processes[0].done is None
+
+
+def test_a_program_without_pulses_is_measured_from_outside(manifest, queue, place):
+    """psutil gives memory at once, and CPU from the second look on."""
+    first = take(manifest, queue, place)
+    second = take(manifest, queue, place, first)
+    assert row(first, "emails_01").rss > 100_000
+    assert row(first, "emails_01").cpu is None
+    assert row(second, "emails_01").cpu == pytest.approx(0.0, abs=0.2)
+
+
+def test_room_in_use_is_wanted_and_shown(manifest, queue, place):
+    """Scaled up by hand: 3 of 3 run, and the manifest's floor is still told."""
+    place.client().start(["shop-emails:shop-emails_02"])
+    snapshot = eventually(lambda: (s := take(manifest, queue, place)).running == 3 and s)
+    emails = row(snapshot, "emails")
+    assert (emails.running, emails.wanted, emails.floor) == (3, 3, 2)
+
+
+def test_a_worker_outside_of_supervisord_is_a_row(manifest, queue, place):
+    """`fleet work emails` in a terminal sends pulses too."""
+    queue.publish(pulse(manifest, place, process=f"pid-{os.getpid()}", pid=os.getpid()))
+    snapshot = take(manifest, queue, place)
+    assert row(snapshot, f"pid-{os.getpid()}").state == "OUTSIDE"
+    assert row(snapshot, "emails").wanted == 2
+
+
+def test_a_silent_queue_keeps_its_last_numbers_with_their_age(manifest, queue, place):
+    """Not an exception, not zero: the last words, since when, and a row that fails."""
+    queue.put("emails", {})
+    first = take(manifest, queue, place)
+    away = BackendUnavailable("connection refused")
+    second = take(manifest, away, place, replace(first, taken_at=first.taken_at - 30))
+    third = take(manifest, away, place, replace(second, taken_at=second.taken_at - 30))
+
+    assert (second.queue.ok, second.queue.error) == (False, "connection refused")
+    assert second.queue.since is not None
+    assert third.queue.since == second.queue.since
+    assert third.queue.age == pytest.approx(60, abs=2)
+    emails = row(third, "emails")
+    assert (emails.jobs.ready, emails.jobs_age) == (1, third.queue.age)
+    assert emails.health is Health.FAILING
+    assert emails.running == 2, "the processes are still seen"
+    back = take(manifest, queue, place, third)
+    assert back.queue.ok
+    assert row(back, "emails").jobs_age == 0
+
+
+def test_a_silent_supervisord_keeps_its_last_rows(manifest, queue, place):
+    """Processes are unknown, not stopped; the queue's numbers stay fresh."""
+    first = take(manifest, queue, place)
+    nowhere = There("unix:///nowhere/supervisor.sock")
+    queue.put("emails", {})
+    second = take(manifest, queue, nowhere, replace(first, taken_at=first.taken_at - 30))
+    assert not second.hosts[0].ok
+    assert row(second, "emails").health is Health.UNKNOWN
+    assert row(second, "emails").jobs.ready == 1
+    assert row(second, "emails_00").age == pytest.approx(30, abs=2)
+    never = take(manifest, queue, nowhere)
+    assert (never.processes, never.running) == ((), None)
+
+
+def test_the_document_has_a_schema_and_is_plain_json(manifest, queue, place):
+    """Durations are seconds, times are UTC, and what is unknown is null."""
+    document = json.loads(json.dumps(take(manifest, queue, place).to_dict()))
+    assert document["schema"] == "fleet.status/1"
+    assert document["time"].endswith("Z")
+    assert document["hosts"][0]["reachable"] is True
+    emails = document["pipelines"][0]
+    assert emails["procs"] == {"running": 2, "wanted": 2, "floor": 2, "max": 4}
+    assert emails["rate"] == {"in": None, "out": None}
+    assert document["processes"][0]["full_name"] == "shop-emails:shop-emails_00"
+
+
+def test_the_location_of_the_queue_shows_no_secret(manifest):
+    """User, password and options are left out."""
+    queue = replace(manifest.queue, dsn="postgresql://shop:s3cret@db.internal/shop?sslmode=require")
+    snapshot = take(
+        replace(manifest, queue=queue), BackendUnavailable("away"), There("unix:///nowhere/supervisor.sock")
+    )
+    assert snapshot.queue.name == "postgresql://db.internal/shop"

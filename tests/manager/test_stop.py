@@ -1,0 +1,189 @@
+"""Stopping: everything at once, each process within its own grace, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fleet.errors import Refused
+from fleet.manager.start import start
+from fleet.manager.stop import down, stop
+from fleet.supervisor import pids, private
+from fleet.supervisor.client import Supervisor
+from fleet.supervisor.lock import LOCK, locked
+from fleet.supervisor.private import Home
+from fleet.supervisor.process import ProcessState
+from tests.supervisord import VERSIONS, private_home, python_with
+from tests.waiting import eventually
+
+# Says its last word after a drain, as a worker that finishes the job in hand.
+WORKER = """\
+import signal, sys, time
+def leave(*_):
+    time.sleep(float(sys.argv[1]))
+    print("finished", flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, leave)
+print("ready", flush=True)
+while True:
+    time.sleep(60)
+"""
+
+Begin = Callable[..., Home]
+
+
+@pytest.fixture(params=VERSIONS)
+def begin(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Begin]:
+    """Starts a supervisord with groups of one worker each, and waits until they are ready."""
+    (tmp_path / "worker.py").write_text(WORKER)
+    with private_home(tmp_path) as home:
+
+        def starter(groups: int, drain: float, grace: int = 20, autorestart: str = "true") -> Home:
+            for number in range(groups):
+                (home.conf_dir / f"g{number}.conf").write_text(
+                    f"[program:g{number}]\ncommand={sys.executable} {tmp_path}/worker.py {drain}\n"
+                    f"stopwaitsecs={grace}\nautorestart={autorestart}\nredirect_stderr=true\n"
+                    f"stdout_logfile={home.state_dir}/logs/g{number}.log\n"
+                )
+            private.start(home, python=python_with(request.param))
+            eventually(lambda: [said(home, n) for n in range(groups)] == ["ready"] * groups)
+            eventually(lambda: all(p.state is ProcessState.RUNNING for p in Supervisor(home.url).processes()))
+            return home
+
+        yield starter
+
+
+def said(home: Home, number: int) -> str:
+    path = home.state_dir / "logs" / f"g{number}.log"
+    return path.read_text().split()[-1] if path.exists() and path.stat().st_size else ""
+
+
+def workers(home: Home) -> tuple[pids.Process, ...]:
+    return pids.mark(process.pid for process in Supervisor(home.url).processes() if process.pid)
+
+
+def test_ten_groups_drain_together(begin: Begin) -> None:
+    """supervisord by itself stops one group after another: these would take ten seconds and more."""
+    home = begin(10, drain=1)
+    going = workers(home)
+    began = time.monotonic()
+    result = down(home)
+
+    assert time.monotonic() - began < 5  # their sum is 10 s
+    assert len(result.stopped) == 10
+    assert result.pid
+    assert not any(pids.alive(worker) for worker in going)
+    assert [said(home, number) for number in range(10)] == ["finished"] * 10
+    assert private.find(home) is None
+    assert not home.socket.exists()
+
+
+def test_down_of_nothing_says_so(tmp_path: Path) -> None:
+    """No state folder, and a folder without a daemon, are both no error."""
+    assert not down(private.home(tmp_path / ".fleet")).ran
+    with private_home(tmp_path) as home:
+        assert not down(home).ran
+
+
+def test_now_kills_at_once(begin: Begin) -> None:
+    """The job in hand is not waited for."""
+    home = begin(2, drain=30)
+    began = time.monotonic()
+    result = down(home, now=True)
+    assert time.monotonic() - began < 3
+    assert len(result.stopped) == 2
+    assert said(home, 0) == "ready"
+
+
+def test_a_worker_that_overstays_its_grace_is_killed_by_supervisord(begin: Begin) -> None:
+    """Nobody waits longer than stopwaitsecs."""
+    home = begin(1, drain=30, grace=1)
+    began = time.monotonic()
+    down(home)
+    assert time.monotonic() - began < 4
+    assert said(home, 0) == "ready"
+
+
+def test_a_time_out_leaves_the_rest_in_supervisords_care(begin: Begin) -> None:
+    """Its daemon must not end before it: a second down finishes."""
+    home = begin(1, drain=1.5)
+    result = down(home, timeout=0.2)
+    assert result.left == ("g0:g0",)
+    assert result.stopped == ()
+    assert private.find(home) is not None
+    assert down(home).ran
+    assert said(home, 0) == "finished"
+
+
+def test_a_stop_leaves_the_others_alone(begin: Begin) -> None:
+    """Only what was named stops, and it can be started again."""
+    home = begin(3, drain=0.1)
+    client = Supervisor(home.url)
+    before = {process.name: process.pid for process in client.processes()}
+    result = stop(client, ["g0:g0", "g2:g2"])
+    after = {process.name: process.pid for process in client.processes()}
+
+    assert result.stopped == ("g0:g0", "g2:g2")
+    assert after == {"g0": None, "g1": before["g1"], "g2": None}
+    assert start(client, ["g0:g0"], timeout=10).up == ("g0:g0",)
+    down(home)
+
+
+def test_a_worker_that_recycles_while_everything_stops_does_not_come_back(begin: Begin) -> None:
+    """An EXITED process takes no stop call, and autorestart would start it on the next turn."""
+    home = begin(3, drain=0)
+    for worker in workers(home):
+        worker.send_signal(signal.SIGTERM)  # leaves by itself, at the worst moment
+    result = down(home)
+    assert result.left == ()
+    assert not any(pids.alive(worker) for worker in pids.mark(_recent(home)))
+
+
+def _recent(home: Home) -> list[int]:
+    log = home.logfile.read_text()
+    return [int(line.rsplit("pid ", 1)[1]) for line in log.splitlines() if "spawned" in line]
+
+
+def test_a_daemon_without_its_socket_is_ended_too(begin: Begin) -> None:
+    """It cannot be asked, but it can be told."""
+    home = begin(1, drain=0.1)
+    going = workers(home)
+    home.socket.unlink()
+    assert down(home).ran
+    assert not any(pids.alive(worker) for worker in going)
+
+
+def test_down_waits_for_a_command_that_works(begin: Begin) -> None:
+    """An apply in progress is not cut in two; waiting has an end."""
+    home = begin(1, drain=0)
+    held = threading.Event()
+
+    def hold() -> None:
+        with locked(home.conf_dir / LOCK, timeout=1):
+            held.set()
+            time.sleep(0.6)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    with pytest.raises(Refused, match=f"pid {os.getpid()}"):
+        down(home, lock_timeout=0.1)
+    assert down(home).ran
+    thread.join()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("begin", ["4.3.0"], indirect=True)
+def test_a_hundred_groups_stop_in_the_time_of_one(begin: Begin) -> None:
+    """100 groups with a drain of 3 s take 3.2 s on a quiet machine; their sum is five minutes."""
+    home = begin(100, drain=3)
+    began = time.monotonic()
+    assert len(down(home).stopped) == 100
+    assert time.monotonic() - began < 15

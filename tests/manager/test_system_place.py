@@ -1,0 +1,75 @@
+"""A supervisord that is not fleet's own: only our files and groups are touched, and it is never ended."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fleet.errors import Refused, RenderError, SupervisorUnavailable
+from fleet.manager.apply import Desired, apply
+from fleet.manager.files import opened
+from fleet.manager.places import Place
+from fleet.supervisor import private
+from tests.manager.test_apply import by_pipeline, conf, desired, process, running
+from tests.supervisord import private_home
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    """A system's supervisord with a program of somebody else in its conf_dir."""
+    # conf_dir and everything above it must be in nobody else's reach, and pytest's folders are below /tmp.
+    folder = Path(tempfile.mkdtemp(prefix=".fleet-test-", dir=Path(__file__).parents[2]))
+    try:
+        with opened(folder, private=False):
+            pass
+    except Refused as refused:
+        folder.rmdir()
+        pytest.skip(str(refused))
+    try:
+        with private_home(folder, {"nginx.conf": "[program:nginx]\ncommand=/bin/sleep 1000\n"}) as home:
+            private.start(home)
+            # Its main file is found by the daemon's own command line.
+            yield Place(url=home.url, conf_dir=home.conf_dir, main_conf=Path("/nowhere/supervisord.conf"))
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_foreign_programs_never_notice(place: Place) -> None:
+    """Add, change and remove: their pids and files stay, and so does the daemon."""
+    daemon = place.client().state()
+    theirs = process(place, "nginx").pid
+    for step in ({"a": conf("a")}, {"a": conf("a", mark="y"), "b": conf("b")}, {"b": conf("b")}):
+        result = apply(place, system(place, step))
+        assert not result.failed
+        assert process(place, "nginx").pid == theirs
+    assert by_pipeline(result) == {"shop-a": "removed", "b": "kept"}
+    assert sorted(running(place)) == ["nginx:nginx", "shop-b:shop-b_00", "shop-b:shop-b_01"]
+    assert place.client().state() == daemon
+    assert (place.conf_dir / "nginx.conf").exists()
+
+
+def system(place: Place, confs: dict[str, str]) -> Desired:
+    """As `desired`, without a main file: that one is not ours."""
+    home = private.home(place.conf_dir.parent)
+    return replace(desired(replace(place, home=home), confs), main_conf=None)
+
+
+def test_a_conf_dir_that_nobody_includes_is_told(place: Place) -> None:
+    """Otherwise the files would lie there, and nothing would happen."""
+    elsewhere = place.conf_dir.parent / "elsewhere"
+    elsewhere.mkdir()
+    with pytest.raises(RenderError, match=r"does not include .*elsewhere.*\[include\] files"):
+        apply(replace(place, conf_dir=elsewhere), system(place, {"a": conf("a")}))
+    assert list(elsewhere.glob("*.conf")) == []
+
+
+def test_it_is_not_started(place: Place) -> None:
+    """Whoever manages it does that."""
+    with pytest.raises(SupervisorUnavailable, match="no such socket"):
+        apply(replace(place, url="unix:///nowhere/s.sock"), system(place, {"a": conf("a")}))
+    assert not (place.conf_dir / "fleet.shop-a.conf").exists()

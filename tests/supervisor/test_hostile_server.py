@@ -1,0 +1,209 @@
+"""A server that is broken or hostile ends in a clear error, within the deadline."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from fleet.errors import BadReply, FleetError, SupervisorFault, SupervisorUnavailable
+from fleet.supervisor.client import Supervisor
+from fleet.supervisor.transport import MAX_BYTES
+
+TIMEOUT = 0.6
+
+
+@contextmanager
+def serving(answer: Callable[[socket.socket], None], path: Path) -> Iterator[Supervisor]:
+    """A unix socket that gives every caller *answer*."""
+    ended = threading.Event()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve() -> None:
+            while not ended.is_set():
+                try:
+                    client, _ = listener.accept()
+                except OSError:
+                    return
+                with client:
+                    try:
+                        asked = b""
+                        while b"</methodCall>" not in asked:
+                            asked += client.recv(65536)
+                        answer(client)
+                    except OSError:
+                        continue
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield Supervisor(f"unix://{path}", username="fleet", password="hunter2", timeout=TIMEOUT)
+        finally:
+            ended.set()
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join(5)
+
+
+def http(body: str | bytes, status: str = "200 OK", headers: str = "") -> Callable[[socket.socket], None]:
+    raw = body.encode() if isinstance(body, str) else body
+    head = f"HTTP/1.1 {status}\r\nContent-Length: {len(raw)}\r\n{headers}\r\n".encode()
+    return lambda client: client.sendall(head + raw)
+
+
+def response(value: str) -> str:
+    return (
+        "<?xml version='1.0'?><methodResponse><params><param><value>"
+        f"{value}</value></param></params></methodResponse>"
+    )
+
+
+def a_process(**changes: str) -> str:
+    fields = {
+        "name": "<string>w_00</string>",
+        "group": "<string>w</string>",
+        "start": "<int>1</int>",
+        "stop": "<int>0</int>",
+        "now": "<int>5</int>",
+        "state": "<int>20</int>",
+        "spawnerr": "<string></string>",
+        "exitstatus": "<int>0</int>",
+        "stdout_logfile": "<string></string>",
+        "pid": "<int>12</int>",
+    } | changes
+    members = "".join(
+        f"<member><name>{name}</name><value>{value}</value></member>"
+        for name, value in fields.items()
+        if value
+    )
+    return f"<array><data><value><struct>{members}</struct></value></data></array>"
+
+
+def silent(client: socket.socket) -> None:
+    client.recv(1)  # returns when the caller gives up
+
+
+def one_byte_a_second(client: socket.socket) -> None:
+    for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n":
+        client.sendall(bytes([byte]))
+        time.sleep(0.1)
+
+
+def slow_body(client: socket.socket) -> None:
+    client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+    while True:
+        client.sendall(b" ")
+        time.sleep(0.1)
+
+
+def endless(client: socket.socket) -> None:
+    client.sendall(b"HTTP/1.1 200 OK\r\n\r\n<?xml version='1.0'?><methodResponse>")
+    while True:
+        client.sendall(b" " * 65536)
+
+
+def endless_header(client: socket.socket) -> None:
+    client.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+    while True:
+        client.sendall(b"x" * 65536)
+
+
+BOMB = (
+    "<?xml version='1.0'?><!DOCTYPE b [<!ENTITY a 'aaaaaaaaaa'><!ENTITY b '&a;&a;&a;&a;'>]>"
+    "<methodResponse><params><param><value>&b;</value></param></params></methodResponse>"
+)
+
+HOSTILE = {
+    "says nothing": (silent, SupervisorUnavailable, "no whole answer"),
+    "one byte at a time": (one_byte_a_second, SupervisorUnavailable, "no whole answer"),
+    "slow body": (slow_body, SupervisorUnavailable, "no whole answer"),
+    "endless body": (endless, FleetError, f"larger than {MAX_BYTES // 1024**2} MiB|no whole answer"),
+    "endless header": (endless_header, BadReply, "not answer in HTTP"),
+    "closes at once": (lambda client: None, BadReply, "not answer in HTTP"),
+    "not HTTP": (lambda client: client.sendall(b"+OK ready\r\n"), BadReply, "not answer in HTTP"),
+    "document type": (http(BOMB), BadReply, "DOCTYPE"),
+    "a web page": (http("<!DOCTYPE html><html></html>"), BadReply, "DOCTYPE"),
+    "control characters": (http(response("<string>\x1b[31mred</string>")), BadReply, "strip_ansi"),
+    "cut short": (http(response("<int>1</int>")[:-9]), BadReply, "not XML"),
+    "not XML": (http("hello"), BadReply, "not XML"),
+    "other XML": (http("<a><b/></a>"), BadReply, "not XML-RPC"),
+    "empty body": (http(""), BadReply, "not XML"),
+    "deep nesting": (http("<value>" * 50), BadReply, "nested too deep"),
+    "a number that is none": (http(response("<int>seven</int>")), BadReply, "not XML-RPC"),
+    "redirect": (http("", "302 Found", "Location: http://127.0.0.1:1/\r\n"), BadReply, "redirect"),
+    "wrong password": (http("", "401 Unauthorized"), SupervisorUnavailable, "refuses the user name"),
+    "forbidden": (http("", "403 Forbidden"), SupervisorUnavailable, "refuses the user name"),
+    "not found": (http("", "404 Not Found"), BadReply, "404"),
+    "bug in the server": (http("", "500 Oops"), BadReply, "its own log|Its own log"),
+    "compressed": (
+        http(gzip.compress(b" " * 99999), headers="Content-Encoding: gzip\r\n"),
+        BadReply,
+        "encoding",
+    ),
+    "not a list": (http(response("<int>1</int>")), BadReply, "without a list"),
+    "state as text": (http(response(a_process(state="<string>RUNNING</string>"))), BadReply, "state"),
+    "unknown state": (http(response(a_process(state="<int>21</int>"))), BadReply, "state 21"),
+    "negative pid": (http(response(a_process(pid="<int>-1</int>"))), BadReply, "pid"),
+    "huge pid": (http(response(a_process(pid=f"<int>{10**30}</int>"))), BadReply, "pid"),
+    "pid is true": (http(response(a_process(pid="<boolean>1</boolean>"))), BadReply, "pid"),
+    "time is NaN": (http(response(a_process(now="<double>nan</double>"))), BadReply, "now"),
+    "name is nil": (http(response(a_process(name="<nil/>"))), BadReply, "name"),
+    "name is missing": (http(response(a_process(name=""))), BadReply, "name"),
+    "a fault without text": (
+        http("<methodResponse><fault><value><int>1</int></value></fault></methodResponse>"),
+        BadReply,
+        "a fault that has no number|not XML-RPC",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_hostile_server_ends_in_a_clear_error_in_time(case: str, tmp_path: Path) -> None:
+    """Exit code 5, the address in the text, no password in it, and never later than the deadline."""
+    answer, error, text = HOSTILE[case]
+    with serving(answer, tmp_path / "s.sock") as supervisor:
+        began = time.monotonic()
+        with pytest.raises(error, match=text) as caught:
+            supervisor.processes()
+    assert time.monotonic() - began < TIMEOUT + 0.5
+    assert caught.value.exit_code == 5
+    assert "hunter2" not in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+def test_unknown_keys_are_ignored(tmp_path: Path) -> None:
+    """A newer supervisord may say more."""
+    with serving(http(response(a_process(extra="<nil/>"))), tmp_path / "s.sock") as supervisor:
+        (process,) = supervisor.processes()
+    assert process.full_name == "w:w_00"
+    assert process.uptime == 4
+
+
+def test_a_fault_keeps_its_number_and_shows_no_control_characters(tmp_path: Path) -> None:
+    """Fault texts quote file contents; what reaches a terminal is visible."""
+    fault = (
+        "<methodResponse><fault><value><struct>"
+        "<member><name>faultCode</name><value><int>92</int></value></member>"
+        "<member><name>faultString</name><value><string>CANT_REREAD: a\nb\u202e</string></value></member>"
+        "</struct></value></fault></methodResponse>"
+    )
+    with serving(http(fault), tmp_path / "s.sock") as supervisor, pytest.raises(SupervisorFault) as caught:
+        supervisor.reload_config()
+    assert caught.value.code == 92
+    assert str(caught.value) == "CANT_REREAD: a\\nb\\u202e"
+
+
+@pytest.mark.parametrize(
+    "url", ["", "unix:relative", "unix://host/path", "https://h:1", "http://u:p@h:1", "/run/s"]
+)
+def test_an_address_of_another_form_is_refused(url: str) -> None:
+    """A password in a URL would end up in `ps` and in error texts."""
+    with pytest.raises(ValueError, match="expected unix:///"):
+        Supervisor(url)

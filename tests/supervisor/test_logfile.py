@@ -1,0 +1,80 @@
+"""Log files: the last lines, and what is added, through rotation and truncation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fleet.supervisor.logfile import LONGEST_LINE, Follower, last_lines
+
+
+def test_the_last_lines_are_read_from_the_end(tmp_path: Path) -> None:
+    """A log of many blocks, an unfinished last line, fewer lines than asked, none at all."""
+    path = tmp_path / "a.log"
+    path.write_text("".join(f"line {n} {'x' * 90}\n" for n in range(5000)) + "unfinished")
+    assert [line.split()[1] for line in last_lines(path, 3)[:2]] == ["4998", "4999"]
+    assert last_lines(path, 1) == ["unfinished"]
+    assert last_lines(path, 0) == []
+    assert len(last_lines(path, 9999)) == 5001
+    assert last_lines(tmp_path / "missing", 5) == []
+
+
+def test_a_line_without_end_is_cut(tmp_path: Path) -> None:
+    """100 MB without a newline must not fill the memory, nor the screen."""
+    path = tmp_path / "a.log"
+    path.write_bytes(b"first\n" + b"x" * 3_000_000 + b"\nlast\n")
+    assert last_lines(path, 2)[-1] == "last"
+    assert len(last_lines(path, 2)[0]) == LONGEST_LINE + 1
+    follower = Follower(path, from_start=True)
+    assert max(map(len, follower.lines())) <= LONGEST_LINE + 1
+
+
+def test_bytes_that_are_no_text_stay_visible(tmp_path: Path) -> None:
+    """Lone bytes become escapes; control characters are the terminal filter's work."""
+    path = tmp_path / "a.log"
+    path.write_bytes(b"caf\xe9 \x1b[2J\r\n")
+    assert last_lines(path, 1) == ["caf\\xe9 \x1b[2J"]
+
+
+def test_a_follower_tells_whole_lines_once(tmp_path: Path) -> None:
+    """Half a line waits for its other half."""
+    path = tmp_path / "a.log"
+    path.write_text("old\n")
+    follower = Follower(path)
+    assert list(follower.lines()) == []
+    with open(path, "a") as log:
+        log.write("one\ntw")
+        log.flush()
+        assert list(follower.lines()) == ["one"]
+        log.write("o\n")
+    assert list(follower.lines()) == ["two"]
+    assert list(follower.lines()) == []
+
+
+def test_a_follower_goes_on_after_rotation_truncation_and_removal(tmp_path: Path) -> None:
+    """supervisord renames the full file and opens a new one; clearing a log removes it."""
+    path = tmp_path / "a.log"
+    follower = Follower(path)
+    assert list(follower.lines()) == []
+    path.write_text("one\n")
+    assert list(follower.lines()) == ["one"]
+    path.rename(tmp_path / "a.log.1")
+    path.write_text("two\n")
+    assert list(follower.lines()) == ["two"]
+    path.write_text("3\n")  # truncated in place
+    assert list(follower.lines()) == ["3"]
+    path.unlink()
+    assert list(follower.lines()) == []
+    path.write_text("four\n")
+    assert list(follower.lines()) == ["four"]
+
+
+def test_the_end_of_a_rotated_file_is_not_lost(tmp_path: Path) -> None:
+    """What was written between the last look and the rename is still in the renamed file."""
+    path = tmp_path / "a.log"
+    path.write_text("one\n")
+    follower = Follower(path)
+    with open(path, "a") as log:
+        log.write("two\n")
+    path.rename(tmp_path / "a.log.1")
+    path.write_text("three\n")
+    assert list(follower.lines()) == ["two", "three"]

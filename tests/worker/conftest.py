@@ -1,0 +1,117 @@
+"""Real worker processes over a real SQLite file."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fleet
+from fleet.queue import Queue
+from tests.waiting import eventually
+
+HERE = Path(__file__).parent
+
+
+class Site:
+    """A folder with a queue, and the workers that were started on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.dsn = f"sqlite:///{folder / 'queue.db'}"
+        self.queue: Queue = fleet.connect(self.dsn)
+        self.started: list[subprocess.Popen[str]] = []
+
+    def spec(self, name: str = "", **changes: Any) -> Path:
+        """Write a worker spec for a function of tests/worker/handlers.py."""
+        values: dict[str, Any] = {
+            "schema": "fleet.worker/1",
+            "pipeline": "emails",
+            "queue_name": "emails",
+            "queue": {"dsn": self.dsn},
+            "handler": f"handlers:{name}",
+            "directory": str(self.folder),
+            "path": [str(HERE)],
+            "grace": 20,
+            "startsecs": 0,
+            **changes,
+        }
+        path = self.folder / f"spec-{len(list(self.folder.glob('spec-*')))}.json"
+        path.write_text(json.dumps(values))
+        return path
+
+    def worker(self, name: str = "", **changes: Any) -> subprocess.Popen[str]:
+        """Start a worker; its output goes to `log` unless *stdout* says otherwise."""
+        options = {name: changes.pop(name) for name in ("stdout", "env") if name in changes}
+        return self.run(str(self.spec(name, **changes)), **options)
+
+    def run(
+        self, *arguments: str, stdout: Any = None, env: dict[str, str] | None = None
+    ) -> subprocess.Popen[str]:
+        with open(self.folder / "log", "a") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "fleet.worker.main", *arguments],
+                stdout=stdout or log,
+                stderr=stdout or log,
+                text=True,
+                env={**os.environ, **(env or {})},
+            )
+        self.started.append(process)
+        return process
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def lines(self, name: str = "out") -> list[str]:
+        """What handlers wrote, a line each."""
+        path = self.folder / name
+        return path.read_text().splitlines() if path.exists() else []
+
+    def wait_for(self, count: int, name: str = "out", within: float = 10.0) -> list[str]:
+        eventually(lambda: len(self.lines(name)) >= count, within=within)
+        return self.lines(name)
+
+    def is_empty(self) -> bool:
+        stats = self.queue.stats("emails")
+        return not (stats.ready or stats.delayed or stats.reserved or stats.buried)
+
+    def wait_until_empty(self, within: float = 15.0) -> None:
+        eventually(self.is_empty, within=within)
+
+    def reason(self) -> str:
+        """Why the only buried job is buried."""
+        job = eventually(lambda: self.queue.peek_buried("emails"))
+        assert job is not None
+        return job.reason
+
+
+def stop(process: subprocess.Popen[str], within: float = 10.0) -> int:
+    process.send_signal(signal.SIGTERM)
+    return process.wait(within)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    site = Site(tmp_path)
+    try:
+        yield site
+    finally:
+        for process in site.started:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+        site.queue.close()
+
+
+@pytest.fixture
+def end() -> Callable[..., int]:
+    """SIGTERM, and the exit code."""
+    return stop

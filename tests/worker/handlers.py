@@ -1,0 +1,150 @@
+"""What the workers under test run.  Each writes a line to the file `out` in the working directory."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+import time
+
+from fleet import Bury, Job, JobTimeout, Retry
+
+
+def say(text: object, name: str = "out") -> None:
+    with open(name, "a") as file:
+        file.write(f"{text}\n")
+
+
+def note(job: Job) -> None:
+    say(job.id)
+
+
+def nap(job: Job) -> None:
+    """Sleeps the payload's seconds."""
+    say(job.id, "begun")
+    time.sleep(job.data)
+    say(f"{job.id} {job.attempt} {job.crashes} {job.lost}")
+
+
+def stubborn(job: Job) -> None:
+    """Swallows every error that is raised in it."""
+    say(job.id, "begun")
+    until = time.monotonic() + job.data
+    while time.monotonic() < until:
+        try:
+            time.sleep(0.05)
+        except Exception as error:
+            say(type(error).__name__, "swallowed")
+
+
+def polite(job: Job) -> None:
+    say(job.id, "begun")
+    try:
+        time.sleep(job.data)
+    except JobTimeout as error:
+        say(type(error).__name__)
+        raise
+
+
+def spin(job: Job) -> None:
+    """Never waits in a system call, so that a blow can fall in any thread."""
+    say(job.id, "begun")
+    until = time.monotonic() + job.data
+    while time.monotonic() < until:
+        time.sleep(0.01)
+    say(job.id)
+
+
+def outcomes(job: Job) -> None:
+    verb = job.data
+    say(f"{verb} {job.attempt}")
+    if verb == "bury":
+        raise Bury("not an address")
+    if verb == "retry":
+        if job.attempt == 1:
+            raise Retry("later", after=0.05)
+        return
+    if verb == "exit":
+        sys.exit(3)
+    if verb == "deep":
+        outcomes(job) if False else _deep(0)
+    if verb == "own":
+        job.bury("by hand")
+        return
+    raise KeyError(verb)
+
+
+def _deep(level: int) -> int:
+    return _deep(level + 1) + 1
+
+
+def poison(job: Job) -> None:
+    """Job "kill" ends its process at once; the others are only noted."""
+    if job.data == "kill":
+        say(job.id, "killed")
+        os.kill(os.getpid(), signal.SIGKILL)
+    say(job.id)
+
+
+def secret(job: Job) -> None:
+    raise ValueError(f"cannot log in as ada with password={job.data['password']}\x1b[31m and hunter2 again")
+
+
+def show_environment(job: Job) -> None:
+    for name in job.data:
+        say(f"{name}={os.environ.get(name)}")
+
+
+def talk(job: Job) -> None:
+    print("said", job.id, "x" * 2000)
+    sys.stderr.write("and complained\n")
+    say(job.id)
+
+
+def side_by_side(job: Job) -> None:
+    """Done once four of them run at the same time."""
+    say(f"{job.id} {threading.get_ident()}", "begun")
+    until = time.monotonic() + 8
+    while time.monotonic() < until:
+        with open("begun") as file:
+            if len(file.readlines()) >= 4:
+                say(job.id)
+                return
+        time.sleep(0.02)
+    raise RuntimeError("alone")
+
+
+async def side_by_side_async(job: Job) -> None:
+    say(job.id, "begun")
+    for _ in range(400):
+        with open("begun") as file:
+            if len(file.readlines()) >= 4:
+                say(job.id)
+                return
+        await asyncio.sleep(0.02)
+    raise RuntimeError("alone")
+
+
+async def nap_async(job: Job) -> None:
+    say(job.id, "begun")
+    await asyncio.sleep(job.data)
+    say(job.id)
+
+
+def fork(job: Job) -> None:
+    """A child that is told to end, as multiprocessing and subprocess pools do."""
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+        os._exit(0)
+    time.sleep(0.1)
+    os.kill(child, signal.SIGTERM)
+    _, status = os.waitpid(child, 0)
+    say(os.waitstatus_to_exitcode(status))
+
+
+def forgotten_thread(job: Job) -> None:
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    say(job.id)

@@ -1,0 +1,129 @@
+"""From how a handler ended to what becomes of the job.  No process, no queue."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fleet.queue.job import Job
+from fleet.worker.outcome import (
+    MAX_REASON,
+    Bury,
+    Interrupted,
+    Policy,
+    Retry,
+    after_error,
+    clean,
+    crashed,
+    delay_before_retry,
+    describe,
+)
+
+STEADY = Policy(max=3, first=10, factor=2, cap=60, jitter=False)
+
+
+def job(attempt: int = 1, crashes: int = 0, payload: object = None) -> Job:
+    return Job(7, "emails", json.dumps(payload).encode(), attempt=attempt, crashes=crashes, token=1)
+
+
+def raised(error: BaseException) -> BaseException:
+    try:
+        raise error
+    except BaseException as caught:
+        return caught
+
+
+def test_retries_wait_longer_each_time_and_end_in_a_burial() -> None:
+    """max = 3: three retries after the first attempt, then buried."""
+    verdicts = [after_error(job(attempt), raised(ValueError("no")), STEADY, 0.5) for attempt in (1, 2, 3, 4)]
+
+    assert [(v.verb, v.delay) for v in verdicts] == [
+        ("release", 10),
+        ("release", 20),
+        ("release", 40),
+        ("bury", 0),
+    ]
+    assert all(v.counted for v in verdicts)
+
+
+def test_crashes_do_not_use_up_retries() -> None:
+    """Attempt 4 of which two ended in a crash is the second failure."""
+    verdict = after_error(job(attempt=4, crashes=2), raised(ValueError("no")), STEADY, 0.5)
+    assert (verdict.verb, verdict.delay) == ("release", 20)
+
+
+def test_the_wait_is_capped_and_jitter_only_shortens_it() -> None:
+    """Also where the power overflows."""
+    assert delay_before_retry(STEADY, 4, 0.5) == 60
+    assert delay_before_retry(STEADY, 10_000, 0.5) == 60
+    loose = Policy(first=10, factor=2, cap=60)
+    assert [delay_before_retry(loose, 1, chance) for chance in (0, 1)] == [10, 7.5]
+
+
+def test_retry_says_when_and_still_counts() -> None:
+    """after= wins over the schedule; a job cannot go round for ever."""
+    assert after_error(job(), raised(Retry(after="30s")), STEADY, 0).delay == 30
+    assert after_error(job(), raised(Retry("busy")), STEADY, 0).delay == 10
+    assert after_error(job(attempt=4), raised(Retry(after=1)), STEADY, 0).verb == "bury"
+    with pytest.raises(ValueError, match="expected a duration"):
+        Retry(after="soon")
+
+
+def test_bury_keeps_its_reason_alone() -> None:
+    """No class, no traceback: it is a decision and not an accident."""
+    verdict = after_error(job(), raised(Bury("not an address")), STEADY, 0)
+    assert (verdict.verb, verdict.reason) == ("bury", "not an address")
+
+
+def test_an_interrupted_job_is_not_to_blame() -> None:
+    """Released at once, the attempt given back."""
+    verdict = after_error(job(attempt=9), raised(Interrupted("the worker has to end")), STEADY, 0)
+    assert (verdict.verb, verdict.counted, verdict.reason) == ("release", False, "interrupted")
+
+
+def test_a_job_that_kills_its_workers_is_buried() -> None:
+    """Not before it has killed as many as it may."""
+    policy = Policy(max_crashes=3)
+    assert crashed(job(crashes=2), policy) is None
+    verdict = crashed(job(crashes=3), policy)
+    assert verdict is not None and verdict.verb == "bury"
+    assert verdict.reason.startswith("crashed: 3 workers ")
+
+
+def test_the_first_line_names_class_message_and_place() -> None:
+    """The place is the user's own code, not the library that it called; the traceback follows."""
+    with pytest.raises(json.JSONDecodeError) as caught:
+        json.loads("{")
+    first, *rest = describe(caught.value, job()).splitlines()
+
+    assert first.startswith("JSONDecodeError: Expecting property name")
+    assert "test_outcome.py:" in first
+    assert rest[0].startswith("Traceback")
+
+
+def test_reasons_are_short_clean_and_masked() -> None:
+    """At most 8 KiB, no control characters, redacted keys and their payload values hidden."""
+    secret = job(payload={"user": {"password": "hunter2", "pin": 1234}, "list": [{"token": "abcdef"}]})
+    text = describe(
+        ValueError("hunter2 \x1b[31m 1234 password='x y' token: q, abcdef \u202e"),
+        secret,
+        ["Password", "token", "pin"],
+    )
+    for hidden in ("hunter2", "1234", "x y", "abcdef", "\x1b", "\u202e", " q,"):
+        assert hidden not in text
+    assert "password=***" in text
+
+    long = clean("head" + "x" * 50_000 + "tail")
+    assert len(long.encode()) <= MAX_REASON
+    assert long.startswith("head") and long.endswith("tail")
+
+
+def test_an_error_that_cannot_be_printed_is_still_described() -> None:
+    """A broken __str__ must not hide the failure."""
+
+    class Broken(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    assert describe(raised(Broken()), job()).startswith("Broken: (no message")
