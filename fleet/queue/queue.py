@@ -156,7 +156,7 @@ class Queue:
             BackendUnavailable: the server does not answer; a dead server is
                 never an empty queue.
         """
-        jobs = self.reserve_many(pipelines, 1, timeout=timeout)
+        _, jobs = self.exchange((), pipelines, 1, timeout=timeout)
         return jobs[0] if jobs else None
 
     def reserve_many(
