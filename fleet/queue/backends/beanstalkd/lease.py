@@ -21,8 +21,8 @@ _ASKED = frozenset(("attempt", "crashes", "expires_at", "priority", "ttr", "wait
 _STATES = {state.encode(): state for state in JobState}
 # Taken apart by one pattern, because a worker reads one of these for every job.
 _STATS_JOB = re.compile(
-    rb'tube: "?([^"\n]+)"?\nstate: (\w+)\npri: (\d+)\nage: (-?\d+)\ndelay: (\d+)\nttr: (\d+)\n'
-    rb"time-left: (-?\d+)\nfile: \d+\n"
+    rb'tube: "?([^"\n]+)"?\nstate: (ready|delayed|reserved|buried)\npri: (\d+)\nage: (-?\d+)\n'
+    rb"delay: (\d+)\nttr: (\d+)\ntime-left: (-?\d+)\nfile: \d+\n"
     rb"reserves: (\d+)\ntimeouts: \d+\nreleases: (\d+)\nburies: (\d+)\nkicks: (\d+)\n"
 )
 _ALWAYS: dict[str, Any] = {"delay": 0.0, "reason": "", "uid": b"", "unique": None}

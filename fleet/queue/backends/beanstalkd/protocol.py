@@ -375,7 +375,7 @@ class BorrowedLink(Link):
             self._said = False
         except BaseException as error:
             self.__exit__(type(error), error, None)
-            if isinstance(error, Lost):
+            if isinstance(error, Lost | OSError):
                 raise Lost(str(error), sent=False) from error
             raise
         return self
