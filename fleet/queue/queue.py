@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
@@ -46,6 +47,8 @@ class Queue:
         self._backend = backend
         self._lock = threading.RLock()
         self._pid = os.getpid()
+        # From a random start below 2**62, so that no two processes ever meet.
+        self._tokens = itertools.count((int.from_bytes(os.urandom(8), "big") >> 2) + 1)
         self._quiet: tuple[str, ...] = ()  # pipelines that were surely empty when a wait ended just now
 
     @property
@@ -213,9 +216,8 @@ class Queue:
         first = True
         while True:
             if asks:
-                # The token is made before the question: a claim whose answer was lost can be found again
-                # by it.  `secrets` would cost 4 MB of OpenSSL.
-                token = (int.from_bytes(os.urandom(8), "big") >> 2) + 1 if limit else 0
+                # Made before the question: a claim whose answer was lost can be found again by its token.
+                token = next(self._tokens) if limit else 0
                 with self._held() as backend:
                     taken, jobs = backend.exchange(settlements if first else (), names, limit, token)
                 if first:
