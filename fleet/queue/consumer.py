@@ -24,9 +24,10 @@ from fleet.queue.outage import Outage
 from fleet.queue.vitals import EVERY, Tally, Vitals, supervised
 
 if TYPE_CHECKING:
+    from fleet.queue.lifeline import Lifeline
     from fleet.queue.queue import Queue
 
-SLICE = 1.0  # seconds that an idle wait may overlook a stop
+SLICE = 5.0  # seconds: behind every push stands a claim; a stop ends a wait at once
 _LONGEST_NAP = 10.0
 _RETRY = 0.5  # seconds between attempts to renew while the server is away
 
@@ -36,8 +37,8 @@ class Consumer:
     Jobs for one or several slots; every method is safe in every thread.
 
     The keeper is a thread: a body that holds the interpreter's lock in C code
-    for more than two thirds of the ttr loses its lease.  Give such jobs a
-    longer ttr.
+    for more than two thirds of the ttr loses its lease, unless there is a
+    *lifeline*.
 
     An outage is waited out inside; what waiting cannot heal (`SchemaError`, a
     refused permission) comes out of `take`.
@@ -47,6 +48,7 @@ class Consumer:
     alone      claim one job at a time, however short they are
     pulse      publish one every two seconds; None: when supervisord runs us
     note       gets one line about an outage or a lost lease; must not block
+    lifeline   renews leases while the interpreter stands still
     """
 
     def __init__(
@@ -58,10 +60,12 @@ class Consumer:
         alone: bool = False,
         pulse: bool | None = None,
         note: Callable[[str], None] | None = None,
+        lifeline: Lifeline | None = None,
     ) -> None:
         self._queue = queue
         self._pipelines = tuple(pipelines)
         self._note = note or _say_nothing
+        self._lifeline = lifeline
         self._late_settle = queue.capabilities.late_settle
         self.tally = Tally()
         self._vitals = Vitals(",".join(self._pipelines), self.tally)
@@ -129,13 +133,11 @@ class Consumer:
             ours = self._hand.finish(settlement, now)
             if not ours:
                 tally.lost += 1
-            idle = self._idle
         if not ours:
             self._note(f"lease-lost job={job.id} pipeline={job.pipeline} attempt={job.attempt}")
-        elif idle:
+        elif self._idle or self._paused or self._stopping:
             self._bell.ring()
-        else:
-            self._wake_by(now + LINGER)
+        # Else the slot comes back for the next job, and either claims, which sends this, or wakes the keeper.
 
     def forget(self, job: Job) -> None:
         """The job was settled without us, by its own handle."""
@@ -182,7 +184,7 @@ class Consumer:
         """Mark the jobs whose lease could not be renewed in time; for a thread that waits for no server."""
         with self._lock:
             for job in self._hand.running:
-                if job.expires_at <= now:
+                if self._is_over(job, now):
                     job.lost = True
 
     def abandon(self, settlements: Iterable[Settlement]) -> None:
@@ -216,6 +218,8 @@ class Consumer:
             self._keeper.join(patience)
         if not self._keeper.is_alive():
             self._bell.close()
+            if self._lifeline is not None:
+                self._lifeline.close()
 
     def _send_off(self) -> bool:
         with self._lock:
@@ -262,6 +266,8 @@ class Consumer:
             lost = self._count(batch, verdicts)
             now = time.monotonic()
             surplus = self._hand.take_in(jobs, now) if jobs else []
+            if self._lifeline is not None and jobs:
+                self._lifeline.hold(self._hand.held, now)
             due = self._hand.renew_at() if now + LINGER < self._nap_until else NEVER
         self._tell_lost(lost)
         if surplus:
@@ -371,7 +377,20 @@ class Consumer:
                 if line := self._outage.line(now):
                     self._note(line)
             self._nap_until = min(due, self._pulse_at, now + _LONGEST_NAP)
+            self._beat()
             self._bell.wait(self._nap_until - time.monotonic())
+
+    def _beat(self) -> None:
+        if self._lifeline is not None:
+            with self._lock:
+                line = self._lifeline.beat(self._hand.held, time.monotonic(), self._nap_until)
+            if line:
+                self._note(line)
+
+    def _is_over(self, job: Job, now: float) -> bool:
+        if job.expires_at > now:
+            return False
+        return self._lifeline is None or self._lifeline.kept_until(job) <= now
 
     def _tidy(self, now: float) -> float:
         """Send what lingered, give back what waits in vain; when to look again."""
@@ -400,7 +419,7 @@ class Consumer:
             now = time.monotonic()
             with self._lock:
                 for job in jobs:
-                    if job.expires_at <= now:
+                    if self._is_over(job, now):
                         job.lost = True  # nobody confirmed it, so somebody else may have the job by now
             return now + _RETRY
         self._answered()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from typing import TYPE_CHECKING
 
 from fleet.queue.consumer import Consumer
 from fleet.queue.job import Job, Settlement
@@ -15,6 +16,9 @@ from fleet.worker.outcome import Bury, Interrupted, after_error, crashed
 from fleet.worker.slots import MainThread, Slots, Threads
 from fleet.worker.spec import WorkerSpec
 from fleet.worker.watch import Watch
+
+if TYPE_CHECKING:
+    from fleet.queue.lifeline import Lifeline
 
 
 class Worker:
@@ -33,6 +37,7 @@ class Worker:
         *,
         idle: float | None = None,
         alone: bool = False,
+        lifeline: Lifeline | None = None,
     ) -> None:
         """*idle*: leave after that many seconds without a job; *alone*: claim nothing ahead."""
         self._idle = idle
@@ -46,6 +51,7 @@ class Worker:
             slots=spec.concurrency,
             alone=alone or spec.policy.max_crashes == 1,
             note=log.line,
+            lifeline=lifeline,
         )
         self._slots = _slots_for(handler, spec.concurrency)
         self.watch = Watch(spec, self.consumer, self._slots, log, supervised=supervised())

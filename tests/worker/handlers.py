@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import signal
 import sys
@@ -148,3 +149,10 @@ def fork(job: Job) -> None:
 def forgotten_thread(job: Job) -> None:
     threading.Thread(target=time.sleep, args=(60,)).start()
     say(job.id)
+
+
+def hold_the_interpreter(job: Job) -> None:
+    """Stops every thread of the process, as a C extension does that never lets go of the lock."""
+    say(job.id, "begun")
+    ctypes.PyDLL(None).usleep(int(job.data * 1e6))
+    say(f"{job.id} {job.attempt} {job.crashes} {job.lost}")
