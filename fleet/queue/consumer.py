@@ -120,7 +120,11 @@ class Consumer:
         return job
 
     def settle(self, settlement: Settlement, *, failed: bool = False) -> None:
-        """Note how the job ended; it is sent with the next claim, or within 10 ms.  *failed*: by an error."""
+        """
+        Note how the job ended; *failed*: by an error.
+
+        It is sent with the next claim, or within 10 ms of the next `take`.
+        """
         now = time.monotonic()
         job = settlement.job
         with self._lock:
@@ -137,7 +141,7 @@ class Consumer:
             self._note(f"lease-lost job={job.id} pipeline={job.pipeline} attempt={job.attempt}")
         elif self._idle or self._paused or self._stopping:
             self._bell.ring()
-        # Else the slot comes back for the next job, and either claims, which sends this, or wakes the keeper.
+        # Else `take` either claims, which sends this too, or has the keeper send it in 10 ms.
 
     def forget(self, job: Job) -> None:
         """The job was settled without us, by its own handle."""
@@ -214,6 +218,8 @@ class Consumer:
             )
         self._closed = True
         self._bell.ring()
+        if self._idle:
+            self._queue.wake()  # the keeper may be gone before it could
         if threading.current_thread() is not self._keeper:
             self._keeper.join(patience)
         if not self._keeper.is_alive():
@@ -239,9 +245,9 @@ class Consumer:
             if self._exchange(batch, limit):
                 return
             timeout = min(SLICE, until - time.monotonic())
-            self._idle = True
+            self._idle = True  # from here on who settles rings; what was settled before is seen below
             try:
-                if timeout > 0 and not (self._stopping or self._paused or self._outage.since):
+                if timeout > 0 and not self._is_needed():
                     self._queue.wait(self._pipelines, timeout)
             except (BackendUnavailable, OutcomeUnknown) as error:
                 self._wait_out(error)
@@ -249,6 +255,9 @@ class Consumer:
                 self._fail(error)
             finally:
                 self._idle = False
+
+    def _is_needed(self) -> bool:
+        return bool(self._stopping or self._paused or self._outage.since or self._hand.finished)
 
     def _exchange(self, batch: list[Settlement], limit: int) -> bool:
         """Settle and claim; True when jobs came in.  Waits out a failure for one pause."""

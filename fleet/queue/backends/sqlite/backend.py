@@ -109,6 +109,7 @@ class SqliteBackend:
         self._commits = commits
         self._boot_checked = False
         self._watch: Watch | None = None
+        self._interrupted = False
         self._waiting = threading.Lock()
         if connection is not None:
             self._db = connection
@@ -315,9 +316,13 @@ class SqliteBackend:
         with self._waiting:
             if self._watch is None:
                 self._watch = Watch(self._path, self._open(reader=True))
+            if self._interrupted:  # before there was a watch, perhaps
+                self._interrupted = False
+                return
             self._watch.wait(partial(self._next_due, pipelines), timeout)
 
     def interrupt(self) -> None:
+        self._interrupted = True
         if self._watch is not None:
             self._watch.interrupt()
 
