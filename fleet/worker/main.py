@@ -80,7 +80,7 @@ def work(path: str) -> int:
         FleetError: the spec, a secret, the handler or the queue cannot be used.
     """
     from fleet.queue.lifeline import lifeline_for
-    from fleet.worker.handler import load_handler
+    from fleet.worker.hooks import handler_of
     from fleet.worker.log import Log, Stream
     from fleet.worker.loop import Worker
     from fleet.worker.spec import load, prepare, queue_dsn
@@ -96,7 +96,7 @@ def work(path: str) -> int:
 
     os.register_at_fork(after_in_child=put_back)  # a forked child has no thread that writes our lines
     try:
-        handler = load_handler(spec.handler)
+        handler = handler_of(spec)
         dsn = queue_dsn(spec)
         queue = open_queue(dsn, log)
         Worker(spec, queue, handler, log, lifeline=lifeline_for(dsn)).run()

@@ -10,7 +10,9 @@ import sys
 import threading
 import time
 
-from fleet import Bury, Job, JobTimeout, Retry
+from fleet import Bury, Hooks, Job, JobTimeout, Retry
+
+hoard: list[bytes] = []
 
 
 def say(text: object, name: str = "out") -> None:
@@ -156,3 +158,28 @@ def hold_the_interpreter(job: Job) -> None:
     say(job.id, "begun")
     ctypes.PyDLL(None).usleep(int(job.data * 1e6))
     say(f"{job.id} {job.attempt} {job.crashes} {job.lost}")
+
+
+def grow(job: Job) -> None:
+    """Keeps 40 MB more each time."""
+    hoard.append(os.urandom(1) * 40_000_000)
+    say(job.id)
+
+
+class Diary(Hooks):
+    """Writes what it is told; payload "skip" is refused before the handler."""
+
+    def before(self, job: Job) -> None:
+        say(f"before {job.id}")
+        if job.data == "skip":
+            raise Bury("refused by a hook")
+
+    def after(self, job: Job) -> None:
+        say(f"after {job.id}")
+
+    def error(self, job: Job, error: BaseException) -> None:
+        say(f"error {job.id} {type(error).__name__}")
+        raise RuntimeError("broken hook")
+
+
+no_hooks = 7
