@@ -270,6 +270,8 @@ class Consumer:
         except QueueError as error:
             self._fail(error)
             return False
+        for job in jobs:
+            _ = job.crashes  # beanstalkd is asked for it at the first look: now, not under the lock
         self._answered()
         with self._lock:
             lost = self._count(batch, verdicts)

@@ -48,7 +48,7 @@ def test_kick_leaves_delayed_jobs_alone(queue: Queue, pipeline: str):
 
 def test_kick_and_discard_choose_by_reason(queue: Queue, pipeline: str):
     """% is any text, _ is one character, case matters, and nothing else is special."""
-    if not queue.capabilities.filters:
+    if not queue.capabilities.reasons:
         with pytest.raises(NotSupported):
             queue.kick(pipeline, reason="KeyError%")
         return

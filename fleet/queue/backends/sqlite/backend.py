@@ -28,7 +28,7 @@ from fleet.errors import (
 from fleet.queue.backend import Capabilities
 from fleet.queue.backends.sqlite.files import boot_id, location, refuse_network_file_system
 from fleet.queue.backends.sqlite.statements import Statements
-from fleet.queue.backends.sqlite.wake import Watch, nudge
+from fleet.queue.backends.sqlite.wake import Nudge, Watch
 from fleet.queue.job import BackendInfo, Filter, Job, JobState, PipelineStats, Pulse, Settlement
 from fleet.queue.pulse import pulse_from_text, pulse_to_text
 from fleet.queue.schema import migrate
@@ -108,6 +108,7 @@ class SqliteBackend:
         self._borrowed = connection is not None
         self._commits = commits
         self._boot_checked = False
+        self._nudge = Nudge("" if connection is not None or path == ":memory:" else path)
         self._watch: Watch | None = None
         self._interrupted = False
         self._waiting = threading.Lock()
@@ -204,7 +205,7 @@ class SqliteBackend:
             verdicts, pending = verdicts or settled, ()
             if jobs or not more:
                 break
-        if any(s.verb == "release" for s in settlements):
+        if [s for s in settlements if s.verb == "release"]:
             self._nudge()
         return verdicts, jobs
 
@@ -216,7 +217,7 @@ class SqliteBackend:
             return verdicts, *self._claim(db, pipelines, limit, token)
 
         one_by_one = (
-            self._joins() or len(settlements) == 1
+            len(settlements) == 1 or self._joins()
         )  # the caller's transaction is not ours to roll back
         # One delete, or a claim from one pipeline, commits as the single statement that writes.
         alone = len(settlements) + (len(pipelines) if limit else 0) == 1
@@ -259,7 +260,7 @@ class SqliteBackend:
     ) -> tuple[list[Job], bool]:
         """The claimed jobs, and whether more jobs are due than one transaction makes ready."""
         jobs: list[Job] = []
-        asked_at = time.monotonic()
+        asked_at, reserved = time.monotonic(), JobState.RESERVED
         for pipeline in pipelines:
             if len(jobs) >= limit:
                 break
@@ -271,16 +272,26 @@ class SqliteBackend:
                 return jobs, True
             rows = db.execute(self._sql.claim, (token, boot, pipeline, limit - len(jobs))).fetchall()
             rows.sort()  # by priority, then id: RETURNING promises no order
-            for priority, id_, payload, ttr, attempts, crashes, run_at, reason, uid, unique in rows:
-                job = Job(
-                    id_, pipeline, payload, priority, ttr / 1e6, attempts, crashes, JobState.RESERVED, token
+            jobs += [
+                Job(  # by position, which takes a quarter less time than by name
+                    id_,
+                    pipeline,
+                    payload,
+                    priority,
+                    ttr / 1e6,
+                    attempts,
+                    crashes,
+                    reserved,
+                    token,
+                    asked_at + ttr / 1e6,
+                    (now - run_at) / 1e6 if now > run_at else 0.0,
+                    0.0,
+                    reason,
+                    uid or b"",
+                    unique,
                 )
-                job.expires_at = asked_at + job.ttr
-                job.waited = max(0.0, (now - run_at) / 1e6)
-                job.reason = reason
-                job.uid = uid or b""
-                job.unique = unique
-                jobs.append(job)
+                for priority, id_, payload, ttr, attempts, crashes, run_at, reason, uid, unique in rows
+            ]
         return jobs, False
 
     def _make_ready(self, db: sqlite3.Connection, pipeline: str, now: int, boot: int) -> bool:
@@ -343,10 +354,6 @@ class SqliteBackend:
             if deadline is not None:
                 soonest.append((deadline - boot) / 1e6)
         return max(0.0, min(soonest))
-
-    def _nudge(self) -> None:
-        if not self._borrowed:
-            nudge(self._path)
 
     # -- operators ---------------------------------------------------------
 
@@ -525,6 +532,7 @@ class SqliteBackend:
             if self._watch is not None:
                 self._watch.close()
                 self._watch = None
+        self._nudge.close()
         if not self._borrowed:
             self._db.close()
 
