@@ -311,7 +311,8 @@ class Queue:
 
     def _settle_one(self, settlement: Settlement) -> None:
         job = settlement.job
-        _check_held(job)
+        if not job.token:
+            raise _not_held(job)
         with self._held() as backend:
             verdicts, _ = backend.exchange((settlement,), (), 0, 0)
         job.settled = verdicts[0]

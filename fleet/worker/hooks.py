@@ -38,7 +38,7 @@ class Hooks:
         """The handler returned.  An error counts as the handler's own."""
 
     def error(self, job: Job, error: BaseException) -> None:
-        """It did not end well: `Retry`, `Bury` and `JobTimeout` come here too.  What this raises is logged."""
+        """It did not end well: `Retry`, `Bury` and `JobTimeout` come here too.  What it raises is logged."""
 
 
 def handler_of(spec: WorkerSpec) -> Handler:
