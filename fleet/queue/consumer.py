@@ -149,6 +149,11 @@ class Consumer:
             self.tally.finished += 1
             self._hand.drop(job, time.monotonic())
 
+    def begun_at(self, job: Job) -> float:
+        """When the job in hand was begun, by `time.monotonic()`."""
+        with self._lock:
+            return self._hand.running.get(job, time.monotonic())
+
     def running(self) -> list[tuple[Job, float]]:
         """Jobs that are being worked on, with the `time.monotonic()` when they were begun."""
         with self._lock:

@@ -101,14 +101,15 @@ class Worker:
     def _ended(self, job: Job, error: BaseException | None) -> None:
         """What follows from how a handler ended."""
         consumer = self.consumer
+        if self._spec.log_jobs and error is None:
+            took = time.monotonic() - consumer.begun_at(job)
+            self._log("done", job=job.id, pipeline=job.pipeline, attempt=job.attempt, took=took)
         if job.settled:  # by the handler itself, through job.delete() and its like
             consumer.forget(job)
         elif error is None:
             consumer.settle(Settlement(job=job, verb="delete"))
         else:
             self._failed(job, error)
-        if self._spec.log_jobs and error is None:
-            self._log("done", job=job.id, pipeline=job.pipeline, attempt=job.attempt)
         if (
             self._most_jobs is not None
             and consumer.tally.finished >= self._most_jobs

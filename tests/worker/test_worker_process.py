@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -211,10 +212,56 @@ def test_a_worker_recycles_after_so_many_jobs(site: Site) -> None:
     assert "recycle: jobs" in site.log
 
 
+@pytest.mark.slow
+def test_a_worker_recycles_by_its_age_and_never_within_startsecs(site: Site) -> None:
+    """supervisord would count an earlier exit as a failed start."""
+    worker = site.worker("note", recycle={"age": 0.1}, startsecs=2)
+    assert worker.wait(20) == 0
+    assert "recycle: age" in site.log
+    assert float(site.log.rpartition("up=")[2]) >= 2
+
+
+@pytest.mark.slow
+def test_a_worker_recycles_by_its_memory(site: Site) -> None:
+    """A handler that leaks is kept in bounds; the job in hand is finished first."""
+    site.queue.put_many("emails", range(3))
+    worker = site.worker("grow", recycle={"memory": 100_000_000})
+    assert worker.wait(20) == 0
+    assert "recycle: memory" in site.log
+    assert site.is_empty() and len(site.lines()) == 3
+
+
+@pytest.mark.slow
+def test_a_handler_that_holds_the_interpreter_for_ever_is_ended(site: Site) -> None:
+    """No thread of ours can act, so the process ends itself, and says where it was."""
+    site.queue.put("emails", 60, ttr=60)
+    worker = site.worker("hold_the_interpreter", timeout=0.3, env={"SUPERVISOR_PROCESS_NAME": "emails_00"})
+    assert worker.wait(30) == 1
+    assert "in hold_the_interpreter" in site.log
+
+
+def test_log_jobs_writes_a_line_for_each_job(site: Site, end: End) -> None:
+    """By default only failures are told; every line names job, pipeline and attempt."""
+    site.queue.put_many("emails", ["own", "error"])
+    worker = site.worker("outcomes", retries={"max": 1, "first": 60})
+    eventually(lambda: "failed job=2 pipeline=emails attempt=1 reason=" in site.log)
+    assert end(worker) == 0
+    assert "done job=" not in site.log
+
+    site.queue.put("emails", 0)
+    worker = site.worker("nap", logs={"log_jobs": True, "format": "json"})
+    eventually(lambda: site.queue.find(3) is None)
+    assert end(worker) == 0
+    events = [json.loads(line) for line in site.log.splitlines() if line.startswith("{")]
+    (done,) = [event for event in events if event["event"] == "done"]
+    assert (done["job"], done["pipeline"], done["attempt"]) == (3, "emails", 1)
+    assert done["took"] < 5
+
+
 def test_a_closed_stdout_stops_no_job(site: Site, end: End) -> None:
     """The reader of the log is gone: prints and log lines are dropped, jobs go on."""
     read, write = os.pipe()
-    worker = site.worker("talk", stdout=write, log_jobs=True)
+    worker = site.worker("talk", stdout=write, logs={"log_jobs": True})
     os.close(write)
     os.close(read)
     site.queue.put_many("emails", range(50))
