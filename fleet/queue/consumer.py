@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 SLICE = 5.0  # seconds: behind every push stands a claim; a stop ends a wait at once
 _LONGEST_NAP = 10.0
+_IDLE_PULSE = 6.0  # seconds between two pulses while nothing happens: each is a write
 _RETRY = 0.5  # seconds between attempts to renew while the server is away
 
 
@@ -46,7 +47,7 @@ class Consumer:
     pipelines  in strict order: the first is emptied before the next is looked at
     slots      how many threads or tasks call `take`
     alone      claim one job at a time, however short they are
-    pulse      publish one every two seconds; None: when supervisord runs us
+    pulse      publish one every two seconds, six when idle; None: when supervisord runs us
     note       gets one line about an outage or a lost lease; must not block
     lifeline   renews leases while the interpreter stands still
     """
@@ -285,6 +286,9 @@ class Consumer:
             if self._lifeline is not None and jobs:
                 self._lifeline.hold(self._hand.held, now)
             due = self._hand.renew_at() if now + LINGER < self._nap_until else NEVER
+        if jobs and now + EVERY < self._pulse_at < NEVER:
+            self._pulse_at = now + EVERY  # idle no more
+            due = min(due, self._pulse_at)
         self._tell_lost(lost)
         if surplus:
             self._send(surplus)
@@ -383,7 +387,7 @@ class Consumer:
                     self._queue.wake()
                 due = min(self._renew(now), self._tidy(now))
                 if now >= self._pulse_at:
-                    self._pulse_at = now + EVERY
+                    self._pulse_at = now + (_IDLE_PULSE if self.state == "idle" else EVERY)
                     self._publish()
             except Exception as error:  # a keeper that died would let every lease run out unseen
                 self._fail(error)
