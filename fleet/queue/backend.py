@@ -99,13 +99,11 @@ class Backend(Protocol):
         """
         ...
 
-    def wait(self, pipelines: Sequence[str], timeout: float) -> bool | None:
+    def wait(self, pipelines: Sequence[str], timeout: float) -> None:
         """
         Return as soon as something may have become ready, or after *timeout* seconds.
 
-        Only a hint: the caller claims again and may find nothing.  False says
-        that the back end is sure that nothing has, so that asking is not worth
-        a question to the server; it must not say so for more than a few seconds.
+        Only a hint: the caller claims again and may find nothing.
         """
         ...
 

@@ -46,7 +46,6 @@ class Queue:
         self._backend = backend
         self._lock = threading.RLock()
         self._pid = os.getpid()
-        self._quiet: tuple[str, ...] = ()  # pipelines that were surely empty when a wait ended just now
 
     @property
     def backend(self) -> Backend:
@@ -208,33 +207,27 @@ class Queue:
                 raise _not_held(settlement.job)
         give_up = float("inf") if timeout is None else time.monotonic() + check_delay(timeout, "timeout")
         verdicts: list[bool] = []
-        # Where a wait has just ended with "surely nothing", the next one goes on without asking the server.
-        asks = bool(settlements) or timeout == 0 or self._quiet != names
         first = True
         while True:
-            if asks:
-                # The token is made before the question: a claim whose answer was lost can be found again
-                # by it.  `secrets` would cost 4 MB of OpenSSL.
-                token = (int.from_bytes(os.urandom(8), "big") >> 2) + 1 if limit else 0
-                with self._held() as backend:
-                    taken, jobs = backend.exchange(settlements if first else (), names, limit, token)
-                if first:
-                    verdicts = taken
-                    for settlement, ok in zip(settlements, verdicts, strict=True):
-                        job = settlement.job
-                        job.settled = ok
-                        if not ok:
-                            job.lost = True
-                for job in jobs:
-                    job._queue = self
-                if jobs or not limit:
-                    return verdicts, jobs
-            first = False
+            # The token is made before the question: a claim whose answer was lost can be found again by it.
+            # `secrets` would cost 4 MB of OpenSSL.
+            token = (int.from_bytes(os.urandom(8), "big") >> 2) + 1 if limit else 0
+            with self._held() as backend:
+                taken, jobs = backend.exchange(settlements if first else (), names, limit, token)
+            if first:
+                verdicts = taken
+                for settlement, ok in zip(settlements, verdicts, strict=True):
+                    job = settlement.job
+                    job.settled = ok
+                    if not ok:
+                        job.lost = True
+                first = False
+            for job in jobs:
+                job._queue = self
             left = give_up - time.monotonic()
-            if left <= 0:
-                return verdicts, []
-            asks = self._backend.wait(names, min(left, _SLICE)) is not False
-            self._quiet = () if asks else names
+            if jobs or not limit or left <= 0:
+                return verdicts, jobs
+            backend.wait(names, min(left, _SLICE))
 
     def wait(self, pipelines: str | Sequence[str], timeout: float) -> None:
         """

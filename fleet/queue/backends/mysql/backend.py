@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fleet.errors import OutcomeUnknown, SchemaError
+from fleet.errors import OutcomeUnknown, SchemaError, UidConflict
 from fleet.queue.backend import Capabilities
 from fleet.queue.backends.mysql import server
 from fleet.queue.backends.mysql.claim import CHUNK, Claims
-from fleet.queue.backends.mysql.connection import Link, Lost
+from fleet.queue.backends.mysql.connection import Duplicate, Link, Lost
 from fleet.queue.backends.mysql.literal import bind, like
 from fleet.queue.backends.mysql.put import Put
-from fleet.queue.backends.mysql.rows import BURIED, NUMBER, seen, text
+from fleet.queue.backends.mysql.rows import BURIED, NUMBER, seen, stored, text
 from fleet.queue.backends.mysql.statements import NOW, Statements
 from fleet.queue.backends.mysql.wake import Bell
 from fleet.queue.dsn import Dsn
@@ -28,6 +28,7 @@ from fleet.queue.schema import migrate
 
 _POLL_SECONDS = 0.25  # behind the bell
 _PULSES_KEPT = 3600  # seconds
+_RESTORE_CHUNK = 100  # rows of an import in one packet
 _MOST_PRIORITIES = 64  # that stats looks at for the oldest job
 
 
@@ -144,6 +145,10 @@ class MysqlBackend:
                 return
         return
 
+    def interrupt(self) -> None:
+        if self._bell is not None:
+            self._bell.interrupt()
+
     def _next_due(self, pipelines: Sequence[str]) -> float:
         """Seconds until something is claimable: 0 is now, infinity is "not by waiting alone"."""
         each = [bind(self._sql.next_due, name, name, name, name) for name in pipelines]
@@ -255,6 +260,34 @@ class MysqlBackend:
 
     def pipelines(self) -> list[str]:
         return sorted(text(name) for (name,) in self._link.read(self._sql.pipelines)[0].rows)
+
+    # -- imports -----------------------------------------------------------
+
+    def restore(self, jobs: Sequence[Job], memo: str, value: str) -> None:
+        statements = [bind(self._sql.restore, *stored(job)) for job in jobs]
+        statements.append(bind(self._sql.set_meta, memo, value))
+        # Last of all, so that nobody's claim starts behind them: see `Mark`.
+        statements += [bind(self._sql.returned, name) for name in sorted({job.pipeline for job in jobs})]
+        chunks = [
+            statements[start : start + _RESTORE_CHUNK] for start in range(0, len(statements), _RESTORE_CHUNK)
+        ]
+
+        def insert() -> None:
+            for number, chunk in enumerate(chunks):
+                self._link.run(*chunk, begin=number == 0, commit=number == len(chunks) - 1)
+
+        try:
+            self._link.transact(insert)
+        except Lost as lost:
+            raise OutcomeUnknown(f"{self._link.where}: {lost}; importing again is safe") from lost
+        except Duplicate as taken:
+            self._link.roll_back()
+            raise UidConflict(f"{self._link.where}: one of the ids or uids is taken") from taken
+        self._ring()
+
+    def recall(self, memo: str) -> str | None:
+        rows = self._link.read(bind(self._sql.get_meta, memo))[0].rows
+        return text(rows[0][0]) if rows else None
 
     # -- pulses ------------------------------------------------------------
 

@@ -161,6 +161,13 @@ class Statements:
         self.version = f"SELECT value FROM {meta} WHERE name = 'schema'"
         self.set_version = f"""
             INSERT INTO {meta} (name, value) VALUES ('schema', %s) ON DUPLICATE KEY UPDATE value = %s"""
+        self.get_meta = f"SELECT value FROM {meta} WHERE name = %s"
+        self.set_meta = f"""
+            INSERT INTO {meta} (name, value) VALUES (%s, %s) ON DUPLICATE KEY UPDATE value = VALUES(value)"""
+        self.restore = f"""
+            INSERT INTO {jobs} (id, pipeline, state, priority, ttr, attempts, crashes, run_at,
+                unique_key, uid, reason, payload)
+            VALUES (%s, %s, %s, %s, %s, %s, %s, {NOW} + %s, %s, %s, %s, %s)"""
         self.engines = f"""
             SELECT table_name, engine FROM information_schema.tables
             WHERE table_schema = DATABASE()

@@ -14,8 +14,9 @@ import ctypes
 import hashlib
 import os
 import select
-import time
 from contextlib import suppress
+
+from fleet.queue.bell import Bell as Sleep
 
 _IN_ATTRIB = 0x4
 _IN_IGNORED = 0x8000  # the file was removed
@@ -31,6 +32,11 @@ class Bell:
         name = hashlib.sha256(f"{server} {prefix}".encode()).hexdigest()[:32]
         self.path = f"{folder}/fleet-bell-{name}"
         self._fd: int | None = None
+        self._sleep = Sleep()
+
+    def interrupt(self) -> None:
+        """End a sleep of another thread."""
+        self._sleep.ring()
 
     def ring(self) -> None:
         """Tell waiting workers of this host that something is ready."""
@@ -42,9 +48,12 @@ class Bell:
         if self._fd is None:
             self._fd = self._watch()
         if self._fd is None:
-            time.sleep(seconds)
-            return False
-        if not select.select([self._fd], [], [], seconds)[0]:
+            return bool(self._sleep.wait(seconds))
+        readable = select.select([self._fd, self._sleep.waiting_fd], [], [], seconds)[0]
+        if self._sleep.waiting_fd in readable:
+            self._sleep.wait(0)
+            return True
+        if not readable:
             return False
         events = os.read(self._fd, 65536)
         if any(

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from fleet.errors import BackendUnavailable, OutcomeUnknown, SchemaError
+from fleet.errors import BackendUnavailable, OutcomeUnknown, QueueError, SchemaError, UidConflict
 from fleet.queue.backend import Capabilities
 from fleet.queue.backends.postgres import rows as values_of
 from fleet.queue.backends.postgres.bell import Bell
@@ -30,6 +30,7 @@ from fleet.queue.backends.postgres.session import Cut, Door, Session
 from fleet.queue.backends.postgres.statements import Settles, Statements
 from fleet.queue.backends.postgres.wake import DEBOUNCE, Listener
 from fleet.queue.backends.postgres.watermark import Watermark
+from fleet.queue.bell import Bell as Sleep
 from fleet.queue.job import BackendInfo, Filter, Job, JobState, PipelineStats, Pulse, Settlement
 from fleet.queue.pulse import pulse_from_text, pulse_to_text
 from fleet.queue.schema import migrate
@@ -99,6 +100,7 @@ class PostgresBackend:
         self._watermarks: dict[tuple[str, ...], Watermark] = {}
         self._looks: dict[tuple[str, ...], _Look] = {}
         self._listener: Listener | None = None
+        self._sleep = Sleep()
         self._starting = threading.Lock()
         self._closed = False
         try:
@@ -316,11 +318,11 @@ class PostgresBackend:
 
     # -- waiting -----------------------------------------------------------
 
-    def wait(self, pipelines: Sequence[str], timeout: float) -> bool | None:
+    def wait(self, pipelines: Sequence[str], timeout: float) -> None:
         names = tuple(pipelines)
         look = self._looks.get(names)
         if look is None:
-            return None
+            return
         now = time.monotonic()
         listener = self._listen()
         next_look = look.at + look.gap
@@ -332,10 +334,16 @@ class PostgresBackend:
         next_look = min(next_look, look.soon_at)
         left = max(0.0, min(timeout, next_look - now))
         if listener is None:
-            time.sleep(left)
-        elif listener.wait(names, look.mark, left):
-            return True
-        return time.monotonic() >= next_look
+            self._sleep.wait(left)
+        else:
+            listener.wait(names, look.mark, left)
+
+    def interrupt(self) -> None:
+        listener = self._listener
+        if listener is None:
+            self._sleep.ring()
+        else:
+            listener.interrupt()
 
     def interrupt(self) -> None:
         # Without a listener a wait is a nap of a second at most.
@@ -416,6 +424,33 @@ class PostgresBackend:
     def pipelines(self) -> list[str]:
         return [name for (name,) in self._runner.read(self._sql.names)]
 
+    # -- imports -----------------------------------------------------------
+
+    def restore(self, jobs: Sequence[Job], memo: str, value: str) -> None:
+        def insert(session: Session) -> None:
+            with session.db.transaction():
+                for job in jobs:
+                    self._runner.ask(session, self._sql.restore, values_of.stored(job))
+                self._runner.ask(session, self._sql.set_meta, {"name": memo, "value": value})
+                if jobs:
+                    self._runner.ask(session, self._sql.pass_ids)
+
+        try:
+            self._runner.run(insert)
+        except Cut as cut:
+            raise OutcomeUnknown(f"{cut}; importing again is safe.") from cut
+        except QueueError as error:
+            if isinstance(error.__cause__, psycopg.errors.UniqueViolation):
+                raise UidConflict(f"{self._runner.where}: one of the ids or uids is taken") from error
+            raise
+        self._bell.ring({job.pipeline for job in jobs})
+
+    def recall(self, memo: str) -> str | None:
+        rows = self._runner.read(self._sql.get_meta, {"name": memo})
+        return str(rows[0][0]) if rows else None
+
+    # -- pulses ------------------------------------------------------------
+
     def publish(self, pulse: Pulse) -> None:
         values = {"host": pulse.host, "process": pulse.process, "body": pulse_to_text(pulse)}
         self._runner.twice(lambda session: self._runner.ask(session, self._sql.publish, values))
@@ -476,6 +511,7 @@ class PostgresBackend:
             listener, self._listener = self._listener, None
         if listener is not None:
             listener.close()
+        self._sleep.close()
         self._runner.close()
 
 

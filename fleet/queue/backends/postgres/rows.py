@@ -86,6 +86,24 @@ def seen(row: tuple[Any, ...]) -> Job:
     return job
 
 
+def stored(job: Job) -> dict[str, Any]:
+    """A job as `Statements.restore` takes it."""
+    return {
+        "id": job.id,
+        "pipeline": job.pipeline,
+        "state": STATES.index(job.state),
+        "priority": job.priority,
+        "ttr": round(job.ttr * 1e6),
+        "attempts": job.attempt,
+        "crashes": job.crashes,
+        "due_in": round((job.delay - job.waited) * 1e6),
+        "unique": job.unique,
+        "uid": job.uid or None,
+        "reason": storable(job.reason),
+        "payload": job.payload,
+    }
+
+
 def condition(where: Filter) -> tuple[bytes, dict[str, Any]]:
     """A Filter as SQL."""
     text, values = b"", dict[str, Any]()

@@ -121,6 +121,20 @@ class Statements:
         self.set_schema = _sql(f"""
             INSERT INTO {meta} (name, value) VALUES ('schema', %(version)s)
             ON CONFLICT (name) DO UPDATE SET value = excluded.value""")
+        self.get_meta = _sql(f"SELECT value FROM {meta} WHERE name = %(name)s")
+        self.set_meta = _sql(f"""
+            INSERT INTO {meta} (name, value) VALUES (%(name)s, %(value)s)
+            ON CONFLICT (name) DO UPDATE SET value = excluded.value""")
+        # `late`, because such a job may stand before the place up to which others have taken.
+        self.restore = _sql(f"""
+            INSERT INTO {jobs} (id, pipeline, state, priority, ttr, attempts, crashes, run_at, late,
+                unique_key, uid, reason, payload)
+            VALUES (%(id)s, %(pipeline)s, %(state)s, %(priority)s, %(ttr)s, %(attempts)s, %(crashes)s,
+                (extract(epoch FROM clock_timestamp()) * 1000000)::bigint + %(due_in)s, true,
+                %(unique)s, %(uid)s, %(reason)s, %(payload)s)""")
+        self.pass_ids = _sql(f"""
+            SELECT setval(pg_get_serial_sequence('{jobs}', 'id'),
+                greatest((SELECT max(id) FROM {jobs}), nextval(pg_get_serial_sequence('{jobs}', 'id'))))""")
         self.lock_schema = _sql(f"SELECT pg_advisory_xact_lock(hashtextextended('fleet {meta}', 0))")
 
     def _put(self, notify: bool, durable: bool) -> bytes:
