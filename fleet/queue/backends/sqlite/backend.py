@@ -11,7 +11,8 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -42,6 +43,7 @@ _PEEK_ORDER = {
     JobState.BURIED: "id",
 }
 _BUSY_SECONDS = 5.0
+_IN_PASSING_MS = 50
 _PROMOTE_CHUNK = 10_000  # due jobs made ready in one transaction: a million at once must not stop everybody
 _PUT_CHUNK = 5_000
 _PULSES_KEPT = 3600  # seconds
@@ -108,6 +110,7 @@ class SqliteBackend:
         self._boot_checked = False
         self._nudge = Nudge("" if connection is not None or path == ":memory:" else path)
         self._watch: Watch | None = None
+        self._interrupted = False
         self._waiting = threading.Lock()
         if connection is not None:
             self._db = connection
@@ -326,9 +329,13 @@ class SqliteBackend:
         with self._waiting:
             if self._watch is None:
                 self._watch = Watch(self._path, self._open(reader=True))
+            if self._interrupted:  # before there was a watch, perhaps
+                self._interrupted = False
+                return
             self._watch.wait(partial(self._next_due, pipelines), timeout)
 
     def interrupt(self) -> None:
+        self._interrupted = True
         if self._watch is not None:
             self._watch.interrupt()
 
@@ -452,7 +459,8 @@ class SqliteBackend:
 
     def publish(self, pulse: Pulse) -> None:
         row = (pulse.host, pulse.process, self._clock.wall(), pulse_to_text(pulse))
-        self._write(lambda db: db.execute(self._sql.publish, row))
+        with self._in_passing() as db:
+            self._write(lambda _: db.execute(self._sql.publish, row), alone=True)
 
     def pulses(self) -> list[Pulse]:
         now = self._clock.wall()
@@ -552,6 +560,25 @@ class SqliteBackend:
         return db
 
     # -- transactions ------------------------------------------------------
+
+    @contextmanager
+    def _in_passing(self) -> Iterator[sqlite3.Connection]:
+        """
+        For a write that nobody would miss: it waits neither for other writers nor for the disk.
+
+        Claims wait behind it, for this connection is theirs.
+        """
+        db = self._db
+        if self._borrowed:  # its settings are the caller's
+            yield db
+            return
+        db.execute(f"PRAGMA busy_timeout = {_IN_PASSING_MS}")
+        db.execute("PRAGMA synchronous = normal")
+        try:
+            yield db
+        finally:
+            db.execute(f"PRAGMA synchronous = {self._synchronous}")
+            db.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000:.0f}")
 
     def _joins(self) -> bool:
         """Whether the next statement lands in a transaction that is the caller's to commit."""
