@@ -49,6 +49,9 @@ COMMANDS = (
     Command("jobs delete", "jobs", "jobs:delete", "Delete jobs for good"),
     Command("check", "deploy", "check:check", "Every problem in the manifest, with its place"),
     Command("render", "deploy", "render:render", "The supervisord files that the manifest means"),
+    Command("plan", "deploy", "plan:plan", "What apply would do: who starts, drains, stays"),
+    Command("apply", "deploy", "apply:apply", "Carry out the plan; put it back if it fails"),
+    Command("rollback", "deploy", "apply:rollback", "Go back to an earlier revision"),
     Command("queue info", "system", "queue:info", "Server, schema version, durability"),
     Command("queue migrate", "system", "queue:migrate", "Create or update the queue's tables"),
     Command(

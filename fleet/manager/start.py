@@ -32,6 +32,8 @@ class Failure:
         if self.process.state is ProcessState.EXITED:
             code = self.process.exitstatus
             return "ended by a signal" if code < 0 else f"exit status {code}"
+        if self.process.state is ProcessState.RUNNING:
+            return "runs, but gave no sign in time that it works"
         return "not up in time" if self.process.state.is_active else "does not run"
 
 
