@@ -39,6 +39,7 @@ COMMANDS = (
     Command("start", "run", "control:start", "Start a pipeline or single processes"),
     Command("stop", "run", "control:stop", "Stop after the job in hand"),
     Command("restart", "run", "control:restart", "Stop after the job in hand, then start again"),
+    Command("scale", "run", "scale:scale", "More or fewer processes, and nobody restarts"),
     Command("work", "run", "work:work", "Run a pipeline's handler in this terminal"),
     Command("pause", "run", "queue:pause", "Hand out no jobs of a pipeline for a while"),
     Command("resume", "run", "queue:resume", "End a pause"),

@@ -17,8 +17,8 @@ from fleet.errors import RenderError, SupervisorFault
 from fleet.manager.desired import StandIn
 from fleet.manager.files import Access, Folder
 from fleet.manager.health import Health, advance, give_up
-from fleet.manager.rollout import GroupResult, IsAlive, quiet
-from fleet.manager.start import POLL, failure
+from fleet.manager.rollout import GroupResult, IsAlive
+from fleet.manager.start import POLL, failure, quiet
 from fleet.supervisor.client import ALREADY_ADDED, BAD_NAME, CANT_REREAD, STILL_RUNNING, Supervisor
 from fleet.supervisor.process import Process
 

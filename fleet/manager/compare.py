@@ -163,7 +163,7 @@ def compare(desired: Desired, on_disk: Mapping[str, str], running: Running, *, n
         write=write,
         remove=remove,
         others=tuple(sorted(by_group.keys() - wanted.keys() - running.record.groups.keys() - gone)),
-        notes=tuple(_notes(running, wanted, todo, now)),
+        notes=tuple(_notes(desired, running, todo, now)),
         starts_supervisord=not running.daemon,
         fingerprint=_fingerprint(desired, on_disk, running, numbers),
     )
@@ -259,13 +259,13 @@ def _removal(group: str, on_disk: Mapping[str, str], members: list[Process]) -> 
     )
 
 
-def _notes(running: Running, wanted: Mapping[str, Shape], todo: Actions, now: float) -> Iterable[str]:
+def _notes(desired: Desired, running: Running, todo: Actions, now: float) -> Iterable[str]:
     split = [
         group
         for group in todo.keep
         if (shape := running.known.get(group)) is not None
         and shape.made is not None
-        and shape.made != wanted[group].wanted
+        and shape.made != desired.shapes[group].wanted
     ]
     if split:
         yield (

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from fleet.errors import PartlyDone, SupervisorError
 from fleet.manager.actions import Actions, Shape
 from fleet.manager.health import Health, advance, give_up
-from fleet.manager.start import POLL, Failure, failure
+from fleet.manager.start import POLL, Failure, failure, quiet
 from fleet.supervisor.client import ALREADY_ADDED, BAD_NAME, CHUNK, STILL_RUNNING, Supervisor, Verdicts
 from fleet.supervisor.process import Process, ProcessState
 
@@ -88,17 +88,12 @@ class _Work:
         self.draining = {*plan.replace, *plan.remove}
         self.surplus = set(plan.drain)
         self.health = Health(waiting=frozenset())
-        self.again: dict[str, frozenset[str]] = {}  # replaced groups: scaled-up processes to start once more
         self.open = {*wanted, *plan.remove}  # groups without a result yet
         self.results: list[GroupResult] = []
         self.before = _by_name(present)
 
     def run(self, already_added: bool) -> tuple[GroupResult, ...]:
         processes = self.before
-        for group in self.plan.replace:
-            self.again[group] = frozenset(
-                name for name, p in processes.items() if p.group == group and p.state.is_active
-            ) - self.wanted[group].full(group)
         if not already_added:
             self._add(self.plan.add)
         self.client.start(self.plan.start)
@@ -155,8 +150,6 @@ class _Work:
         self.draining -= gone
         anew = sorted(gone.intersection(self.plan.replace))
         self._add(anew)
-        for group in anew:
-            self.client.start(self.again[group])  # unknown names, after a smaller room, do no harm
         self._expect(anew)
 
     def _nudge(self, processes: Mapping[str, Process]) -> None:
@@ -210,14 +203,6 @@ class _Work:
         if fewer:
             return "scaled"
         return "started" if any(n.startswith(f"{group}:") for n in self.plan.start) else "kept"
-
-
-def quiet(health: Health, processes: Mapping[str, Process], is_alive: IsAlive | None) -> frozenset[str]:
-    """Of those that are waited for: RUNNING, and without a sign that they work."""
-    if is_alive is None:
-        return frozenset()
-    running = (processes[n] for n in health.waiting if n in processes)
-    return frozenset(p.full_name for p in running if p.state is ProcessState.RUNNING and not is_alive(p))
 
 
 def _by_name(processes: Iterable[Process]) -> dict[str, Process]:
