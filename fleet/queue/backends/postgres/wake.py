@@ -70,12 +70,6 @@ class Listener:
             self._interrupted = True
             self._news.notify_all()
 
-    def interrupt(self) -> None:
-        """End a `wait` now, from another thread or a signal handler; the lock is re-entrant."""
-        with self._news:
-            self._epoch += 1
-            self._news.notify_all()
-
     def close(self) -> None:
         self._closed = True
         os.write(self._stop_write, b".")
