@@ -16,42 +16,23 @@ claim that follows.
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
-import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
-from fleet.errors import (
-    BackendUnavailable,
-    NotSupported,
-    OutcomeUnknown,
-    PayloadTooLarge,
-    PutUnknown,
-    QueueError,
-)
+from fleet.errors import BackendUnavailable, NotSupported, PayloadTooLarge, PutUnknown, QueueError
 from fleet.queue.backend import Capabilities
-from fleet.queue.backends.beanstalkd.durability import STOPPED, LogWatch, level_of
-from fleet.queue.backends.beanstalkd.lease import Facts, ReservedJob, facts_of, learn
-from fleet.queue.backends.beanstalkd.protocol import (
-    Address,
-    BorrowedLink,
-    Link,
-    Lost,
-    dial,
-    parse_list,
-    unexpected,
-)
+from fleet.queue.backends.beanstalkd import puts, server, tubes
+from fleet.queue.backends.beanstalkd.lease import ReservedJob, facts_of, learn
+from fleet.queue.backends.beanstalkd.links import Links
+from fleet.queue.backends.beanstalkd.protocol import Address, Link, Lost, must, unexpected
 from fleet.queue.bell import Bell
 from fleet.queue.job import BackendInfo, Filter, Job, JobState, PipelineStats, Pulse, Settlement
 
-T = TypeVar("T")
 Orders = tuple[list[int], list[bytes]]  # the places of the verdicts, and the commands
-
-_log = logging.getLogger(__name__)
 
 _CAPABILITIES = Capabilities(
     max_payload=65_535,  # until the server has told its own
@@ -70,22 +51,12 @@ _CAPABILITIES = Capabilities(
 )
 _NOTHING: Orders = ([], [])
 _RESERVE = b"reserve-with-timeout 0\r\n"
-_PUT_COMMANDS = 500  # in one send
-_PUT_BYTES = 256 * 1024  # in one send
 _FEWEST_RESERVES, _MOST_RESERVES = 4, 1024  # in one send
-_IDLE_LINKS = 2  # kept for the next wait
-_UNHEARD = 0.05  # seconds of silence after which a connection is looked at before it is used
 _WHOLE = 0.95  # seconds of a wait that may as well end with the server's second
 _LATEST = 2.0  # seconds after which that second should be over
 _PARKED_FOR = 1.0  # seconds after which nobody will come for a parked job
 _LOOKS = 3  # at the front of a tube, when a worker takes it away between the look and the question
-_BACK_OFF = (0.05, 1.0)  # seconds between two attempts to connect: the first, the longest
 _SETTLED = (b"DELETED", b"RELEASED", b"BURIED")
-_PEEK = {
-    JobState.READY: b"peek-ready\r\n",
-    JobState.DELAYED: b"peek-delayed\r\n",
-    JobState.BURIED: b"peek-buried\r\n",
-}
 
 
 class BeanstalkdBackend:
@@ -106,22 +77,18 @@ class BeanstalkdBackend:
             BackendUnavailable: nobody answers there.
         """
         self.capabilities = _CAPABILITIES
-        self._address = connection._address if connection is not None else address
-        self._connect_timeout = connect_timeout
-        self._borrowed = connection is not None
-        self._closed = False
-        self._links: set[Link] = set()  # all that are open
-        self._idle: deque[Link] = deque()  # of these, those that hold and await nothing
         self._parked: deque[tuple[ReservedJob, float]] = deque()  # and since when
-        self._watcher: Link | None = None  # of paused tubes; reserves nothing
         self._reserves = _FEWEST_RESERVES
         self._bell = Bell()
-        try:
-            self._main = BorrowedLink(connection) if self._borrowed else self._open()
-            self._greet()
-        except (OSError, Lost) as error:
-            self.close()
-            raise self._unavailable(error) from error
+        self._links = Links(address, connect_timeout, connection, self._greet)
+
+    def _greet(self, link: Link) -> None:
+        """Learn what may change with every start of the server."""
+        with link:
+            link.send(b"stats\r\n")
+            stats = must(link.table())
+        self.capabilities = replace(_CAPABILITIES, max_payload=int(stats["max-job-size"]))
+        self._log = server.LogWatch(stats)
 
     # -- put ---------------------------------------------------------------
 
@@ -138,68 +105,38 @@ class BeanstalkdBackend:
     ) -> list[int]:
         head = b"put %d %d %d" % (priority, math.ceil(delay), math.ceil(ttr))
         while True:
-            link = self._ready()
-            if self._written.broken:
-                raise BackendUnavailable(f"{self.location}: put is refused. {STOPPED}")
+            link = self._links.ready()
+            if self._log.broken:
+                raise BackendUnavailable(f"{self._links.location}: put is refused. {server.STOPPED}")
             ids: list[int] = []
             try:
                 with link:
-                    refusal = self._put(link, pipeline, head, payloads, ids)
+                    refusal = puts.put(link, pipeline, head, payloads, ids, self._log)
             except Lost as lost:
                 if lost.sent:
-                    raise self._put_unknown(ids, payloads, f"the connection died: {lost}") from lost
+                    raise self._unknown(f"the connection died: {lost}", ids, payloads) from lost
                 continue  # not a byte had left
-            if self._written.broken:
-                raise self._put_unknown(ids, payloads, STOPPED)
+            if self._log.broken:
+                raise self._unknown(server.STOPPED, ids, payloads)
             if refusal:
                 raise self._refused(refusal, ids, payloads)
             return ids
 
-    def _put(
-        self, link: Link, pipeline: str, head: bytes, payloads: Sequence[bytes], ids: list[int]
-    ) -> bytes:
-        """Send all, a chunk ahead of the answers: the server is never idle.  The first refusal, or b""."""
-        look = self._written.is_due()
-        link.use(pipeline)
-        if len(payloads) == 1 and not look:
-            link.send(b"%b %d\r\n%b\r\n" % (head, len(payloads[0]), payloads[0]))
-            refusal = _take_ids((link.line(),), ids)
-            self._written.stored += len(ids)
-            return refusal
-        refusal, unread = b"", 0
-        for chunk in _chunks(payloads):
-            link.send(b"".join([b"%b %d\r\n%b\r\n" % (head, len(raw), raw) for raw in chunk]))
-            if unread:
-                refusal = _take_ids(link.lines(unread), ids)
-            unread = len(chunk)
-            if refusal:
-                break
-        if look:
-            link.send(b"stats\r\n")
-        refusal = _take_ids(link.lines(unread), ids) or refusal
-        self._written.stored += len(ids)
-        if look:
-            self._written.look(_must(link.table()))
-        return refusal
-
     def _refused(self, refusal: bytes, ids: list[int], payloads: Sequence[bytes]) -> QueueError:
-        if refusal == b"JOB_TOO_BIG":
-            self._greet()  # the server was started again with a smaller limit
-        why = _REFUSALS.get(refusal, "")
-        if refusal.startswith(b"BURIED "):
-            why = (
-                f"job {int(refusal[7:])} was stored buried, because the server has no memory left or could "
-                "not write its log"
-            )
-        elif not ids:
-            kind = PayloadTooLarge if refusal == b"JOB_TOO_BIG" else BackendUnavailable
-            return kind(f"{self.location}: {why}. Nothing was stored.")
-        return self._put_unknown(ids, payloads, why)
+        too_big = refusal == b"JOB_TOO_BIG"
+        if too_big:
+            with contextlib.suppress(Lost):
+                self._greet(self._links.main)  # the server was started again with a smaller limit
+        why = puts.words(refusal)
+        if ids or refusal.startswith(b"BURIED "):
+            return self._unknown(why, ids, payloads)
+        kind = PayloadTooLarge if too_big else BackendUnavailable
+        return kind(f"{self._links.location}: {why}. Nothing was stored.")
 
-    def _put_unknown(self, ids: list[int], payloads: Sequence[bytes], why: str) -> PutUnknown:
+    def _unknown(self, why: str, ids: list[int], payloads: Sequence[bytes]) -> PutUnknown:
         return PutUnknown(
-            f"{self.location}: {why}. {len(ids):,} of {len(payloads):,} payloads were stored for certain; "
-            "beanstalkd has no uids, so putting the others again may store them twice"
+            f"{self._links.location}: {why}. {len(ids):,} of {len(payloads):,} payloads were stored for "
+            "certain; beanstalkd has no uids, so putting the others again may store them twice"
         )
 
     # -- settle and claim --------------------------------------------------
@@ -211,19 +148,20 @@ class BeanstalkdBackend:
         pending = _NOTHING
         if settlements:
             orders = self._orders(settlements)
-            pending = orders.pop(self._main, _NOTHING)
+            pending = orders.pop(self._links.main, _NOTHING)
             for link, theirs in orders.items():
                 self._settle(link, theirs, verdicts)
-                self._retire(link)
+                self._links.retire(link)
         parked = self._fetch(pipelines, limit, token) if self._parked else []
         if parked or not limit or not pipelines:
             if pending is not _NOTHING:
-                self._settle(self._main, pending, verdicts)
-            self._adopt(parked)
-            return verdicts, parked
+                self._settle(self._links.main, pending, verdicts)
+            if parked:
+                self._links.adopt(parked[0]._link)
+            return verdicts, [*parked]
         for last in (False, True):
             try:
-                link = self._ready() if pending is _NOTHING else self._main
+                link = self._links.ready() if pending is _NOTHING else self._links.main
                 with link:
                     return verdicts, self._claim(link, pending, verdicts, pipelines, limit, token)
             except Lost as lost:
@@ -231,7 +169,7 @@ class BeanstalkdBackend:
                 if settlements:
                     break
                 if last:
-                    raise self._unavailable(lost) from lost
+                    raise self._links.unavailable(lost) from lost
             except BackendUnavailable:
                 if not any(verdicts):
                     raise
@@ -258,12 +196,9 @@ class BeanstalkdBackend:
         return orders
 
     def _settle(self, link: Link, orders: Orders, verdicts: list[bool]) -> None:
-        try:
-            with link:
-                link.send(b"".join(orders[1]))
-                _read_verdicts(link, orders, verdicts)
-        except Lost as lost:
-            _log.warning("settle_lost jobs=%d why=%r", len(orders[0]), str(lost))
+        with contextlib.suppress(Lost), link:  # a lease whose connection is lost is lost
+            link.send(b"".join(orders[1]))
+            _read_verdicts(link, orders, verdicts)
 
     def _claim(
         self,
@@ -334,13 +269,13 @@ class BeanstalkdBackend:
     # -- waiting -----------------------------------------------------------
 
     def wait(self, pipelines: Sequence[str], timeout: float) -> None:
-        if self._borrowed or not pipelines:
+        if self._links.borrowed or not pipelines:
             time.sleep(min(timeout, 0.02))  # the caller's connection cannot be blocked, and has no twin
             return
         if any(job.pipeline in pipelines for job, _ in tuple(self._parked)):
             return
         try:
-            link = self._idle_link()
+            link = self._links.idle()
             with link:
                 job = self._await(link, pipelines, timeout)
         except (Lost, OSError):
@@ -349,7 +284,7 @@ class BeanstalkdBackend:
         if job is not None:
             self._parked.append((job, time.monotonic()))
         else:
-            self._retire(link)
+            self._links.retire(link)
 
     def interrupt(self) -> None:
         self._bell.ring()
@@ -373,17 +308,17 @@ class BeanstalkdBackend:
         link.leases[id_] = job
         if len(pipelines) > 1:  # the answer does not say which one
             link.send(b"stats-job %d\r\n" % id_)
-            facts = facts_of(_must(link.data()))
+            facts = facts_of(must(link.data()))
             job.pipeline = facts.pipeline
             job.know(facts, time.monotonic())
         return job
 
-    def _fetch(self, pipelines: Sequence[str], limit: int, token: int) -> list[Job]:
+    def _fetch(self, pipelines: Sequence[str], limit: int, token: int) -> list[ReservedJob]:
         """Take over the parked jobs of these pipelines, and give back what nobody came for."""
-        fetched: list[Job] = []
+        fetched: list[ReservedJob] = []
         for _ in range(len(self._parked)):
             job, since = self._parked.popleft()
-            if job._link.closed:
+            if not job.is_held():
                 continue
             if job.pipeline in pipelines and len(fetched) < limit:
                 job.token = token
@@ -392,164 +327,47 @@ class BeanstalkdBackend:
                 back = Settlement(job=job, verb="release")
                 for link, orders in self._orders([back]).items():
                     self._settle(link, orders, [False])
-                    self._retire(link)
+                    self._links.retire(link)
             else:
                 self._parked.append((job, since))
         return fetched
 
-    def _adopt(self, parked: list[Job]) -> None:
-        """Go on over the connection that brought a job: its settle and the next claim travel as one."""
-        if parked and (self._main.closed or not self._main.leases):
-            assert isinstance(parked[0], ReservedJob)  # noqa: S101 - for the type checker
-            old, self._main = self._main, parked[0]._link
-            self._retire(old)
-
     # -- operators ---------------------------------------------------------
 
     def kick(self, pipeline: str, limit: int, where: Filter) -> int:
-        return self._move(pipeline, JobState.BURIED, limit, where, b"kick-job %d\r\n", b"KICKED")
+        _refuse_reason(where)
+        return self._links.once(lambda link: tubes.kick(link, pipeline, limit, where.ids))
 
     def discard(self, pipeline: str, state: JobState, limit: int, where: Filter) -> int:
+        _refuse_reason(where)
         if state is JobState.RESERVED:
             raise NotSupported("beanstalkd lets nobody but its holder delete a reserved job")
-        return self._move(pipeline, state, limit, where, b"delete %d\r\n", b"DELETED")
-
-    def _move(
-        self, pipeline: str, state: JobState, limit: int, where: Filter, command: bytes, done: bytes
-    ) -> int:
-        """
-        Carry out *command* on jobs of one state, one after the other; returns how many.
-
-        Not the server's own ``kick N``: once nothing is buried it moves delayed
-        jobs.  By id this can happen to one job, if others kick it, reserve it
-        and release it with a delay between our look and our command.
-        """
-        _refuse_reason(where)
-
-        def by_id(link: Link) -> int:
-            chosen = [
-                id_ for id_, _, facts in self._look(link, where.ids or ()) if _is(facts, pipeline, state)
-            ]
-            link.send(b"".join([command % id_ for id_ in chosen[:limit]]))
-            return sum([_answered(link, done) for _ in chosen[:limit]])
-
-        def from_the_front(link: Link) -> int:
-            link.use(pipeline)
-            link.send(b"stats-tube %b\r\n" % pipeline.encode() + _PEEK[state])
-            # No more than there are now: jobs that are buried again meanwhile must not make this endless.
-            count = int(_must(link.table())[f"current-jobs-{state}"])
-            moved = 0
-            for _ in range(min(limit, count)):
-                front = link.found()
-                if front is None:
-                    return moved
-                link.send(command % front[0] + _PEEK[state])
-                moved += _answered(link, done)
-            link.found()
-            return moved
-
-        return self._once(by_id if where.ids is not None else from_the_front)
+        return self._links.once(lambda link: tubes.discard(link, pipeline, state, limit, where.ids))
 
     def peek(self, pipeline: str, state: JobState, limit: int, where: Filter) -> list[Job]:
         """The first job of that state only: beanstalkd shows no more.  With ids, each of them."""
         _refuse_reason(where)
         if where.ids is None and state is JobState.RESERVED:
             raise NotSupported("beanstalkd shows reserved jobs by their id only")
-
-        def front(link: Link) -> list[int]:
-            link.use(pipeline)
-            link.send(_PEEK[state])
-            found = link.found()
-            return [found[0]] if found else []
-
-        def look(link: Link) -> list[Job]:
-            ids = where.ids if where.ids is not None else front(link)
-            seen = self._look(link, ids)
-            return [_job(*one) for one in seen if _is(one[2], pipeline, state)]
-
         for _ in range(_LOOKS if limit else 0):
-            jobs = self._again(look)
+            jobs = self._links.again(lambda link: tubes.peek(link, pipeline, state, where.ids))
             if jobs or where.ids is not None:
                 return jobs[:limit]
         return []
 
     def find(self, job_id: int) -> Job | None:
-        seen = self._again(lambda link: self._look(link, (job_id,)))
-        return _job(*seen[0]) if seen else None
-
-    def _look(self, link: Link, ids: Sequence[int]) -> list[tuple[int, bytes, Facts]]:
-        """Body and facts of those ids that exist."""
-        asked = [id_ for id_ in ids if 0 <= id_ < 2**64]
-        link.send(b"".join([b"peek %d\r\nstats-job %d\r\n" % (id_, id_) for id_ in asked]))
-        answers = [(link.found(), link.data()) for _ in asked]
-        return [(*found, facts_of(data)) for found, data in answers if found and data]
+        return self._links.again(lambda link: tubes.find(link, job_id))
 
     def pause(self, pipeline: str, seconds: float) -> None:
-        """
-        Pause the tube for whole seconds.
-
-        The server forgets a tube that holds nothing and that nobody uses or
-        watches, and its pause with it.  This process watches it from here on.
-        """
-
-        def pause(link: Link) -> None:
-            link.use(pipeline)  # makes the tube, which must exist
-            link.send(b"pause-tube %b %d\r\n" % (pipeline.encode(), math.ceil(seconds)))
-            link.expect(b"PAUSED")
-
-        self._once(pause)
-        if seconds and not self._borrowed:
-            with contextlib.suppress(Lost, OSError):
-                self._remember(pipeline)
-
-    def _remember(self, pipeline: str) -> None:
-        if self._watcher is None or self._watcher.closed:
-            self._watcher = self._open()
-        with self._watcher as link:
-            link.watch((*link.watched, pipeline))
-            link.send(b"list-tube-used\r\n")
-            link.line()
+        self._links.once(lambda link: tubes.pause(link, pipeline, seconds))
+        if seconds and not self._links.borrowed:
+            self._links.remember(pipeline)
 
     def stats(self, pipeline: str, cap: int) -> PipelineStats:  # noqa: ARG002 - counters are exact
-        return self._again(lambda link: self._stats(link, pipeline))
-
-    def _stats(self, link: Link, pipeline: str) -> PipelineStats:
-        link.send(b"stats-tube %b\r\n" % pipeline.encode())
-        tube = link.table()
-        if tube is None:
-            return PipelineStats(pipeline=pipeline, ready=0, delayed=0, reserved=0, buried=0, stale=0)
-        oldest = None
-        ready = int(tube["current-jobs-ready"])
-        if ready:
-            oldest = 0.0
-            link.use(pipeline)
-            link.send(_PEEK[JobState.READY])
-            found = link.found()
-            if found:
-                link.send(b"stats-job %d\r\n" % found[0])
-                data = link.data()
-                facts = facts_of(data) if data else None
-                oldest = float(max(0, facts.age - facts.delay)) if facts else 0.0
-        return PipelineStats(
-            pipeline=pipeline,
-            ready=ready,
-            delayed=int(tube["current-jobs-delayed"]),
-            reserved=int(tube["current-jobs-reserved"]),
-            buried=int(tube["current-jobs-buried"]),
-            stale=0,  # the server makes a job ready in the moment its lease is over
-            oldest_ready=oldest,
-            paused=_pause_left(tube),
-        )
+        return self._links.again(lambda link: tubes.stats(link, pipeline))
 
     def pipelines(self) -> list[str]:
-        def names(link: Link) -> list[str]:
-            link.send(b"list-tubes\r\n")
-            tubes = parse_list(_must(link.data()))
-            link.send(b"".join([b"stats-tube %b\r\n" % tube.encode() for tube in tubes]))
-            tables = [(tube, link.table()) for tube in tubes]
-            return sorted(tube for tube, table in tables if table and (_holds(table) or _pause_left(table)))
-
-        return self._again(names)
+        return self._links.again(tubes.names)
 
     def publish(self, pulse: Pulse) -> None:  # noqa: ARG002 - for the Protocol
         raise NotSupported("beanstalkd has no tables to keep a pulse in")
@@ -567,152 +385,23 @@ class BeanstalkdBackend:
         raise NotSupported("beanstalkd has no tables to migrate")
 
     def info(self) -> BackendInfo:
-        def info(link: Link) -> BackendInfo:
+        def ask(link: Link) -> BackendInfo:
             link.send(b"stats\r\n")
-            stats = _must(link.table())
-            durability, notes = level_of(stats, self._written.broken, link.is_local())
-            if stats["draining"] == "true":
-                notes.append("It is draining (SIGUSR1) and takes no new jobs until it is restarted.")
+            stats = must(link.table())
+            durability, notes = server.judge(stats, self._log.broken, link.is_local())
             return BackendInfo(
                 backend=self.name,
                 version=stats["version"],
-                location=self.location,
+                location=self._links.location,
                 durability=durability,
                 notes=tuple(notes),
             )
 
-        return self._again(info)
-
-    # -- connections -------------------------------------------------------
-
-    @property
-    def location(self) -> str:
-        if isinstance(self._address, str):
-            return f"beanstalkd://?unix_socket={self._address}"
-        host, port = self._address[:2]
-        return f"beanstalkd://[{host}]:{port}" if ":" in host else f"beanstalkd://{host}:{port}"
+        return self._links.again(ask)
 
     def close(self) -> None:
-        self._closed = True
-        for link in tuple(self._links):
-            link.close()
+        self._links.close()
         self._bell.close()
-
-    def _open(self) -> Link:
-        link = Link(dial(self._address, self._connect_timeout))
-        self._links = {each for each in self._links if not each.closed} | {link}
-        return link
-
-    def _greet(self) -> None:
-        """Learn what may change with every start of the server."""
-        with self._main as link:
-            link.send(b"stats\r\n")
-            stats = _must(link.table())
-        self.capabilities = replace(_CAPABILITIES, max_payload=int(stats["max-job-size"]))
-        self._written = LogWatch(stats)
-
-    def _ready(self) -> Link:
-        """The main connection, opened again when it broke: with back-off, for connect_timeout seconds."""
-        link = self._main
-        if not link.closed and (time.monotonic() - link.spoke_at < _UNHEARD or link.is_alive()):
-            return link
-        if self._closed or self._borrowed:
-            whose = "this queue" if self._closed else "the caller's greenstalk client"
-            raise BackendUnavailable(f"{self.location}: {whose} is closed")
-        give_up = time.monotonic() + self._connect_timeout
-        pause, longest = _BACK_OFF
-        while True:
-            try:
-                self._main = self._open()
-                self._greet()
-                return self._main
-            except (OSError, Lost) as error:
-                pause = min(longest, pause * 2) * random.uniform(0.5, 1)  # noqa: S311 - jitter
-                if time.monotonic() + pause > give_up:
-                    raise self._unavailable(error) from error
-                time.sleep(pause)
-
-    def _idle_link(self) -> Link:
-        while self._idle:
-            link = self._idle.pop()
-            if not link.closed and link.is_alive():
-                return link
-        return self._open()
-
-    def _retire(self, link: Link) -> None:
-        """Keep a connection that holds nothing for the next wait, or close it."""
-        if link.closed or link is self._main or link.leases:
-            return
-        if len(self._idle) < _IDLE_LINKS:
-            self._idle.append(link)
-        else:
-            link.close()
-
-    def _again(self, read: Callable[[Link], T]) -> T:
-        """Carry out a read, and once more on a new connection when this one broke."""
-        try:
-            with self._ready() as link:
-                return read(link)
-        except Lost:
-            pass
-        try:
-            with self._ready() as link:
-                return read(link)
-        except Lost as lost:
-            raise self._unavailable(lost) from lost
-
-    def _once(self, verb: Callable[[Link], T]) -> T:
-        """Carry out a verb that must not be repeated unless nothing of it had left."""
-        try:
-            with self._ready() as link:
-                return verb(link)
-        except Lost as lost:
-            if lost.sent:
-                raise OutcomeUnknown(
-                    f"{self.location}: {lost}; the call may have taken effect. Running it again is safe."
-                ) from lost
-        return self._once(verb)
-
-    def _unavailable(self, error: Exception) -> BackendUnavailable:
-        words = getattr(error, "strerror", None) or str(error)
-        return BackendUnavailable(
-            f"{self.location}: {words}. Check that beanstalkd runs and listens there, and try again."
-        )
-
-
-_REFUSALS = {
-    b"DRAINING": "beanstalkd is draining (it got SIGUSR1) and takes no new jobs until it is started again",
-    b"OUT_OF_MEMORY": "beanstalkd has no memory left, or no room for its log",
-    b"JOB_TOO_BIG": "a payload has more bytes than beanstalkd takes (-z)",
-}
-
-
-def _chunks(payloads: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-    """Pieces that travel in one send."""
-    if len(payloads) == 1:
-        yield payloads
-        return
-    first = size = 0
-    for index, payload in enumerate(payloads):
-        if index - first == _PUT_COMMANDS or (index > first and size + len(payload) > _PUT_BYTES):
-            yield payloads[first:index]
-            first, size = index, 0
-        size += len(payload)
-    yield payloads[first:]
-
-
-def _take_ids(answers: Iterable[bytes], ids: list[int]) -> bytes:
-    """Collect the ids of what was stored; returns the first refusal, or b""."""
-    refusal = b""
-    for answer in answers:
-        if answer.startswith(b"INSERTED "):
-            ids.append(int(answer[9:]))
-        elif answer in _REFUSALS or answer.startswith(b"BURIED "):
-            refusal = refusal or answer
-        else:
-            # BAD_FORMAT or EXPECTED_CRLF would mean that a payload is being read as commands.
-            raise unexpected(answer)
-    return refusal
 
 
 def _put_back(settlement: Settlement) -> bytes:
@@ -730,38 +419,6 @@ def _read_verdicts(link: Link, orders: Orders, verdicts: list[bool]) -> None:
             verdicts[place] = True
         elif answer != b"NOT_FOUND":
             raise unexpected(answer)
-
-
-def _answered(link: Link, done: bytes) -> bool:
-    answer = link.line()
-    if answer not in (done, b"NOT_FOUND"):
-        raise unexpected(answer)
-    return answer == done
-
-
-def _must(answer: T | None) -> T:
-    if answer is None:
-        raise unexpected(b"NOT_FOUND")
-    return answer
-
-
-def _is(facts: Facts, pipeline: str, state: JobState) -> bool:
-    return facts.pipeline == pipeline and facts.state is state
-
-
-def _job(id_: int, body: bytes, facts: Facts) -> Job:
-    job = Job(id_, facts.pipeline, body, facts.priority, facts.ttr, facts.attempt, facts.crashes, facts.state)
-    job.delay = float(facts.left) if facts.state is JobState.DELAYED else 0.0
-    return job
-
-
-def _holds(tube: dict[str, str]) -> bool:
-    return any(tube[f"current-jobs-{state}"] != "0" for state in JobState)
-
-
-def _pause_left(tube: dict[str, str]) -> float:
-    """Seconds of a pause that are left, rounded up: the server rounds down, to 0 in the last one."""
-    return float(min(int(tube["pause"]), max(0, int(tube["pause-time-left"])) + 1))
 
 
 def _refuse_reason(where: Filter) -> None:

@@ -123,13 +123,21 @@ class ReservedJob(Job):
         self.waited = 0.0
 
 
+def forget(link: Link) -> None:
+    """Drop the leases that are over and that nobody settled."""
+    now = time.monotonic()
+    for job in list(link.leases.values()):
+        if job.is_over(now) and link.leases.get(job.id) is job:
+            del link.leases[job.id]
+
+
 def learn(link: Link) -> None:
     """Ask for the facts of every job that the connection holds and nobody looked at yet."""
     if not link.is_ours():
         return
     try:
         with link:
-            unknown = [job for job in link.leases.values() if not job._known]
+            unknown = [job for job in list(link.leases.values()) if not job._known]
             link.send(b"".join([b"stats-job %d\r\n" % job.id for job in unknown]))
             answers = [link.data() for _ in unknown]
             known = [None if answer is None else facts_of(answer) for answer in answers]

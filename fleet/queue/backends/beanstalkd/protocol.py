@@ -19,11 +19,12 @@ import struct
 import threading
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from fleet.queue.backends.beanstalkd.lease import ReservedJob
 
+T = TypeVar("T")
 Address = tuple[str, int] | str  # host and port, or the path of a unix socket
 
 _ANSWER_WITHIN = 15  # seconds; a put waits for a slow disk's fsync, a vanished host for ever
@@ -112,6 +113,8 @@ class Link:
         else:
             self.close()
         self._lock.release()
+        if isinstance(error, ValueError):  # of int(), or of an unpacking
+            raise Lost(f"its answer cannot be read: {error}") from error
 
     def close(self) -> None:
         """Close it; the server makes its reserved jobs ready again.  Harmless when it is closed."""
@@ -408,6 +411,13 @@ class BorrowedLink(Link):
 def unexpected(line: bytes) -> Lost:
     """An answer that the command cannot have: the connection is out of step, or the server is broken."""
     return Lost(f"it answered {line[:60].decode('ascii', 'replace')!r}, so the connection was closed")
+
+
+def must(answer: T | None) -> T:
+    """An answer that cannot be NOT_FOUND."""
+    if answer is None:
+        raise unexpected(b"NOT_FOUND")
+    return answer
 
 
 def parse_table(data: bytes) -> dict[str, str]:
