@@ -345,11 +345,6 @@ class PostgresBackend:
         else:
             listener.interrupt()
 
-    def interrupt(self) -> None:
-        # Without a listener a wait is a nap of a second at most.
-        if self._listener is not None:
-            self._listener.interrupt()
-
     def _remember_look(self, names: tuple[str, ...], soon: int | None, mark: int) -> None:
         now = time.monotonic()
         former = self._looks.get(names)
