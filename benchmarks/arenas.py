@@ -29,6 +29,7 @@ class Arena(Protocol):
     producer: str  # the same, where putting with a wake-up is another class
     peers: tuple[Peer, ...]
     about: str  # version and durability, for the report's header
+    job_by_job: bool  # the server syncs each job, so that nobody can batch
 
     def fresh(self) -> contextlib.AbstractContextManager[str]:
         """The DSN of an empty store; the store goes with the block."""
@@ -51,6 +52,7 @@ class Sqlite:
     name = "sqlite"
     limit = producer = "benchmarks.limits_sqlite:Limit"
     peers = environment.SQLITE
+    job_by_job = False
     about = f"SQLite {sqlite3.sqlite_version}, WAL, synchronous=FULL: each commit is synced"
 
     def __init__(self, folder: Path) -> None:
@@ -84,6 +86,7 @@ class Postgresql:
     name = "postgresql"
     limit = producer = "benchmarks.limits_postgresql:Limit"
     peers = environment.POSTGRESQL
+    job_by_job = False
 
     def __init__(self, server: servers.Server) -> None:
         self._db = psycopg.connect(server.dsn, autocommit=True)
@@ -96,7 +99,7 @@ class Postgresql:
         self.about = f"PostgreSQL {version}, {settings}: each commit is synced"
 
     def _show(self, name: str) -> str:
-        row = self._db.execute(f"SHOW {name}").fetchone()  # type: ignore[call-overload]
+        row = self._db.execute(f"SHOW {name}").fetchone()
         assert row
         return str(row[0])
 
@@ -104,11 +107,11 @@ class Postgresql:
     def fresh(self) -> Iterator[str]:
         self._count += 1
         name = f"bench{self._count}"
-        self._db.execute(f"CREATE DATABASE {name}")  # type: ignore[call-overload]
+        self._db.execute(f"CREATE DATABASE {name}")
         try:
             yield f"{self._base}/{name}"
         finally:
-            self._db.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[call-overload]
+            self._db.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
     def calm(self, dsn: str) -> None:
         with psycopg.connect(dsn, autocommit=True) as db:
@@ -117,7 +120,8 @@ class Postgresql:
 
     def questions(self) -> float | None:
         row = self._db.execute(
-            "SELECT sum(xact_commit + xact_rollback) FROM pg_stat_database WHERE datname LIKE 'bench%'"
+            "SELECT coalesce(sum(xact_commit + xact_rollback), 0) FROM pg_stat_database "
+            "WHERE datname LIKE 'bench%'"
         ).fetchone()
         return float(row[0]) if row else None
 
@@ -136,6 +140,7 @@ class Mariadb:
     limit = "benchmarks.limits_mariadb:Limit"
     producer = "benchmarks.limits_mariadb:Producer"
     peers: tuple[Peer, ...] = ()
+    job_by_job = False
 
     def __init__(self, server: servers.Server) -> None:
         self._port = server.port
@@ -146,7 +151,7 @@ class Mariadb:
         version = self._ask("SELECT version()")
         self.about = f"MariaDB {version}, innodb_flush_log_at_trx_commit={flush}: each commit is synced"
 
-    def _connect(self, database: str | None = None) -> pymysql.Connection:  # type: ignore[type-arg]
+    def _connect(self, database: str | None = None) -> pymysql.Connection:
         return pymysql.connect(
             host="127.0.0.1", port=self._port, user="fleet", database=database, autocommit=True
         )
@@ -200,6 +205,7 @@ class Beanstalkd:
         self, name: str, start: Callable[[], contextlib.AbstractContextManager[servers.Server]]
     ) -> None:
         self.name = name
+        self.job_by_job = name == "beanstalkd"
         self._start = start
         self.about = {
             "beanstalkd": "beanstalkd -b DIR -f 0: each command is synced",

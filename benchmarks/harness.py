@@ -160,6 +160,7 @@ def drained(who: Who, task: str, dsn: str, count: int, workers: int, within: flo
         while sum(cells[COUNT::FIELDS]) < count and time.monotonic() < give_up:
             for worker in crew:
                 if not worker.alive:
+                    worker.answer()  # says why
                     raise Failed(worker.complaint())
             time.sleep(0.005)
         done = sum(cells[COUNT::FIELDS])

@@ -18,7 +18,7 @@ _TABLES = """
         lane tinyint NOT NULL DEFAULT 0, pri int unsigned NOT NULL DEFAULT 1024,
         until bigint NOT NULL DEFAULT 0, ttr int NOT NULL DEFAULT 60, attempts int NOT NULL DEFAULT 0,
         payload blob NOT NULL, KEY pick (tube, lane, pri, id)) ENGINE=InnoDB"""
-_INSERT = "INSERT INTO jobs (tube, pri, payload) VALUES (%s, %s, _binary %s)"
+_INSERT = "INSERT INTO jobs (tube, pri, payload) VALUES (%s, %s, %s)"  # placeholders only, else one by one
 # The scan starts after the last key this worker took: it never walks over entries not yet purged.
 _SELECT = """
     SELECT id, payload FROM jobs FORCE INDEX (pick)

@@ -9,12 +9,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from benchmarks import harness, targets
 from benchmarks.arenas import Arena
 from benchmarks.contender import Unsupported
 from benchmarks.harness import Failed, Who
-from benchmarks.report import OURS, Problem, Row, Stat, Target
+from benchmarks.report import OURS, Problem, Row, Stat
 
 _MILLION = 1_000_000
 _WITHIN = 60.0  # seconds a drain may take; its rate is told all the same
@@ -31,7 +32,8 @@ class Bench:
 
     def count(self, jobs: int, who: Who | None = None) -> int:
         """That many jobs at this scale; a twentieth for who commits job by job."""
-        return max(20, int(jobs * self.scale / (20 if who and who.slow else 1)))
+        one_by_one = who is not None and (who.slow or self.arena.job_by_job)
+        return max(20, int(jobs * self.scale / (20 if one_by_one else 1)))
 
     def row(self, key: str, title: str, unit: str, cells: dict[str, Stat | Problem]) -> Row:
         return Row(title=title, unit=unit, cells=cells, targets=targets.of(self.arena.name, key))
@@ -79,7 +81,7 @@ def in_turn(
 
 
 def _compare(bench: Bench, title: str, once: Callable[[Who], float]) -> dict[str, Stat | Problem]:
-    return in_turn(title, bench.runs, [(who.name, lambda who=who: once(who)) for who in bench.who])  # type: ignore[misc]
+    return in_turn(title, bench.runs, [(who.name, partial(once, who)) for who in bench.who])
 
 
 # -- producers
@@ -149,6 +151,8 @@ def _grown(bench: Bench, key: str, title: str, take: int, *, old: bool) -> Row:
 
 
 def growth(bench: Bench) -> list[Row]:
+    if "growth" not in targets.TARGETS[bench.arena.name]:
+        return []
     return [_grown(bench, "growth", "drain beside 1 M ready, delayed, buried", 20_000, old=False)]
 
 
@@ -231,42 +235,45 @@ def rss(bench: Bench) -> list[Row]:
 
 
 def stats(bench: Bench) -> list[Row]:
+    if "stats" not in targets.TARGETS[bench.arena.name]:
+        return []
     count = bench.count(_MILLION)
     cells: dict[str, Stat | Problem] = {}
     for who in bench.who:
-        if who.slow and bench.arena.name == "sqlite":
-            continue  # would take minutes to fill
+        cells[who.name] = Problem()
+        if who.slow:
+            continue  # it would take minutes to store so many
         try:
             with bench.store(who, count) as dsn:
-                once = lambda who=who, dsn=dsn: 1e3 * harness.timed(who, "stats", dsn, 20)  # noqa: E731
-                cells |= in_turn("stats", bench.runs, [(who.name, once)])
+                cells |= in_turn("stats", bench.runs, [(who.name, partial(_ask, who, dsn))])
         except Failed as error:
             cells[who.name] = Problem(str(error))
     return [bench.row("stats", f"stats of one pipeline at {count:,} jobs", "ms", cells)]
 
 
+def _ask(who: Who, dsn: str) -> float:
+    return 1e3 * harness.timed(who, "stats", dsn, 20)
+
+
 def import_(bench: Bench) -> list[Row]:
-    modules = {OURS: (sys.executable, "fleet")}
-    modules |= {
-        peer.name: (who.python, peer.module)
-        for peer in bench.arena.peers
-        for who in bench.who
-        if who.name == peer.name
-    }
-
-    def once(python: str, module: str) -> float:
-        def best(code: str) -> float:
-            def run() -> float:
-                began = time.perf_counter()
-                subprocess.run([python, "-c", code], check=True, cwd=harness.ROOT, capture_output=True)
-                return time.perf_counter() - began
-
-            return min(run() for _ in range(5))
-
-        return 1e3 * (best(f"import {module}") - best("pass"))
-
-    who = [(name, lambda it=it: once(*it)) for name, it in modules.items()]  # type: ignore[misc]
+    modules = {OURS: "fleet"} | {peer.name: peer.module for peer in bench.arena.peers}
+    who = [
+        (each.name, partial(_import, each.python, modules[each.name]))
+        for each in bench.who
+        if each.name in modules
+    ]
     return [bench.row("import", "import", "ms", in_turn("import", bench.runs, who))]
+
+
+def _import(python: str, module: str) -> float:
+    """What it adds to the start of an interpreter; the best of five, as all else only disturbs."""
+
+    def run(code: str) -> float:
+        began = time.perf_counter()
+        subprocess.run([python, "-c", code], check=True, cwd=harness.ROOT, capture_output=True)
+        return time.perf_counter() - began
+
+    return 1e3 * (min(run(f"import {module}") for _ in range(5)) - min(run("pass") for _ in range(5)))
 
 
 MEASURES: dict[str, Callable[[Bench], list[Row]]] = {
@@ -283,5 +290,3 @@ MEASURES: dict[str, Callable[[Bench], list[Row]]] = {
     "import": import_,
     "rss": rss,
 }
-
-__all__ = ["MEASURES", "Bench", "Target", "in_turn", "say"]

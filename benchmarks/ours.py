@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 import fleet
 from benchmarks.contender import BATCH, PIPELINE, Contender, Done, Seen, payload
-from fleet.errors import NotSupported
-from fleet.queue.job import Job, JobState
+from fleet import Job
 
 _DAY = 86400.0
 _CHUNK = 5_000
@@ -59,27 +58,13 @@ class Ours(Contender):
         for start in range(0, count, _CHUNK):
             todo = [payload(number) for number in range(start, min(count, start + _CHUNK))]
             self._queue.put_many(PIPELINE, todo, delay=_DAY)
-        try:
-            self._restore_buried(count)
-        except NotSupported:
-            self._bury(count)
+            self._bury(todo)
 
-    def _restore_buried(self, count: int) -> None:
-        first = 10**12  # ids far above those in use
-        for start in range(0, count, _CHUNK):
-            numbers = range(start, min(count, start + _CHUNK))
-            jobs = [
-                Job(first + n, PIPELINE, payload(n), state=JobState.BURIED, reason="bench") for n in numbers
-            ]
-            self._queue.restore(jobs, "bench", str(start))
-
-    def _bury(self, count: int) -> None:
-        """Put them urgently, take them and bury them: for a server that makes its ids itself."""
-        for start in range(0, count, _CHUNK):
-            todo = [payload(number) for number in range(start, min(count, start + _CHUNK))]
-            self._queue.put_many(PIPELINE, todo, priority=0)
-            left = len(todo)
-            while left:
-                jobs = self._queue.reserve_many(PIPELINE, min(left, 500))
-                self._queue.settle(buried=jobs)
-                left -= len(jobs)
+    def _bury(self, payloads: Sequence[bytes]) -> None:
+        """Put them so urgently that they come before those that are ready, and bury them."""
+        self._queue.put_many(PIPELINE, payloads, priority=0)
+        left = len(payloads)
+        while left:
+            jobs = self._queue.reserve_many(PIPELINE, min(left, 500))
+            self._queue.settle(buried=jobs)
+            left -= len(jobs)

@@ -27,7 +27,7 @@ class Peer:
     slow: bool = True  # commits job by job
 
 
-SQLITE = (
+SQLITE: tuple[Peer, ...] = (
     Peer(name="huey", requirement="huey>=3", module="huey.api", contender="benchmarks.peers.sqlite:Huey"),
     Peer(
         name="litequeue",
@@ -42,7 +42,7 @@ SQLITE = (
         contender="benchmarks.peers.sqlite:PersistQueue",
     ),
 )
-POSTGRESQL = (
+POSTGRESQL: tuple[Peer, ...] = (
     Peer(
         name="pgqueuer",
         requirement="pgqueuer[asyncpg]>=1.6",
@@ -63,7 +63,7 @@ POSTGRESQL = (
         contender="benchmarks.peers.postgresql:Chancy",
     ),
 )
-BEANSTALKD = (
+BEANSTALKD: tuple[Peer, ...] = (
     Peer(
         name="greenstalk",
         requirement="greenstalk>=2.1",
@@ -115,7 +115,7 @@ class Environment:
         done = subprocess.run(
             [str(self.python), "-c", code, *names], check=True, capture_output=True, text=True
         )
-        return dict(line.split() for line in done.stdout.splitlines())  # type: ignore[misc]
+        return dict(line.split(" ", 1) for line in done.stdout.splitlines())
 
 
 def default_folder() -> Path:

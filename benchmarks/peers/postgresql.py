@@ -52,7 +52,7 @@ class Pgqueuer(_Async):
         self._queries = self._app.qm.queries
 
     def create(self) -> None:
-        self._run(self._queries.install())  # type: ignore[attr-defined]
+        self._run(self._queries.install())
 
     def put(self, payloads: Sequence[bytes]) -> None:
         async def each() -> None:

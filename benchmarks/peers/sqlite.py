@@ -19,7 +19,7 @@ class Huey(Contender):
         self._huey = SqliteHuey(filename=dsn.removeprefix("sqlite:///"), results=False, fsync=True)
         self._seen: Seen = lambda payload: None
 
-        @self._huey.task()  # type: ignore[untyped-decorator]
+        @self._huey.task()
         def work(payload: bytes) -> None:
             self._seen(payload)
 

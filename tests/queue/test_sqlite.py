@@ -43,6 +43,7 @@ def test_the_claim_reads_its_index_in_order_at_a_million_rows(file: Path, queue:
     sql = Statements("fleet")
     for statement, values in (
         (sql.claim, (1, 2, "emails", 50)),
+        (sql.claim_one, (1, 2, "emails", 1)),
         (sql.promote, ("emails", 0, 50)),
         (sql.rescue, (0, "emails", 0, 50)),
     ):

@@ -99,6 +99,8 @@ def _over(connection: Any, commits: bool, prefix: str) -> Backend:
 
         return SqliteBackend(connection=connection, commits=commits, prefix=prefix)
     if library == "psycopg":
+        if "Async" in type(connection).__name__:
+            raise DsnError("a psycopg connection for asyncio cannot be used here: pass a psycopg.Connection")
         from fleet.queue.backends.postgres import PostgresBackend
 
         return PostgresBackend(connection=connection, commits=commits, prefix=prefix)

@@ -49,6 +49,7 @@ from fleet.queue.bell import Bell
 from fleet.queue.job import BackendInfo, Filter, Job, JobState, PipelineStats, Pulse, Settlement
 
 T = TypeVar("T")
+Orders = tuple[list[int], list[bytes]]  # the places of the verdicts, and the commands
 
 _log = logging.getLogger(__name__)
 
@@ -67,12 +68,13 @@ _CAPABILITIES = Capabilities(
     transactions=False,
     tables=False,
 )
+_NOTHING: Orders = ([], [])
 _RESERVE = b"reserve-with-timeout 0\r\n"
 _PUT_COMMANDS = 500  # in one send
 _PUT_BYTES = 256 * 1024  # in one send
 _FEWEST_RESERVES, _MOST_RESERVES = 4, 1024  # in one send
 _IDLE_LINKS = 2  # kept for the next wait
-_UNHEARD = 1.0  # seconds of silence after which a connection is looked at before it is used
+_UNHEARD = 0.05  # seconds of silence after which a connection is looked at before it is used
 _WHOLE = 0.95  # seconds of a wait that may as well end with the server's second
 _LATEST = 2.0  # seconds after which that second should be over
 _PARKED_FOR = 1.0  # seconds after which nobody will come for a parked job
@@ -206,22 +208,22 @@ class BeanstalkdBackend:
         self, settlements: Sequence[Settlement], pipelines: Sequence[str], limit: int, token: int
     ) -> tuple[list[bool], list[Job]]:
         verdicts = [False] * len(settlements)
-        pending: list[tuple[int, bytes]] = []
+        pending = _NOTHING
         if settlements:
             orders = self._orders(settlements)
-            pending = orders.pop(self._main, pending)
+            pending = orders.pop(self._main, _NOTHING)
             for link, theirs in orders.items():
                 self._settle(link, theirs, verdicts)
                 self._retire(link)
         parked = self._fetch(pipelines, limit, token) if self._parked else []
         if parked or not limit or not pipelines:
-            if pending:
+            if pending is not _NOTHING:
                 self._settle(self._main, pending, verdicts)
             self._adopt(parked)
             return verdicts, parked
         for last in (False, True):
             try:
-                link = self._main if pending else self._ready()
+                link = self._ready() if pending is _NOTHING else self._main
                 with link:
                     return verdicts, self._claim(link, pending, verdicts, pipelines, limit, token)
             except Lost as lost:
@@ -235,41 +237,38 @@ class BeanstalkdBackend:
                     raise
         return verdicts, []
 
-    def _orders(self, settlements: Sequence[Settlement]) -> dict[Link, list[tuple[int, bytes]]]:
-        """The commands, with the place of each verdict, that the fence lets pass."""
-        orders: dict[Link, list[tuple[int, bytes]]] = {}
+    def _orders(self, settlements: Sequence[Settlement]) -> dict[Link, Orders]:
+        """What the fence lets pass, by connection."""
+        orders: dict[Link, Orders] = {}
         now = time.monotonic()
         for index, settlement in enumerate(settlements):
             job = settlement.job
             if not isinstance(job, ReservedJob) or not job.is_held():
                 continue
             link = job._link
-            if settlement.verb == "delete":
-                command = b"delete %d\r\n" % job.id
-            else:
-                priority = job.priority if settlement.priority is None else settlement.priority
-                if settlement.verb == "bury":
-                    command = b"bury %d %d\r\n" % (job.id, priority)
-                else:
-                    command = b"release %d %d %d\r\n" % (job.id, priority, math.ceil(settlement.delay))
-            if job.is_over(now):
-                link.leases.pop(job.id, None)
-            elif link.leases.pop(job.id, None) is not None:
-                orders.setdefault(link, []).append((index, command))
+            command = b"delete %d\r\n" % job.id if settlement.verb == "delete" else _put_back(settlement)
+            over = job.is_over(now)
+            if link.leases.pop(job.id, None) is None or over:
+                continue
+            theirs = orders.get(link)
+            if theirs is None:
+                theirs = orders[link] = ([], [])
+            theirs[0].append(index)
+            theirs[1].append(command)
         return orders
 
-    def _settle(self, link: Link, orders: list[tuple[int, bytes]], verdicts: list[bool]) -> None:
+    def _settle(self, link: Link, orders: Orders, verdicts: list[bool]) -> None:
         try:
             with link:
-                link.send(b"".join([command for _, command in orders]))
+                link.send(b"".join(orders[1]))
                 _read_verdicts(link, orders, verdicts)
         except Lost as lost:
-            _log.warning("settle_lost jobs=%d why=%r", len(orders), str(lost))
+            _log.warning("settle_lost jobs=%d why=%r", len(orders[0]), str(lost))
 
     def _claim(
         self,
         link: Link,
-        orders: list[tuple[int, bytes]],
+        orders: Orders,
         verdicts: list[bool],
         pipelines: Sequence[str],
         limit: int,
@@ -277,14 +276,14 @@ class BeanstalkdBackend:
     ) -> list[Job]:
         """Settle and claim, in one round trip when one pipeline has what is asked for."""
         jobs: list[Job] = []
-        settle = b"".join([command for _, command in orders])
+        settle = b"".join(orders[1])
         leases = link.leases
         for pipeline in pipelines:
+            link.watch((pipeline,))
             while True:
                 # An empty tube costs an answer for each reserve: ask for about as many as came last time.
                 asked = min(limit - len(jobs), self._reserves)
                 asked_at = time.monotonic()
-                link.watch((pipeline,))
                 link.send(settle + _RESERVE * asked)
                 if settle:
                     _read_verdicts(link, orders, verdicts)
@@ -357,7 +356,7 @@ class BeanstalkdBackend:
 
     def _await(self, link: Link, pipelines: Sequence[str], timeout: float) -> ReservedJob | None:
         asked_at = time.monotonic()
-        link.watch(pipelines)
+        link.watch(tuple(pipelines))
         link.send(b"reserve-with-timeout 1\r\n")
         # The server counts whole seconds.  A wait that ends earlier is called off: that costs the connection.
         if not link.has_answer(timeout if timeout < _WHOLE else _LATEST, self._bell.waiting_fd):
@@ -374,7 +373,7 @@ class BeanstalkdBackend:
         link.leases[id_] = job
         if len(pipelines) > 1:  # the answer does not say which one
             link.send(b"stats-job %d\r\n" % id_)
-            facts = facts_of(_must(link.table()))
+            facts = facts_of(_must(link.data()))
             job.pipeline = facts.pipeline
             job.know(facts, time.monotonic())
         return job
@@ -482,8 +481,8 @@ class BeanstalkdBackend:
         """Body and facts of those ids that exist."""
         asked = [id_ for id_ in ids if 0 <= id_ < 2**64]
         link.send(b"".join([b"peek %d\r\nstats-job %d\r\n" % (id_, id_) for id_ in asked]))
-        answers = [(link.found(), link.table()) for _ in asked]
-        return [(*found, facts_of(table)) for found, table in answers if found and table]
+        answers = [(link.found(), link.data()) for _ in asked]
+        return [(*found, facts_of(data)) for found, data in answers if found and data]
 
     def pause(self, pipeline: str, seconds: float) -> None:
         """
@@ -507,7 +506,7 @@ class BeanstalkdBackend:
         if self._watcher is None or self._watcher.closed:
             self._watcher = self._open()
         with self._watcher as link:
-            link.watch({*link.watched, pipeline})
+            link.watch((*link.watched, pipeline))
             link.send(b"list-tube-used\r\n")
             link.line()
 
@@ -528,8 +527,8 @@ class BeanstalkdBackend:
             found = link.found()
             if found:
                 link.send(b"stats-job %d\r\n" % found[0])
-                table = link.table()
-                facts = facts_of(table) if table else None
+                data = link.data()
+                facts = facts_of(data) if data else None
                 oldest = float(max(0, facts.age - facts.delay)) if facts else 0.0
         return PipelineStats(
             pipeline=pipeline,
@@ -545,7 +544,7 @@ class BeanstalkdBackend:
     def pipelines(self) -> list[str]:
         def names(link: Link) -> list[str]:
             link.send(b"list-tubes\r\n")
-            tubes = parse_list(link.text() or "")
+            tubes = parse_list(_must(link.data()))
             link.send(b"".join([b"stats-tube %b\r\n" % tube.encode() for tube in tubes]))
             tables = [(tube, link.table()) for tube in tubes]
             return sorted(tube for tube, table in tables if table and (_holds(table) or _pause_left(table)))
@@ -716,10 +715,19 @@ def _take_ids(answers: Iterable[bytes], ids: list[int]) -> bytes:
     return refusal
 
 
-def _read_verdicts(link: Link, orders: list[tuple[int, bytes]], verdicts: list[bool]) -> None:
-    for (index, _), answer in zip(orders, link.lines(len(orders)), strict=True):
+def _put_back(settlement: Settlement) -> bytes:
+    job = settlement.job
+    priority = job.priority if settlement.priority is None else settlement.priority
+    if settlement.verb == "bury":
+        return b"bury %d %d\r\n" % (job.id, priority)
+    return b"release %d %d %d\r\n" % (job.id, priority, math.ceil(settlement.delay))
+
+
+def _read_verdicts(link: Link, orders: Orders, verdicts: list[bool]) -> None:
+    places = orders[0]
+    for place, answer in zip(places, link.lines(len(places)), strict=True):
         if answer in _SETTLED:  # a release is answered BURIED when the server has no memory left
-            verdicts[index] = True
+            verdicts[place] = True
         elif answer != b"NOT_FOUND":
             raise unexpected(answer)
 
@@ -731,10 +739,10 @@ def _answered(link: Link, done: bytes) -> bool:
     return answer == done
 
 
-def _must(table: dict[str, str] | None) -> dict[str, str]:
-    if table is None:
+def _must(answer: T | None) -> T:
+    if answer is None:
         raise unexpected(b"NOT_FOUND")
-    return table
+    return answer
 
 
 def _is(facts: Facts, pipeline: str, state: JobState) -> bool:

@@ -18,7 +18,6 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Collection
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +27,9 @@ if TYPE_CHECKING:
 Address = tuple[str, int] | str  # host and port, or the path of a unix socket
 
 _ANSWER_WITHIN = 15  # seconds; a put waits for a slow disk's fsync, a vanished host for ever
-_READ = 256 * 1024  # bytes taken from the socket at once
+_READ = (
+    64 * 1024
+)  # bytes taken from the socket at once; malloc takes more than 128 KiB from the kernel, each time
 _MAX_LINE = 300  # bytes: no answer's first line is longer
 _MAX_BODY = 1 << 30  # bytes: what beanstalkd's -z allows at most
 _TIME_OUT = struct.pack("ll", _ANSWER_WITHIN, 0)
@@ -82,7 +83,7 @@ class Link:
 
     def __init__(self, sock: socket.socket) -> None:
         self.used = "default"
-        self.watched: list[str] = ["default"]
+        self.watched: tuple[str, ...] = ("default",)
         self.leases: dict[int, ReservedJob] = {}
         self.closed = False
         self.spoke_at = time.monotonic()
@@ -149,14 +150,14 @@ class Link:
             self._ahead += b"use %b\r\n" % tube.encode("ascii")
             self._owed.append(b"USING")
 
-    def watch(self, tubes: Collection[str]) -> None:
+    def watch(self, tubes: tuple[str, ...]) -> None:
         """Have exactly *tubes* watched, from the next send on."""
-        if len(tubes) == len(self.watched) and all(tube in self.watched for tube in tubes):
+        if tubes == self.watched:
             return
         # First watch, then ignore: the last one cannot be ignored.
         verbs = [b"watch %b\r\n" % tube.encode("ascii") for tube in tubes if tube not in self.watched]
         verbs += [b"ignore %b\r\n" % tube.encode("ascii") for tube in self.watched if tube not in tubes]
-        self.watched = list(tubes)
+        self.watched = tubes
         self._ahead += b"".join(verbs)
         self._owed += [b"WATCHING"] * len(verbs)
 
@@ -164,14 +165,15 @@ class Link:
         """Send it all.  Takes answers in where it must: a server whose answers nobody reads stops reading."""
         if self._ahead:
             commands, self._ahead = self._ahead + commands, b""
+        left: bytes | memoryview = commands
         try:
-            sent = 0
             while True:
                 try:
-                    sent += self._sock.send(memoryview(commands)[sent:] if sent else commands, _AT_ONCE)
+                    sent = self._sock.send(left, _AT_ONCE)
                     self._said = True
-                    if sent == len(commands):
+                    if sent == len(left):
                         return
+                    left = memoryview(left)[sent:]
                 except BlockingIOError:
                     self._wait_to_send()
         except OSError as error:
@@ -209,24 +211,18 @@ class Link:
         """One line, without its end."""
         if self._owed:
             self._read_owed()
-        return self._line()
-
-    def _line(self) -> bytes:
-        while True:
-            end = self._buffer.find(b"\r\n", self._at)
-            if end >= 0:
-                line = self._buffer[self._at : end]
-                self._at = end + 2
-                return line
-            self._buffer = self._more(self._buffer, self._at)
-            self._at = 0
+        buffer, at = self._buffer, self._at
+        while (end := buffer.find(b"\r\n", at)) < 0:
+            buffer, at = self._more(buffer, at), 0
+        self._buffer, self._at = buffer, end + 2
+        return buffer[at:end]
 
     def lines(self, count: int) -> list[bytes]:
         """As many lines, without their ends: the answers to commands that have no body."""
         if self._owed:
             self._read_owed()
         if count == 1:
-            return [self._line()]
+            return [self.line()]
         parts = [self._buffer[self._at :]]
         self._buffer, self._at = b"", 0
         missing, size = count - parts[0].count(b"\n"), 0
@@ -270,10 +266,8 @@ class Link:
         found = []
         buffer, at = self._buffer, self._at
         for _ in range(count):
-            end = buffer.find(b"\r\n", at)
-            while end < 0:
+            while (end := buffer.find(b"\r\n", at)) < 0:
                 buffer, at = self._more(buffer, at), 0
-                end = buffer.find(b"\r\n")
             line = buffer[at:end]
             if line.startswith(b"RESERVED "):
                 _, id_, size = line.split(b" ")
@@ -304,19 +298,19 @@ class Link:
             raise unexpected(line)
         return int(id_), self.body(int(size))
 
-    def text(self) -> str | None:
+    def data(self) -> bytes | None:
         """The answer to a stats or list command, or None for NOT_FOUND."""
         line = self.line()
         if line == b"NOT_FOUND":
             return None
         if not line.startswith(b"OK "):
             raise unexpected(line)
-        return self.body(int(line[3:])).decode("utf-8", "replace")
+        return self.body(int(line[3:]))
 
     def table(self) -> dict[str, str] | None:
         """The answer to a stats command as names and values, or None for NOT_FOUND."""
-        text = self.text()
-        return None if text is None else parse_table(text)
+        data = self.data()
+        return None if data is None else parse_table(data)
 
     def expect(self, word: bytes) -> None:
         """Read a line that can only be this one."""
@@ -327,7 +321,7 @@ class Link:
     def _read_owed(self) -> None:
         owed, self._owed = self._owed, []
         for word in owed:
-            line = self._line()
+            line = self.line()
             if not line.startswith(word):
                 raise unexpected(line)
 
@@ -364,7 +358,7 @@ class BorrowedLink(Link):
         super().__init__(client._sock)
         self._depth = 0
         self._time_out: float | None = None
-        self._found: tuple[str, list[str]] = ("", [])
+        self._found: tuple[str, tuple[str, ...]] = ("", ())
 
     def __enter__(self) -> Link:
         super().__enter__()
@@ -376,12 +370,12 @@ class BorrowedLink(Link):
             _let_the_kernel_time(self._sock)
             self.send(b"list-tube-used\r\nlist-tubes-watched\r\n")
             self.used = self.line().removeprefix(b"USING ").decode()
-            self.watched = parse_list(self.text() or "")
-            self._found = (self.used, list(self.watched))
+            self.watched = tuple(parse_list(self.data() or b""))
+            self._found = (self.used, self.watched)
             self._said = False
         except BaseException as error:
             self.__exit__(type(error), error, None)
-            if isinstance(error, Lost):
+            if isinstance(error, Lost | OSError):
                 raise Lost(str(error), sent=False) from error
             raise
         return self
@@ -416,15 +410,15 @@ def unexpected(line: bytes) -> Lost:
     return Lost(f"it answered {line[:60].decode('ascii', 'replace')!r}, so the connection was closed")
 
 
-def parse_table(text: str) -> dict[str, str]:
+def parse_table(data: bytes) -> dict[str, str]:
     """The names and values of a stats answer."""
-    pairs = (line.partition(": ") for line in text.splitlines())
+    pairs = (line.partition(": ") for line in data.decode("utf-8", "replace").splitlines())
     return {name: value.strip('"') for name, found, value in pairs if found}
 
 
-def parse_list(text: str) -> list[str]:
+def parse_list(data: bytes) -> list[str]:
     """The names of a list answer."""
-    return [line[2:] for line in text.splitlines() if line.startswith("- ")]
+    return [line[2:] for line in data.decode("ascii", "replace").splitlines() if line.startswith("- ")]
 
 
 def _words(error: OSError) -> str:

@@ -7,28 +7,29 @@ their ids: with gap locks, or in another order, rivals would deadlock.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fleet.errors import OutcomeUnknown, SchemaError, UidConflict
+from fleet.errors import OutcomeUnknown, SchemaError
 from fleet.queue.backend import Capabilities
 from fleet.queue.backends.mysql import server
 from fleet.queue.backends.mysql.claim import CHUNK, Claims
-from fleet.queue.backends.mysql.connection import Duplicate, Link, Lost
+from fleet.queue.backends.mysql.connection import Link, Lost
 from fleet.queue.backends.mysql.literal import bind, like
-from fleet.queue.backends.mysql.put import Put
-from fleet.queue.backends.mysql.rows import BURIED, NUMBER, seen, stored, text
+from fleet.queue.backends.mysql.put import Put, restore
+from fleet.queue.backends.mysql.rows import BURIED, NUMBER, seen, text
 from fleet.queue.backends.mysql.statements import NOW, Statements
-from fleet.queue.backends.mysql.wake import Bell
+from fleet.queue.backends.mysql.wake import Watch, nudge, path_of
 from fleet.queue.dsn import Dsn
 from fleet.queue.job import BackendInfo, Filter, Job, JobState, PipelineStats, Pulse, Settlement
 from fleet.queue.pulse import pulse_from_text, pulse_to_text
 from fleet.queue.schema import migrate
 
 _POLL_SECONDS = 0.25  # behind the bell
+_EVERYTHING = 2**31 - 1  # the limit of an operator who gave none
 _PULSES_KEPT = 3600  # seconds
-_RESTORE_CHUNK = 100  # rows of an import in one packet
 _MOST_PRIORITIES = 64  # that stats looks at for the oldest job
 
 
@@ -46,7 +47,8 @@ class MysqlBackend:
 
         With *connection* nothing is created, set or closed, and verbs join
         the caller's transaction.  *commits* says that outside of an open one
-        each verb is a transaction of its own, whatever its autocommit mode.
+        each verb is a transaction of its own, whatever its autocommit mode,
+        and that missing tables may be made.
 
         Raises:
             DsnError, QueueError, SchemaError: the database cannot be used.
@@ -55,15 +57,18 @@ class MysqlBackend:
         self._sql = Statements(prefix)
         self._link = Link(dsn, connection=connection, commits=commits)
         self._claims = Claims(self._link, self._sql)
-        self._bell: Bell | None = None
+        self._waiting = threading.Lock()
+        self._watch: Watch | None = None
+        self._path: str | None = None  # of the file that a nudge touches
         self._misses = 0  # waits in a row that ended although the claim then got nothing
         try:
             if not self._link.borrowed:
                 server.check_version(self._link)
-                if server.schema_version(self._link, self._sql) is None:
-                    self.migrate()
-                server.check_tables(self._link, self._sql)
-            migrate.check(server.schema_version(self._link, self._sql), self._link.where)
+            found = server.schema_version(self._link, self._sql)
+            if found is None and self._link.may_change_tables:
+                found = self.migrate()[1]
+            migrate.check(found, self._link.where)
+            server.check_tables(self._link, self._sql)
         except BaseException:
             self._link.close()
             raise
@@ -83,7 +88,7 @@ class MysqlBackend:
     ) -> list[int]:
         put = Put(self._link, self._sql, pipeline, priority=priority, delay=delay, ttr=ttr, unique=unique)
         ids = put.store(uids, payloads)
-        self._ring()
+        self._nudge()
         return ids
 
     # -- settle and claim --------------------------------------------------
@@ -93,7 +98,7 @@ class MysqlBackend:
     ) -> tuple[list[bool], list[Job]]:
         verdicts, jobs = self._claims.exchange(settlements, pipelines, limit, token)
         if any(s.verb == "release" for s in settlements):
-            self._ring()
+            self._nudge()
         return verdicts, jobs
 
     def touch(self, jobs: Sequence[Job], ttr: float | None) -> list[bool]:
@@ -126,28 +131,28 @@ class MysqlBackend:
     # -- waiting -----------------------------------------------------------
 
     def wait(self, pipelines: Sequence[str], timeout: float) -> None:
-        bell = self._bell_of_server()
-        if self._link.borrowed:
-            bell.sleep(min(timeout, _POLL_SECONDS))  # the caller's connection is his, also while we wait
-            return
-        give_up = time.monotonic() + timeout
-        bell.listen()
-        if self._misses:
+        with self._waiting:
+            if self._watch is None:
+                self._watch = Watch(self._nudged_path())
+            watch = self._watch
+            watch.listen()
+            if self._link.borrowed:  # it is the caller's, also while we wait
+                watch.sleep(min(timeout, _POLL_SECONDS))
+                return
+            give_up = time.monotonic() + timeout
             # It was ready, and the claim got nothing: somebody else is at it.  Ask less and less often.
-            bell.sleep(min(timeout, 0.05, 0.001 * 2**self._misses))
-        while (left := give_up - time.monotonic()) > 0:
-            due = self._next_due(pipelines)
-            if due <= 0:
-                self._misses += 1
+            if self._misses and watch.sleep(min(timeout, 0.05, 0.001 * 2**self._misses)):
                 return
-            self._misses = 0
-            if bell.sleep(min(due, left, _POLL_SECONDS)):
-                return
-        return
+            while (due := self._next_due(pipelines)) > 0:
+                self._misses = 0
+                left = give_up - time.monotonic()
+                if left <= 0 or watch.sleep(min(due, left, _POLL_SECONDS)):
+                    return
+            self._misses += 1
 
     def interrupt(self) -> None:
-        if self._bell is not None:
-            self._bell.interrupt()
+        if self._watch is not None:
+            self._watch.interrupt()
 
     def _next_due(self, pipelines: Sequence[str]) -> float:
         """Seconds until something is claimable: 0 is now, infinity is "not by waiting alone"."""
@@ -162,16 +167,14 @@ class MysqlBackend:
             soonest = min(soonest, *[(due - now) / 1e6 for due in dues if due is not None], soonest)
         return max(0.0, soonest)
 
-    def _bell_of_server(self) -> Bell:
-        if self._bell is None:
-            if not self._link.server:
-                self._link.read("DO 0")
-            self._bell = Bell(self._link.server, self._prefix)
-        return self._bell
+    def _nudged_path(self) -> str:
+        if self._path is None:
+            self._path = path_of(server.identity(self._link), self._prefix)
+        return self._path
 
-    def _ring(self) -> None:
+    def _nudge(self) -> None:
         if not self._link.in_callers_transaction:
-            self._bell_of_server().ring()
+            nudge(self._nudged_path())
 
     # -- operators ---------------------------------------------------------
 
@@ -180,7 +183,7 @@ class MysqlBackend:
             return [bind(self._sql.kick, ids), bind(self._sql.returned, pipeline)]
 
         moved = self._in_chunks(pipeline, BURIED, limit, where, change)
-        self._ring()
+        self._nudge()
         return moved
 
     def discard(self, pipeline: str, state: JobState, limit: int, where: Filter) -> int:
@@ -193,28 +196,35 @@ class MysqlBackend:
         self, pipeline: str, state: int, limit: int, where: Filter, change: Callable[[list[int]], list[str]]
     ) -> int:
         condition, values = _condition(where)
-        select = self._sql.select_state if where.ids is None else self._sql.select_ids
+        # Oldest first, which is the index's own order for buried jobs, and no matter when all are meant.
+        order = "turn, id" if state == BURIED or limit >= _EVERYTHING else "id"
+        select = self._sql.select.format(table=self._table(where), where=condition, order=order)
+        moved = 0
 
-        def chunk() -> tuple[int, int]:
+        def chunk() -> tuple[int, bool]:
             size = min(CHUNK, limit - moved)
-            statement = bind(select.format(where=condition), pipeline, state, *values, size)
+            statement = bind(select, pipeline, state, *values, size)
             ids = sorted(id_ for (id_,) in self._link.run(statement, begin=True)[0].rows)
             changed = self._link.run(*(change(ids) if ids else ()), commit=True)
-            return (changed[0].changed if ids else 0), size - len(ids)
+            count = changed[0].changed if ids else 0
+            return count, count > 0 and len(ids) == size
 
-        moved, left = 0, 0
         try:
-            while not left and moved < limit:
-                count, left = self._link.transact(chunk)
+            more = limit > 0
+            while more and moved < limit:
+                count, more = self._link.transact(chunk)
                 moved += count
         except Lost as lost:
             raise OutcomeUnknown(f"{self._link.where}: {lost}; doing it again is safe") from lost
         return moved
 
+    def _table(self, where: Filter) -> str:
+        return self._sql.by_turn if where.ids is None else self._sql.by_id
+
     def peek(self, pipeline: str, state: JobState, limit: int, where: Filter) -> list[Job]:
         condition, values = _condition(where)
-        select = self._sql.peek_state if where.ids is None else self._sql.peek_ids
-        statement = bind(select.format(where=condition), pipeline, NUMBER[state], *values, limit)
+        select = self._sql.peek.format(table=self._table(where), where=condition)
+        statement = bind(select, pipeline, NUMBER[state], *values, limit)
         return [seen(row) for row in self._link.read(statement)[0].rows]
 
     def find(self, job_id: int) -> Job | None:
@@ -224,7 +234,7 @@ class MysqlBackend:
     def pause(self, pipeline: str, seconds: float) -> None:
         until = f"{NOW} + {round(seconds * 1e6)}" if seconds else "0"
         self._write(bind(self._sql.pause.format(until=until), pipeline))
-        self._ring()
+        self._nudge()
 
     def stats(self, pipeline: str, cap: int) -> PipelineStats:
         values: list[str | int] = [pipeline, cap]
@@ -264,26 +274,8 @@ class MysqlBackend:
     # -- imports -----------------------------------------------------------
 
     def restore(self, jobs: Sequence[Job], memo: str, value: str) -> None:
-        statements = [bind(self._sql.restore, *stored(job)) for job in jobs]
-        statements.append(bind(self._sql.set_meta, memo, value))
-        # Last of all, so that nobody's claim starts behind them: see `Mark`.
-        statements += [bind(self._sql.returned, name) for name in sorted({job.pipeline for job in jobs})]
-        chunks = [
-            statements[start : start + _RESTORE_CHUNK] for start in range(0, len(statements), _RESTORE_CHUNK)
-        ]
-
-        def insert() -> None:
-            for number, chunk in enumerate(chunks):
-                self._link.run(*chunk, begin=number == 0, commit=number == len(chunks) - 1)
-
-        try:
-            self._link.transact(insert)
-        except Lost as lost:
-            raise OutcomeUnknown(f"{self._link.where}: {lost}; importing again is safe") from lost
-        except Duplicate as taken:
-            self._link.roll_back()
-            raise UidConflict(f"{self._link.where}: one of the ids or uids is taken") from taken
-        self._ring()
+        restore(self._link, self._sql, jobs, memo, value)
+        self._nudge()
 
     def recall(self, memo: str) -> str | None:
         rows = self._link.read(bind(self._sql.get_meta, memo))[0].rows
@@ -302,7 +294,7 @@ class MysqlBackend:
     # -- the database ------------------------------------------------------
 
     def migrate(self) -> tuple[int, int]:
-        if self._link.borrowed:
+        if not self._link.may_change_tables:
             raise SchemaError("tables are never changed on the caller's connection: use fleet queue migrate")
         return server.migrate_tables(self._link, self._sql, self._prefix)
 
@@ -311,8 +303,10 @@ class MysqlBackend:
 
     def close(self) -> None:
         self._link.close()
-        if self._bell is not None:
-            self._bell.close()
+        with self._waiting:
+            if self._watch is not None:
+                self._watch.close()
+                self._watch = None
 
     def _write(self, statement: str) -> None:
         """One statement that does no harm when it is done twice."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from fleet.errors import BackendUnavailable, OutcomeUnknown
 from fleet.queue.backends.mysql.connection import Link, Lost
@@ -23,6 +24,8 @@ from fleet.queue.job import Job, Settlement
 
 CHUNK = 10_000  # jobs that one transaction makes ready or deletes: a million at once would stop everybody
 _SPARE = 50  # jobs before the mark that one look names beyond those that were asked for
+
+Row = tuple[Any, ...]
 
 
 class Claims:
@@ -61,17 +64,18 @@ class Claims:
         sql, mark = self._sql, self.mark(pipeline)
         while True:
             started = time.monotonic()
-            facts, below = self._link.run(
+            facts, below = self._link.ask(
                 # The facts first: what happens between the two statements is noticed by the next glance.
-                bind(sql.facts, pipeline, pipeline, pipeline),
+                bind(sql.facts, pipeline, pipeline, pipeline, pipeline),
                 bind(sql.below, pipeline, mark.priority, mark.priority, mark.last, limit + _SPARE),
             )
-            now, came_back, tail, delayed, leased = facts.rows[0]
-            mark.looked(came_back or 0, tail or 0, delayed, below.rows, limit + _SPARE)
+            now, paused_until, came_back, tail, delayed, leased = facts.rows[0]
+            dues = [(at, state) for at, state in ((delayed, DELAYED), (leased, RESERVED)) if at is not None]
+            mark.looked(came_back or 0, tail or 0, [at for at, _ in dues], below.rows, limit + _SPARE)
             mark.looked_at = time.monotonic()
             mark.cost = mark.looked_at - started
-            due = [state for state, at in ((DELAYED, delayed), (RESERVED, leased)) if at and at <= now]
-            if not due or not self._revive(pipeline, due):
+            due = [state for at, state in dues if at <= now]
+            if not due or (paused_until or 0) > now or not self._revive(pipeline, due):
                 return
 
     def _revive(self, pipeline: str, states: Sequence[int]) -> bool:
@@ -165,10 +169,8 @@ class _Call:
         if self._link.in_callers_transaction:
             self._one_by_one = True  # it is not ours to roll back
         while True:
-            now = time.monotonic()
-            for pipeline in self.pipelines:
-                if self._claims.mark(pipeline).wants_a_look(now):
-                    self._look(pipeline)
+            if self.pipelines and self._wants_a_look(self.pipelines[0]):
+                self._look(self.pipelines[0])
             try:
                 jobs = self._claim() if self.pipelines else self._settle()
                 return self.verdicts, jobs
@@ -178,6 +180,9 @@ class _Call:
             except SomeLeaseLost:
                 self._link.roll_back()
                 self._one_by_one = True
+
+    def _wants_a_look(self, pipeline: str) -> bool:
+        return pipeline not in self._looked and self._claims.mark(pipeline).wants_a_look(time.monotonic())
 
     def _look(self, pipeline: str) -> None:
         self._claims.look(pipeline, self.limit)
@@ -201,6 +206,8 @@ class _Call:
         jobs: list[Job] = []
         steps: list[_Step] = []
         for pipeline in self.pipelines:
+            if self._wants_a_look(pipeline):  # not earlier: what nobody asks for is left alone
+                raise _LookAgain(pipeline)
             step = self._lock_next(pipeline, asked, self.limit - len(jobs))
             asked = []
             steps.append(step)
@@ -215,7 +222,7 @@ class _Call:
         for step in steps:
             step.taken()
         if ids and results[0].changed != len(ids):  # only where the server does not lock, or no longer
-            won = {id_ for (id_,) in self._link.run(bind(self._sql.held, ids, self.token))[0].rows}
+            won = {id_ for (id_,) in self._link.ask(bind(self._sql.held, ids, self.token))[0].rows}
             jobs = [job for job in jobs if job.id in won]
         return jobs
 
@@ -223,7 +230,7 @@ class _Call:
         """Settle if there is something to, and lock the next jobs of one pipeline, in one packet."""
         sql, mark = self._sql, self._claims.mark(pipeline)
         first = pipeline == self.pipelines[0]
-        pick = [bind(sql.pick, mark.below[:want], pipeline)] if mark.below else []
+        pick = [bind(sql.pick, mark.below, pipeline, want)] if mark.below else []
         results = self._link.run(
             *[group.statement for group in settling],
             bind(sql.glance, pipeline, pipeline, pipeline, mark.tail),
@@ -236,17 +243,18 @@ class _Call:
         now, paused_until, came_back, tail, urgent, due = map(
             int, text(results[len(settling)].rows[0][0]).split(" ")
         )
-        if mark.glanced(now, came_back, tail, urgent, due) and pipeline not in self._looked:
-            raise _LookAgain(pipeline)
+        is_passed = mark.glanced(now, came_back, tail, urgent, due)
         if paused_until > now:
-            self._looked.add(pipeline)
-            return _Step(mark, now, [], [], mark.below)
+            self._looked.add(pipeline)  # there is nothing to look for
+            return _Step(mark, now, [], [])
+        if is_passed and pipeline not in self._looked:
+            raise _LookAgain(pipeline)
         below = list(results[-2].rows) if pick else []
-        scanned = list(results[-1].rows)
-        if below:  # the first look names jobs that the scan may find, too
+        behind = list(results[-1].rows)
+        if below:
             known = {key_of(row) for row in below}
-            scanned = [row for row in scanned if key_of(row) not in known][: want - len(below)]
-        return _Step(mark, now, below, scanned, mark.below[want:])
+            behind = [row for row in behind if key_of(row) not in known]
+        return _Step(mark, now, below, behind[: want - len(below)])
 
     def _before_saying_nothing(self) -> None:
         now = time.monotonic()
@@ -256,19 +264,20 @@ class _Call:
 
 
 class _Step:
-    """The rows that one pipeline gives to a claim, and what becomes of its mark once they are ours."""
+    """The rows that one pipeline gives to a claim: *below* its mark, and behind it."""
 
-    def __init__(
-        self, mark: Mark, now: int, below: Sequence[tuple[str, bytes]], scanned: Sequence[tuple[str, bytes]],
-        left: tuple[int, ...],
-    ) -> None:  # fmt: skip
+    def __init__(self, mark: Mark, now: int, below: Sequence[Row], behind: Sequence[Row]) -> None:
         self._mark = mark
-        self._scanned = scanned
-        self._left = left
-        self.now = now
-        self.rows = [*below, *scanned]
+        self._below = below
+        self._behind = behind
+        self.now = now  # by the server's clock, microseconds
+        self.rows = [*below, *behind]
 
     def taken(self) -> None:
-        self._mark.below = self._left
-        if self._scanned:
-            self._mark.priority, self._mark.last = key_of(self._scanned[-1])
+        """They are ours: move the mark."""
+        mark = self._mark
+        if self._below:
+            ours = {key_of(row)[1] for row in self._below}
+            mark.below = tuple([id_ for id_ in mark.below if id_ not in ours])
+        if self._behind:
+            mark.priority, mark.last = key_of(self._behind[-1])

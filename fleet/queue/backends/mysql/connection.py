@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import pymysql
@@ -52,6 +53,7 @@ _LOST = (
     3169,
     4031,
 )
+_TLS_REQUIRED = 3159
 _GONE_AWAY = 2006  # PyMySQL's code for: the packet did not leave this host whole, so nobody has acted on it
 
 T = TypeVar("T")
@@ -103,7 +105,6 @@ class Link:
         self._closed = False
         self.generation = 0  # grows with each connection: what was learnt on the last one may be untrue
         self.max_packet = 0  # bytes; 0 while not known
-        self.server = ""  # a text that is the same for all connections to one database of one server
 
     @property
     def where(self) -> str:
@@ -113,6 +114,11 @@ class Link:
     @property
     def borrowed(self) -> bool:
         return self._borrowed
+
+    @property
+    def may_change_tables(self) -> bool:
+        """Whether DDL, which commits by itself, would end nothing that is the caller's."""
+        return not self._borrowed or (self._commits and not self._is_in_transaction())
 
     @property
     def in_callers_transaction(self) -> bool:
@@ -161,6 +167,11 @@ class Link:
             # PyMySQL asserts that it is in step with the server.
             raise self._translated(error, maybe=commit or not self._open_transaction) from error
         return results[len(before) : len(results) - len(after)]
+
+    def ask(self, *statements: str) -> list[Result]:
+        """`run` for statements that only read, outside of a transaction of ours."""
+        # Without autocommit, as the caller's connection may be, they would leave one open.
+        return self.run(*statements, begin=self._borrowed, commit=self._borrowed)
 
     def _together(self, packet: tuple[str, ...]) -> list[Result]:
         text = ";".join(packet)
@@ -228,8 +239,12 @@ class Link:
                     if self._borrowed or lost_before:
                         raise BackendUnavailable(f"{self.where}: {lost}") from lost
                     lost_before = True
-                except BaseException:
+                except (QueueError, Duplicate):
                     self._roll_back()
+                    raise
+                except BaseException:
+                    # Ctrl-C, a time-out by signal: the rest of an answer may still be under way.
+                    self._drop()
                     raise
                 finally:
                     self._open_transaction = False
@@ -237,7 +252,7 @@ class Link:
     def read(self, *statements: str) -> list[Result]:
         """Run statements that change nothing; once more on a new connection if the first broke."""
         try:
-            return self.transact(lambda: self.run(*statements), again=True)
+            return self.transact(lambda: self.ask(*statements), again=True)
         except Lost as lost:
             raise BackendUnavailable(f"{self.where}: {lost}") from lost
 
@@ -332,12 +347,8 @@ class Link:
         assert dsn is not None  # noqa: S101 - `_connect` has looked
         socket = dsn.option("unix_socket")
         host = dsn.host or "localhost"
-        tls: dict[str, Any] = {}
-        if socket:
-            tls["ssl_disabled"] = True  # never leaves the host
-        elif authority := dsn.option("ssl_ca"):
-            tls = {"ssl_ca": authority, "ssl_verify_cert": True, "ssl_verify_identity": host not in _LOOPBACK}
-        return pymysql.connect(
+        connect = partial(
+            pymysql.connect,
             host=host,
             port=dsn.port or 3306,
             unix_socket=socket,
@@ -352,8 +363,19 @@ class Link:
             read_timeout=READ_SECONDS,
             write_timeout=READ_SECONDS,
             program_name="fleet",
-            **tls,
         )
+        is_local = bool(socket) or host in _LOOPBACK
+        if authority := dsn.option("ssl_ca"):
+            return connect(ssl_ca=authority, ssl_verify_cert=True, ssl_verify_identity=not is_local)
+        if not is_local:
+            return connect()  # encrypted when the server can, but it could be anybody's: see `describe`
+        try:
+            return connect(ssl_disabled=True)  # never leaves the host, and TLS takes 25 ms to begin
+        except (RuntimeError, pymysql.OperationalError) as error:
+            # MySQL's login may want TLS, or a package for RSA that is not here.
+            if isinstance(error, pymysql.OperationalError) and error.args[0] != _TLS_REQUIRED:
+                raise
+            return connect()
 
     def _set_up(self) -> None:
         settings = [
@@ -366,9 +388,7 @@ class Link:
             # A client that vanished in the middle must not keep its row locks until TCP notices.
             settings.append("SET SESSION idle_transaction_timeout = 60")
         self.max_packet = 1 << 20
-        facts = "SELECT @@max_allowed_packet, CONCAT_WS(' ', @@hostname, @@port, @@datadir, DATABASE())"
-        rows = self._together((*settings, facts))[-1].rows
-        self.max_packet, self.server = int(rows[0][0]), str(rows[0][1])
+        self.max_packet = int(self._together((*settings, "SELECT @@max_allowed_packet"))[-1].rows[0][0])
 
     def _drop(self) -> None:
         if not self._borrowed and self._db is not None:

@@ -14,12 +14,14 @@ What keeps a mark from hiding a job:
 * Jobs that come back (release, kick, a delay or a lease that ended) count up
   `returns` of their pipeline in their own transaction; every claim reads it.
 * Delayed jobs show themselves when they are put (the same glance) or come
-  back (the same counter); the mark knows when the first of them is due.
+  back (the same counter); the mark knows when the first of them is due, and
+  when the first lease ends of those that the last look saw.
 * That leaves a put that was not yet committed when a later id was taken, and
   somebody else's claim that was rolled back after this one stepped over its
-  rows.  Both overlapped in time with what overtook them, and there is no order
-  between them.  A look, which reads from the start, finds them.  One happens
-  at least once a second, and before a claim says that there is nothing.
+  rows: both overlapped in time with what overtook them, and there is no order
+  between them.  And a newer lease that was lost.  A look, which reads from the
+  start, finds them.  One happens at least once a second, and before a claim
+  says that there is nothing.
 
 A look is a plain read, which passes a dead entry in 25 nanoseconds; it may use
 a twentieth of the time.
@@ -46,7 +48,7 @@ class Mark:
     last: int = 0
     tail: int = 0  # the highest id that was seen in the table
     returns: int = 0
-    due: int = _NEVER  # server's clock, microseconds: when the first delayed job is
+    due: int = _NEVER  # server's clock, microseconds: when the first delayed job or known lease is
     below: tuple[int, ...] = ()  # ids that are ready although they lie before the mark, in order
     looked_at: float = float("-inf")  # `time.monotonic()` when the last look ended
     cost: float = 0.0  # seconds that it took
@@ -76,14 +78,19 @@ class Mark:
         return returns != self.returns or now >= self.due
 
     def looked(
-        self, returns: int, tail: int, due: int | None, below: Sequence[tuple[int, int]], asked_for: int
+        self, returns: int, tail: int, dues: Sequence[int], below: Sequence[tuple[int, int]], asked_for: int
     ) -> None:
-        """Take in a look: *below* are the first ready (id, priority) before the mark, in order."""
-        self.returns, self.tail, self.due = returns, max(self.tail, tail), due or _NEVER
+        """
+        Take in a look.
+
+        *below* are the first ready (priority, id) before the mark, in order;
+        *dues* is when the first delayed job and the first lease are due.
+        """
+        self.returns, self.tail, self.due = returns, max(self.tail, tail), min(dues, default=_NEVER)
         if len(below) >= asked_for:
             # There may be more than these: go back to the first.
-            self.priority, self.last, self.below = below[0][1], below[0][0] - 1, ()
+            self.priority, self.last, self.below = below[0][0], below[0][1] - 1, ()
             return
-        self.below = tuple([id_ for id_, _ in below])
         if self.priority > MAX_PRIORITY:
             self.priority, self.last = DEFAULT_PRIORITY, tail
+        self.below = tuple([key[1] for key in below if key <= (self.priority, self.last)])

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from fleet.errors import BackendUnavailable, PutUnknown, UidConflict
+from fleet.errors import BackendUnavailable, OutcomeUnknown, PutUnknown, UidConflict
 from fleet.queue.backends.mysql.connection import Clash, Duplicate, Link, Lost
 from fleet.queue.backends.mysql.literal import bind, literal
-from fleet.queue.backends.mysql.rows import DELAYED, READY
+from fleet.queue.backends.mysql.rows import DELAYED, NUMBER, READY
 from fleet.queue.backends.mysql.statements import NOW, Statements
+from fleet.queue.job import Job
 
 _ROWS, _BYTES = 5_000, 500_000  # of one INSERT, before hexadecimal doubles the bytes
 _TRIES = 5
@@ -108,6 +109,29 @@ class Put:
             self._link.run(commit=True)
         ids = {uid: id_ for uid, (id_, _) in stored.items()} | dict(zip(missing, new, strict=True))
         return [ids[uid] for uid, _ in rows]
+
+
+def restore(link: Link, sql: Statements, jobs: Sequence[Job], memo: str, value: str) -> None:
+    """As `Backend.restore`."""
+    rows = []
+    for job in jobs:
+        run_at = f"@fleet_at + {round((job.delay - job.waited) * 1e6)}"
+        unique = job.unique.encode() if job.unique is not None else None
+        row = bind(
+            "(%s,%s,%s,%s,%s,%s,%s,",
+            *(job.id, job.pipeline, NUMBER[job.state], job.priority, round(job.ttr * 1e6)),
+            *(job.attempt, job.crashes),
+        )
+        rows.append(row + run_at + bind(",%s,%s,%s,%s)", unique, job.uid or None, job.reason, job.payload))
+    insert = [bind(sql.insert_at, 0), sql.restore + ",".join(rows)] if rows else []
+    returned = [bind(sql.returned, name) for name in sorted({job.pipeline for job in jobs})]
+    memory = bind(sql.set_meta, memo, value, value)
+    try:
+        link.transact(lambda: link.run(*insert, memory, *returned, begin=True, commit=True))
+    except Duplicate as error:
+        raise UidConflict(f"{link.where}: one of the ids or uids is taken: {error}") from error
+    except Lost as lost:
+        raise OutcomeUnknown(f"{link.where}: {lost} during an import; look at what it says now") from lost
 
 
 def _chunks(payloads: Sequence[bytes]) -> list[tuple[int, int]]:

@@ -52,24 +52,6 @@ def key_of(row: tuple[Any, ...]) -> tuple[int, int]:
     return int(priority), int(id_)
 
 
-def stored(job: Job) -> tuple[int | str | bytes | None, ...]:
-    """A job as `Statements.restore` takes it."""
-    return (
-        job.id,
-        job.pipeline,
-        NUMBER[job.state],
-        job.priority,
-        round(job.ttr * 1e6),
-        job.attempt,
-        job.crashes,
-        round((job.delay - job.waited) * 1e6),
-        job.unique.encode() if job.unique is not None else None,
-        job.uid or None,
-        job.reason,
-        job.payload,
-    )
-
-
 def seen(row: tuple[Any, ...]) -> Job:
     """A job that was only looked at."""
     id_, pipeline, payload, priority, ttr, attempts, crashes, state, due_in, reason, uid, unique = row

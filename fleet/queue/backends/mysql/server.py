@@ -45,10 +45,16 @@ def _version(link: Link) -> str:
     return version if isinstance(version, str) else version.decode()
 
 
+def identity(link: Link) -> str:
+    """A text that is the same for all connections to one database of one server."""
+    row = link.read("SELECT @@hostname, @@port, @@datadir, DATABASE()")[0].rows[0]
+    return " ".join(str(part) for part in row)
+
+
 def schema_version(link: Link, sql: Statements) -> int | None:
     """The version of the tables; None when there are none."""
     try:
-        rows = link.read(sql.version)[0].rows
+        rows = link.read(bind(sql.get_meta, "schema"))[0].rows
     except SchemaError as error:
         if "(1146)" in str(error):
             return None
@@ -74,10 +80,10 @@ def migrate_tables(link: Link, sql: Statements, prefix: str) -> tuple[int, int]:
         SchemaError: too new, a right is missing, or a table of that name is somebody else's.
     """
     # Names of locks are short, and belong to the whole server.
-    name = "fleet " + hashlib.sha256(f"{link.server} {prefix}".encode()).hexdigest()[:32]
+    lock = "fleet " + hashlib.sha256(f"{identity(link)} {prefix}".encode()).hexdigest()[:32]
 
     def upgrade() -> tuple[int, int]:
-        if link.run(bind("SELECT GET_LOCK(%s, %s)", name, _MIGRATE_SECONDS))[0].rows[0][0] != 1:
+        if link.run(bind("SELECT GET_LOCK(%s, %s)", lock, _MIGRATE_SECONDS))[0].rows[0][0] != 1:
             raise BackendBusy(f"{link.where}: another process has been changing the tables for too long")
         try:
             found = schema_version(link, sql) or 0
@@ -87,10 +93,10 @@ def migrate_tables(link: Link, sql: Statements, prefix: str) -> tuple[int, int]:
                 for statement in migrate.statements("mysql", version, prefix):
                     link.run(statement)
                 _check_columns(link, sql)
-                link.run(bind(sql.set_version, str(version), str(version)))
+                link.run(bind(sql.set_meta, "schema", str(version), str(version)), begin=True, commit=True)
             return found, migrate.WANTED
         finally:
-            link.run(bind("DO RELEASE_LOCK(%s)", name))
+            link.run(bind("DO RELEASE_LOCK(%s)", lock), commit=True)
 
     try:
         return link.transact(upgrade, again=True)
@@ -104,8 +110,7 @@ def migrate_tables(link: Link, sql: Statements, prefix: str) -> tuple[int, int]:
 
 def _check_columns(link: Link, sql: Statements) -> None:
     try:
-        for statement in sql.fits:
-            link.run(statement)
+        link.run(*sql.fits, commit=True)
     except QueueError as error:
         raise SchemaError(
             f"{error}. A table of this name is there already and is not fleet's: choose another ?prefix="

@@ -32,15 +32,20 @@ class Statements:
         self.by_unique = f"""
             SELECT id FROM {jobs} WHERE pipeline = %s AND unique_key = %s LOCK IN SHARE MODE"""
 
+        self.restore = f"""INSERT INTO {jobs}
+            (id, pipeline, state, priority, ttr, attempts, crashes, run_at, unique_key, uid, reason, payload)
+            VALUES """
+
         # -- look: what a claim has to know; plain reads, which pass 40 million dead index entries a second
         self.facts = f"""
             SELECT {NOW},
+                (SELECT paused_until FROM {pipelines} WHERE name = %s),
                 (SELECT returns FROM {pipelines} WHERE name = %s),
                 (SELECT MAX(id) FROM {jobs}),
                 (SELECT turn FROM {by_turn} WHERE pipeline = %s AND state = 1 ORDER BY turn LIMIT 1),
                 (SELECT turn FROM {by_turn} WHERE pipeline = %s AND state = 2 ORDER BY turn LIMIT 1)"""
         self.below = f"""
-            SELECT id, priority FROM {by_turn}
+            SELECT priority, id FROM {by_turn}
             WHERE pipeline = %s AND state = 0 AND (turn < %s OR (turn = %s AND id <= %s))
             ORDER BY turn, id LIMIT %s"""
         # One text column, because the driver takes 15 microseconds to read the description of each.
@@ -64,7 +69,7 @@ class Statements:
         self.pick = f"""
             SELECT {claimed} FROM {jobs} FORCE INDEX (PRIMARY)
             WHERE id IN (%s) AND pipeline = %s AND state = 0
-            ORDER BY turn, id FOR UPDATE SKIP LOCKED"""
+            ORDER BY turn, id LIMIT %s FOR UPDATE SKIP LOCKED"""
         # Right even where the rows could not be locked: the loser of a race changes none.
         self.claim = f"""
             UPDATE {jobs} SET state = 2, token = %s, deadline = {NOW} + ttr, attempts = attempts + 1
@@ -101,25 +106,20 @@ class Statements:
         self.held = f"SELECT id FROM {jobs} WHERE id IN (%s) AND token = %s"
         self.tokens = f"SELECT id, token FROM {jobs} WHERE id IN (%s)"
 
-        # -- operators; {where} is filled in by the back end, never by a caller's text
-        self.select_state = f"""
-            SELECT id FROM {by_turn} WHERE pipeline = %s AND state = %s{{where}}
-            ORDER BY turn, id LIMIT %s FOR UPDATE"""
-        self.select_ids = f"""
-            SELECT id FROM {jobs} WHERE pipeline = %s AND state = %s{{where}}
-            ORDER BY turn, id LIMIT %s FOR UPDATE"""
+        # -- operators; {where} and its like are filled in by the back end, never by a caller's text
+        self.select = """
+            SELECT id FROM {table} WHERE pipeline = %s AND state = %s{where}
+            ORDER BY {order} LIMIT %s"""
         self.kick = f"""
             UPDATE {jobs} SET state = 0, attempts = 0, crashes = 0, token = 0, run_at = {NOW}
             WHERE id IN (%s) AND state = 3"""
         self.discard = f"DELETE FROM {jobs} WHERE id IN (%s) AND state = %s"
         columns = f"""id, pipeline, payload, priority, ttr, attempts, crashes, state, run_at - {NOW},
             CAST(reason AS BINARY), uid, unique_key"""
-        self.peek_state = f"""
-            SELECT {columns} FROM {by_turn} WHERE pipeline = %s AND state = %s{{where}}
+        self.peek = f"""
+            SELECT {columns} FROM {{table}} WHERE pipeline = %s AND state = %s{{where}}
             ORDER BY turn, id LIMIT %s"""
-        self.peek_ids = f"""
-            SELECT {columns} FROM {jobs} WHERE pipeline = %s AND state = %s{{where}}
-            ORDER BY turn, id LIMIT %s"""
+        self.by_turn, self.by_id = by_turn, f"{jobs} FORCE INDEX (PRIMARY)"
         self.find = f"SELECT {columns} FROM {jobs} WHERE id = %s"
 
         # -- pauses and waiting
@@ -158,16 +158,9 @@ class Statements:
             ON DUPLICATE KEY UPDATE at = {NOW}, body = %s"""
         self.pulses = f"""
             SELECT {NOW} - at, body FROM {pulses} WHERE at > {NOW} - %s ORDER BY host, process"""
-        self.version = f"SELECT value FROM {meta} WHERE name = 'schema'"
-        self.set_version = f"""
-            INSERT INTO {meta} (name, value) VALUES ('schema', %s) ON DUPLICATE KEY UPDATE value = %s"""
-        self.get_meta = f"SELECT value FROM {meta} WHERE name = %s"
+        self.get_meta = f"SELECT CAST(value AS BINARY) FROM {meta} WHERE name = %s"
         self.set_meta = f"""
-            INSERT INTO {meta} (name, value) VALUES (%s, %s) ON DUPLICATE KEY UPDATE value = VALUES(value)"""
-        self.restore = f"""
-            INSERT INTO {jobs} (id, pipeline, state, priority, ttr, attempts, crashes, run_at,
-                unique_key, uid, reason, payload)
-            VALUES (%s, %s, %s, %s, %s, %s, %s, {NOW} + %s, %s, %s, %s, %s)"""
+            INSERT INTO {meta} (name, value) VALUES (%s, %s) ON DUPLICATE KEY UPDATE value = %s"""
         self.engines = f"""
             SELECT table_name, engine FROM information_schema.tables
             WHERE table_schema = DATABASE()

@@ -358,7 +358,7 @@ class PostgresBackend:
             return None
         with self._starting:
             if self._listener is None and not self._closed:
-                self._listener = Listener(self._door.connect, self._bell.channel)
+                self._listener = Listener(partial(self._door.connect, listens=True), self._bell.channel)
             return self._listener
 
     # -- operators ---------------------------------------------------------

@@ -106,9 +106,12 @@ class Door:
             **_KEEPALIVE,
         }
 
-    def connect(self) -> psycopg.Connection[Any]:
+    def connect(self, *, listens: bool = False) -> psycopg.Connection[Any]:
         """One attempt, in autocommit mode; raises psycopg.Error."""
-        return psycopg.connect(**self._arguments, autocommit=True)
+        arguments = self._arguments
+        if listens:
+            arguments = {**arguments, "application_name": f"{arguments['application_name']} listen"}
+        return psycopg.connect(**arguments, autocommit=True)
 
     def open(self, patience: float = 0.0) -> Session:
         """

@@ -116,7 +116,9 @@ class Statements:
             ON CONFLICT (host, process) DO UPDATE SET at = excluded.at, body = excluded.body""")
         self.pulses = _sql(f"""
             SELECT {_NOW} - at, body FROM {pulses} WHERE at > {_NOW} - %(us)s ORDER BY host, process""")
-        self.has_meta = _sql(f"SELECT to_regclass('{meta}') IS NOT NULL")
+        # Not to_regclass: it may remember from before a lock was waited for that there was no such table.
+        self.has_meta = _sql(f"""
+            SELECT EXISTS (SELECT FROM pg_class WHERE relname = '{meta}' AND pg_table_is_visible(oid))""")
         self.get_schema = _sql(f"SELECT value FROM {meta} WHERE name = 'schema'")
         self.set_schema = _sql(f"""
             INSERT INTO {meta} (name, value) VALUES ('schema', %(version)s)
@@ -245,11 +247,12 @@ class Statements:
             SELECT {", ".join(["NULL"] * 11)}, settled, which, due, {_NOW}, {_TOOK}, {soon} FROM status""")
 
     def _due(self, name: str, marked: bool, source: str = "") -> str:
-        # LATERAL and LIMIT, or the planner answers for several pipelines from a hash of all that is due.
+        # Without LATERAL, ORDER BY and LIMIT a planner may read all that is due for one row, or the table.
         return " OR ".join(
             f"""EXISTS (SELECT FROM {source} (
                     SELECT FROM {self._jobs} WHERE pipeline = {name} AND state = {state}
-                        {f"AND {at} > %(floor)s" if marked else ""} AND {at} <= {_NOW} LIMIT 1) AS one)"""
+                        {f"AND {at} > %(floor)s" if marked else ""} AND {at} <= {_NOW}
+                    ORDER BY {at} LIMIT 1) AS one)"""
             for state, at in ((1, "run_at"), (2, "deadline"))
         )
 
