@@ -33,7 +33,7 @@ def rescuers(pid: int) -> list[int]:
 
 def test_a_handler_that_holds_the_interpreter_keeps_its_lease(site: Site, end: End) -> None:
     """Longer than its ttr, while another worker waits for jobs: it runs once, and the helper leaves."""
-    site.queue.put("emails", 5.5, ttr=4)
+    site.queue.put("emails", 7.5, ttr=6)
     holder = site.worker("hold_the_interpreter")
     site.wait_for(1, "begun")
     other = site.worker("note")

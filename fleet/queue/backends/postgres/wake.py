@@ -42,7 +42,6 @@ class Listener:
         self._epoch = 0  # grows whenever something may have been missed
         self._beat_is_out = False
         self._closed = False
-        self._interrupted = False
         self._stop_read, self._stop_write = os.pipe()
         self._thread = threading.Thread(target=self._run, name="fleet-listen", daemon=True)
         self._thread.start()
@@ -58,17 +57,7 @@ class Listener:
     def wait(self, pipelines: Sequence[str], mark: int, timeout: float) -> bool:
         """Wait until `mark` has moved on from *mark*; False after *timeout* seconds."""
         with self._news:
-            heard = self._news.wait_for(
-                lambda: self._closed or self._interrupted or self.mark(pipelines) != mark, timeout
-            )
-            self._interrupted = False
-            return heard
-
-    def interrupt(self) -> None:
-        """End a `wait` of another thread, or the next one."""
-        with self._news:
-            self._interrupted = True
-            self._news.notify_all()
+            return self._news.wait_for(lambda: self._closed or self.mark(pipelines) != mark, timeout)
 
     def close(self) -> None:
         self._closed = True
