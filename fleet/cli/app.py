@@ -34,6 +34,7 @@ PANELS = ("look", "run", "jobs", "deploy", "system")
 COMMANDS = (
     Command("status", "look", "status:status", "Pipelines, processes and jobs; live on a terminal"),
     Command("logs", "look", "logs:logs", "Log lines of any processes, also as they come"),
+    Command("events", "look", "events:events", "What was done here, by whom, and when"),
     Command("up", "run", "up:up", "Start everything that the manifest asks for"),
     Command("down", "run", "up:down", "Stop everything; nothing is left running"),
     Command("start", "run", "control:start", "Start a pipeline or single processes"),

@@ -41,8 +41,8 @@ class Target:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scaling:
     targets: tuple[Target, ...]
-    started: Started = Started()
-    stopped: Stopped = Stopped()
+    started: Started
+    stopped: Stopped
     seconds: float = 0.0
 
 
