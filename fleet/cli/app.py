@@ -49,6 +49,7 @@ COMMANDS = (
     Command("jobs put", "jobs", "jobs:put", "Add jobs: one, or a line each from stdin"),
     Command("jobs kick", "jobs", "jobs:kick", "Make buried jobs ready again, with new attempts"),
     Command("jobs delete", "jobs", "jobs:delete", "Delete jobs for good"),
+    Command("init", "deploy", "init:init", "A first fleet.toml, also from what runs already"),
     Command("check", "deploy", "check:check", "Every problem in the manifest, with its place"),
     Command("render", "deploy", "render:render", "The supervisord files that the manifest means"),
     Command("plan", "deploy", "plan:plan", "What apply would do: who starts, drains, stays"),
