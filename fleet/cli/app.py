@@ -35,6 +35,7 @@ PANELS = ("look", "run", "jobs", "deploy", "system")
 COMMANDS = (
     Command("status", "look", "status:status", "Pipelines, processes and jobs; live on a terminal"),
     Command("logs", "look", "logs:logs", "Log lines of any processes, also as they come"),
+    Command("events", "look", "events:events", "What was done here, by whom, and when"),
     Command("up", "run", "up:up", "Start everything that the manifest asks for"),
     Command("down", "run", "up:down", "Stop everything; nothing is left running"),
     Command("start", "run", "control:start", "Start a pipeline or single processes"),
@@ -49,6 +50,7 @@ COMMANDS = (
     Command("jobs put", "jobs", "jobs:put", "Add jobs: one, or a line each from stdin"),
     Command("jobs kick", "jobs", "jobs:kick", "Make buried jobs ready again, with new attempts"),
     Command("jobs delete", "jobs", "jobs:delete", "Delete jobs for good"),
+    Command("init", "deploy", "init:init", "A first fleet.toml, also from what runs already"),
     Command("check", "deploy", "check:check", "Every problem in the manifest, with its place"),
     Command("render", "deploy", "render:render", "The supervisord files that the manifest means"),
     Command("plan", "deploy", "plan:plan", "What apply would do: who starts, drains, stays"),

@@ -92,7 +92,15 @@ def rollback(
     # Only the files of the pipelines are history; a private supervisord's own file is of today.
     wanted = replace(chosen.desired, main_conf=desired(manifest, place).main_conf)
     found = world.plan(place, wanted)
-    carry_out(manifest, place, wanted, found, timeout=timeout, say=lambda: say(manifest, place, found))
+    carry_out(
+        manifest,
+        place,
+        wanted,
+        found,
+        timeout=timeout,
+        say=lambda: say(manifest, place, found),
+        kind="rollback",
+    )
     output.note("the manifest is as it was: fleet plan shows what differs from it now")
 
 
@@ -105,6 +113,7 @@ def carry_out(
     timeout: str,
     say: Any,
     surge: bool = False,
+    kind: str = "apply",
 ) -> None:
     """Show the plan, ask if it stops anything, apply exactly that, and say how it went."""
     from fleet.cli import confirm, output
@@ -147,6 +156,7 @@ def carry_out(
         expect=found.fingerprint,
         surge=surge,
     )
+    _tell(manifest, done, kind)
     for warning in done.warnings:
         output.warn(warning)
     if settings().json:
@@ -177,6 +187,21 @@ def _check_saved(path: Path, found: Plan) -> None:
             f"the manifest, the files or the processes have changed since {path} was made. "
             "Nothing was done; plan again."
         )
+
+
+def _tell(manifest: Manifest, done: Applied, kind: str) -> None:
+    """Note it for the time line; what was put back is no deploy."""
+    from fleet.manager import events
+
+    changed = [group for group in done.groups if group.action != "kept"]
+    names = [group.pipeline for group in changed]
+    what = ", ".join(f"{group.pipeline} {group.running}/{group.wanted}" for group in changed)
+    if done.undone:
+        failed = [group.pipeline for group in done.failed]
+        events.tell(manifest.state_dir, "undone", f"{kind} of {done.revision}: {', '.join(failed)}", failed)
+        return
+    text = f"{done.revision}: {what or 'nothing restarted'}"
+    events.tell(manifest.state_dir, kind, text, names, root=manifest.root)
 
 
 def _say_done(done: Applied, wide: int) -> None:

@@ -88,11 +88,23 @@ def scale(
             is_alive=pulses.is_alive,
             tell=tell,
         )
+    _tell(manifest, done, time_limit)
     if settings().json:
         output.document(_document(done))
     else:
         _say(manifest, place, done, until)
     _raise_unless_up(done)
+
+
+def _tell(manifest: Manifest, done: Scaling, time_limit: str) -> None:
+    from fleet.manager import events
+
+    names = {p.group: p.name for p in manifest.pipelines.values()}
+    changed = [t for t in done.targets if t.start or t.drain]
+    if changed:
+        what = ", ".join(f"{names[t.group]} {t.before} → {t.after}" for t in changed)
+        text = f"{what} for {time_limit}" if time_limit else what
+        events.tell(manifest.state_dir, "scale", text, [names[t.group] for t in changed])
 
 
 def _numbers(manifest: Manifest, wanted: list[str]) -> dict[str, int]:

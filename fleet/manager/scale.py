@@ -8,7 +8,7 @@ supervisord has no place for it, and holds until supervisord is started anew.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from time import monotonic, time
 
 from fleet.errors import Refused, SupervisorUnavailable
@@ -41,8 +41,8 @@ class Target:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scaling:
     targets: tuple[Target, ...]
-    started: Started = field(default_factory=Started)
-    stopped: Stopped = field(default_factory=Stopped)
+    started: Started
+    stopped: Stopped
     seconds: float = 0.0
 
 

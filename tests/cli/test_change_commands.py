@@ -147,6 +147,11 @@ def test_deploy_day(shop: Shop) -> None:
     assert len(shop.pids("shop-legacy")) == 1
     assert "no revision 99" in shop("rollback", "99", code=8)
 
+    kinds = [json.loads(line)["kind"] for line in shop("events", "--since", "1h", "--json").splitlines()]
+    assert kinds == ["apply", "scale", "scale", "apply", "undone", "apply", "rollback"]
+    assert "emails 4 → 6" in shop("events")
+    assert "started pipeline=emails" in shop("logs", "emails_00", "--since", "5m")
+
 
 def test_new_code_comes_in_one_by_one(shop: Shop) -> None:
     """The first that does not come back ends it; the others go on with the old code."""
