@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 from collections.abc import Callable
+from typing import Any
 
 from fleet.queue import dsn as dsns
 
@@ -26,6 +28,47 @@ def can_advance(dsn: str) -> bool:
 def advance(dsn: str, pattern: str, seconds: float) -> None:
     """Make *seconds* pass for the pipelines whose name is LIKE *pattern*, over a connection of its own."""
     run = _RUNNERS[dsns.parse(dsn).scheme]
+    shift = (*_SHIFT, _MYSQL_SAYS_SO) if run is _mysql else _SHIFT
+    run(dsn, [statement.format(us=round(seconds * 1e6), pattern=pattern) for statement in shift])
+
+
+def _sqlite(dsn: str, statements: list[str]) -> None:
+    db = sqlite3.connect(dsns.parse(dsn).database, timeout=5, isolation_level=None)
+    for statement in statements:
+        db.execute(statement)
+    db.close()
+
+
+def _postgresql(dsn: str, statements: list[str]) -> None:
+    import psycopg
+
+    with psycopg.connect(dsn, autocommit=True) as db:
+        for statement in statements:
+            db.execute(statement)
+
+
+@functools.cache  # a new connection costs ten times what the statements do
+def _mysql_connection(dsn: str) -> Any:
+    import pymysql
+
+    at = dsns.parse(dsn)
+    return pymysql.connect(
+        host=at.host or "127.0.0.1",
+        port=at.port or 3306,
+        user=at.user,
+        password=at.password or "",
+        database=at.database,
+        autocommit=True,
+    )
+
+
+def _mysql(dsn: str, statements: list[str]) -> None:
+    with _mysql_connection(dsn).cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+
+
+_RUNNERS[dsns.parse(dsn).scheme]
     shift = (*_SHIFT, _MYSQL_SAYS_SO) if run is _mysql else _SHIFT
     run(dsn, [statement.format(us=round(seconds * 1e6), pattern=pattern) for statement in shift])
 
