@@ -68,44 +68,6 @@ def _mysql(dsn: str, statements: list[str]) -> None:
             cursor.execute(statement)
 
 
-_RUNNERS[dsns.parse(dsn).scheme]
-    shift = (*_SHIFT, _MYSQL_SAYS_SO) if run is _mysql else _SHIFT
-    run(dsn, [statement.format(us=round(seconds * 1e6), pattern=pattern) for statement in shift])
-
-
-def _sqlite(dsn: str, statements: list[str]) -> None:
-    db = sqlite3.connect(dsns.parse(dsn).database, timeout=5, isolation_level=None)
-    for statement in statements:
-        db.execute(statement)
-    db.close()
-
-
-def _postgresql(dsn: str, statements: list[str]) -> None:
-    import psycopg
-
-    with psycopg.connect(dsn, autocommit=True) as db:
-        for statement in statements:
-            db.execute(statement)
-
-
-def _mysql(dsn: str, statements: list[str]) -> None:
-    import pymysql
-
-    at = dsns.parse(dsn)
-    db = pymysql.connect(
-        host=at.host or "127.0.0.1",
-        port=at.port or 3306,
-        user=at.user,
-        password=at.password or "",
-        database=at.database,
-        autocommit=True,
-    )
-    with db.cursor() as cursor:
-        for statement in statements:
-            cursor.execute(statement)
-    db.close()
-
-
 _RUNNERS: dict[str, Callable[[str, list[str]], None]] = {
     "sqlite": _sqlite,
     "postgresql": _postgresql,
