@@ -6,6 +6,7 @@ import importlib
 import inspect
 import os
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -34,11 +35,13 @@ PANELS = ("look", "run", "jobs", "deploy", "system")
 COMMANDS = (
     Command("status", "look", "status:status", "Pipelines, processes and jobs; live on a terminal"),
     Command("logs", "look", "logs:logs", "Log lines of any processes, also as they come"),
+    Command("events", "look", "events:events", "What was done here, by whom, and when"),
     Command("up", "run", "up:up", "Start everything that the manifest asks for"),
     Command("down", "run", "up:down", "Stop everything; nothing is left running"),
     Command("start", "run", "control:start", "Start a pipeline or single processes"),
     Command("stop", "run", "control:stop", "Stop after the job in hand"),
     Command("restart", "run", "control:restart", "Stop after the job in hand, then start again"),
+    Command("scale", "run", "scale:scale", "More or fewer processes, and nobody restarts"),
     Command("work", "run", "work:work", "Run a pipeline's handler in this terminal"),
     Command("pause", "run", "queue:pause", "Hand out no jobs of a pipeline for a while"),
     Command("resume", "run", "queue:resume", "End a pause"),
@@ -47,13 +50,15 @@ COMMANDS = (
     Command("jobs put", "jobs", "jobs:put", "Add jobs: one, or a line each from stdin"),
     Command("jobs kick", "jobs", "jobs:kick", "Make buried jobs ready again, with new attempts"),
     Command("jobs delete", "jobs", "jobs:delete", "Delete jobs for good"),
+    Command("init", "deploy", "init:init", "A first fleet.toml, also from what runs already"),
     Command("check", "deploy", "check:check", "Every problem in the manifest, with its place"),
     Command("render", "deploy", "render:render", "The supervisord files that the manifest means"),
+    Command("plan", "deploy", "plan:plan", "What apply would do: who starts, drains, stays"),
+    Command("apply", "deploy", "apply:apply", "Carry out the plan; put it back if it fails"),
+    Command("rollback", "deploy", "apply:rollback", "Go back to an earlier revision"),
     Command("queue info", "system", "queue:info", "Server, schema version, durability"),
     Command("queue migrate", "system", "queue:migrate", "Create or update the queue's tables"),
-    Command(
-        "import simple-job-queue", "system", "import_:simple_job_queue", "Copy the table of the PHP library"
-    ),
+    Command("import", "system", "import_:import_", "Bring jobs over from another library"),
     Command("demo", "system", "demo:demo", "Real jobs through real workers, and the proof"),
     Command("schema", "system", "schema:schema", "The manifest's JSON schema, for editors"),
     Command("version", "system", "version:version", "Versions of fleet and what it stands on"),
@@ -62,7 +67,6 @@ COMMANDS = (
 GROUPS = {
     "jobs": "Look at jobs, add them, move them",
     "queue": "The queue's server and tables",
-    "import": "Bring jobs over from other libraries",
 }
 
 # What people type who come from other tools, or guess.
@@ -217,7 +221,10 @@ def short_help() -> str:
     for panel in PANELS:
         names = [c.name for c in COMMANDS if c.panel == panel]
         if names:
-            lines.append(f"  {panel:8}{', '.join(names)}")
+            indent = " " * 10
+            lines.append(
+                textwrap.fill(", ".join(names), 80, initial_indent=f"  {panel:8}", subsequent_indent=indent)
+            )
     return "\n".join([*lines, "", "fleet -h tells more; fleet COMMAND -h tells all."])
 
 

@@ -12,7 +12,6 @@ import json
 import math
 import os
 import shlex
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,11 +57,6 @@ class Group:
 
 def spec_name(group: str) -> str:
     return f"fleet.{group}.worker.json"
-
-
-def worker_here() -> str:
-    """The fleet-worker of the Python that runs this."""
-    return str(Path(sys.executable).with_name("fleet-worker"))
 
 
 def programs(manifest: Manifest, *, conf_dir: Path, worker: str) -> tuple[Group, ...]:
@@ -217,6 +211,8 @@ def _spec(manifest: Manifest, pipeline: Pipeline, command: Text, spilled: dict[s
         "queue_name": pipeline.queue_name,
         "queue": {"dsn": manifest.queue.dsn, "password": password.spec() if password else None},
         "handler": pipeline.handler,
+        # Left out when empty: a fleet that learned of hooks must not restart pipelines that have none.
+        **({"hooks": list(pipeline.hooks)} if pipeline.hooks else {}),
         "command": command or None,
         "directory": str(pipeline.directory),
         "path": [str(pipeline.directory)],

@@ -54,6 +54,21 @@ def _sqlite(dsn: Dsn, prefix: str) -> Backend:
     )
 
 
+def _postgresql(dsn: Dsn, prefix: str) -> Backend:
+    from fleet.queue.backends.postgres import Door, PostgresBackend
+
+    wakeup = dsn.option("wakeup") or "push"
+    if wakeup not in ("push", "poll"):
+        raise DsnError(f"DSN: wakeup={wakeup[:20]!r}: expected push or poll")
+    return PostgresBackend(Door(dsn), prefix=prefix, push=wakeup == "push")
+
+
+def _mysql(dsn: Dsn, prefix: str) -> Backend:
+    from fleet.queue.backends.mysql import MysqlBackend
+
+    return MysqlBackend(dsn, prefix=prefix)
+
+
 def _beanstalkd(dsn: Dsn, _: str) -> Backend:
     from fleet.queue.backends.beanstalkd import BeanstalkdBackend
 
@@ -74,7 +89,7 @@ def _seconds(dsn: Dsn, name: str, default: float) -> float:
     return seconds
 
 
-_OPENERS = {"sqlite": _sqlite, "beanstalkd": _beanstalkd}
+_OPENERS = {"sqlite": _sqlite, "postgresql": _postgresql, "mysql": _mysql, "beanstalkd": _beanstalkd}
 
 
 def _over(connection: Any, commits: bool, prefix: str) -> Backend:
@@ -83,6 +98,16 @@ def _over(connection: Any, commits: bool, prefix: str) -> Backend:
         from fleet.queue.backends.sqlite import SqliteBackend
 
         return SqliteBackend(connection=connection, commits=commits, prefix=prefix)
+    if library == "psycopg":
+        if "Async" in type(connection).__name__:
+            raise DsnError("a psycopg connection for asyncio cannot be used here: pass a psycopg.Connection")
+        from fleet.queue.backends.postgres import PostgresBackend
+
+        return PostgresBackend(connection=connection, commits=commits, prefix=prefix)
+    if library == "pymysql":
+        from fleet.queue.backends.mysql import MysqlBackend
+
+        return MysqlBackend(connection=connection, commits=commits, prefix=prefix)
     if library == "greenstalk":
         from fleet.queue.backends.beanstalkd import BeanstalkdBackend
 
