@@ -553,20 +553,24 @@ class SqliteBackend:
         except sqlite3.Error as error:
             raise self._translate(error) from error
         try:
-            # In a file, every multi-row UPDATE would open its statement journal as a temporary file.
-            db.execute("PRAGMA temp_store = memory")
-            db.execute("PRAGMA cache_size = -8192")
-            if reader:
-                db.execute("PRAGMA query_only = on")
-            else:
-                _use_wal(db)
-                db.execute(f"PRAGMA synchronous = {self._synchronous}")
+            # Another process may be making the tables, or switching the file to WAL, for the first time.
+            self._patiently(partial(self._configure, db, reader))
         except sqlite3.Error as error:
             db.close()
             raise self._translate(error) from error
         return db
 
     # -- transactions ------------------------------------------------------
+
+    def _configure(self, db: sqlite3.Connection, reader: bool) -> None:
+        # In a file, every multi-row UPDATE would open its statement journal as a temporary file.
+        db.execute("PRAGMA temp_store = memory")
+        db.execute("PRAGMA cache_size = -8192")
+        if reader:
+            db.execute("PRAGMA query_only = on")
+        else:
+            db.execute("PRAGMA journal_mode = wal")
+            db.execute(f"PRAGMA synchronous = {self._synchronous}")
 
     @contextmanager
     def _in_passing(self) -> Iterator[sqlite3.Connection]:
@@ -647,6 +651,7 @@ class SqliteBackend:
             except sqlite3.OperationalError as error:
                 if self._borrowed or not _is_busy(error) or time.monotonic() >= give_up:
                     raise
+                time.sleep(0.001)  # some locks are refused at once, without the busy time-out
 
     def _translate(self, error: sqlite3.Error) -> QueueError:
         where = location(self._path)
@@ -663,19 +668,6 @@ class SqliteBackend:
 
 class _SomeLeaseLost(Exception):
     """A batch of deletes hit fewer rows than jobs: it is rolled back and asked one by one."""
-
-
-def _use_wal(db: sqlite3.Connection) -> None:
-    # Switching to WAL does not wait for the busy handler when two processes do it at once.
-    give_up = time.monotonic() + _BUSY_SECONDS
-    while True:
-        try:
-            db.execute("PRAGMA journal_mode = wal")
-            return
-        except sqlite3.OperationalError as error:
-            if not _is_busy(error) or time.monotonic() > give_up:
-                raise
-            time.sleep(0.01)
 
 
 def _primary_code(error: sqlite3.Error) -> int:
