@@ -1,9 +1,11 @@
 """
-A TCP proxy that cuts a connection at a chosen moment.
+A TCP proxy that breaks connections on purpose, for tests of what a client does then.
 
     with Proxy(server.port) as proxy:
-        queue = fleet.connect(f"…@127.0.0.1:{proxy.port}/…")
-        proxy.cut(b"COMMIT", reply=True)   # the server acts, and its answer is lost
+        queue = fleet.connect(f"postgresql://fleet@127.0.0.1:{proxy.port}/postgres")
+        proxy.cut_after(replies=0)  # the server acts, and its answer is lost
+        ...
+        assert proxy.cuts == 1  # a fault that did not bite proves nothing
 """
 
 from __future__ import annotations
@@ -11,105 +13,130 @@ from __future__ import annotations
 import contextlib
 import selectors
 import socket
+import struct
 import threading
-from collections.abc import Iterator
+from types import TracebackType
+
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST instead of FIN
+_PIECE = 65536
 
 
 class Proxy:
-    """Forwards bytes between its `port` and *target*, both on loopback, until it is told to cut."""
+    """
+    Passes bytes between clients and 127.0.0.1:*target*, from a thread of its own.
+
+    port      where clients connect
+    accepted  connections so far
+    cuts      connections that were broken on purpose so far
+    """
 
     def __init__(self, target: int) -> None:
-        self._target = target
+        self.target = target
+        self.accepted = 0
+        self.cuts = 0
+        self._budget: dict[str, int | None] = {"requests": None, "replies": None}
+        self._stalled = False
+        self._peers: dict[socket.socket, tuple[socket.socket, str]] = {}  # where its bytes go, and as what
+        self._lock = threading.RLock()
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listener.getsockname()[1])
-        self.cuts = 0  # how often it has cut
-        self._marker: bytes | None = None
-        self._skip = 0
-        self._reply = False
-        self._refuse = False
-        self._pairs: list[tuple[socket.socket, socket.socket]] = []
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.port: int = self._listener.getsockname()[1]
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._wake_read, self._wake_write = socket.socketpair()
+        self._selector.register(self._wake_read, selectors.EVENT_READ)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._closed = False
 
-    def cut(self, marker: bytes = b"", *, reply: bool = False, skip: int = 0) -> None:
-        """
-        Cut the connection at the next request that holds *marker*, after *skip* such.
+    def cut_after(self, *, requests: int | None = None, replies: int | None = None) -> None:
+        """Break the connection on which more than that many further bytes go; 0 loses the very next."""
+        with self._lock:
+            self._budget = {"requests": requests, "replies": replies}
 
-        The server never sees that request; with *reply* it does, and what it
-        answers is lost.
-        """
-        self._skip, self._reply, self._marker = skip, reply, marker
+    def cut(self) -> None:
+        """Break every connection now."""
+        with self._lock:
+            for client in [s for s, (_, kind) in self._peers.items() if kind == "requests"]:
+                self._break(client)
 
-    def refuse(self, on: bool) -> None:
-        """Close every new connection at once, as a server that is down."""
-        self._refuse = on
-
-    def sever(self) -> None:
-        """Cut every connection now."""
-        for pair in self._pairs:
-            _close(pair)
+    def stall(self, stalled: bool = True) -> None:
+        """Pass nothing on, and refuse nothing: a half-open connection."""
+        with self._lock:
+            self._stalled = stalled
+        self._wake_write.send(b".")
 
     def close(self) -> None:
-        self._listener.close()
-        self.sever()
+        self._closed = True
+        self._wake_write.send(b".")
+        self._thread.join(5)
+        with self._lock:
+            for each in (*self._peers, self._listener, self._wake_read, self._wake_write):
+                each.close()
+        self._selector.close()
 
     def __enter__(self) -> Proxy:
+        self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
+    # -- the thread
+
+    def _run(self) -> None:
+        while not self._closed:
+            for key, _ in self._selector.select(0.02 if self._stalled else None):
+                with self._lock:
+                    if key.fileobj is self._listener:
+                        self._accept()
+                    elif key.fileobj is self._wake_read:
+                        self._wake_read.recv(_PIECE)
+                    elif key.fileobj in self._peers and not self._stalled:
+                        self._pass(key.fileobj)  # type: ignore[arg-type]
+
     def _accept(self) -> None:
-        with contextlib.suppress(OSError):  # closed
-            while True:
-                client, _ = self._listener.accept()
-                if self._refuse:
-                    client.close()
-                    continue
-                server = socket.create_connection(("127.0.0.1", self._target))
-                self._pairs.append((client, server))
-                threading.Thread(target=self._forward, args=(client, server), daemon=True).start()
+        client, _ = self._listener.accept()
+        try:
+            server = socket.create_connection(("127.0.0.1", self.target), timeout=5)
+        except OSError:
+            client.close()
+            return
+        self.accepted += 1
+        for source, sink, kind in ((client, server, "requests"), (server, client, "replies")):
+            source.settimeout(5)
+            self._peers[source] = (sink, kind)
+            self._selector.register(source, selectors.EVENT_READ)
 
-    def _forward(self, client: socket.socket, server: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            for source, data in _read(client, server):
-                if source is server:
-                    client.sendall(data)
-                elif not self._is_due(data):
-                    server.sendall(data)
-                else:
-                    if self._reply:
-                        server.sendall(data)
-                        server.recv(1)  # it has acted
+    def _pass(self, source: socket.socket) -> None:
+        sink, kind = self._peers[source]
+        try:
+            data = source.recv(_PIECE)
+            budget = self._budget[kind]
+            if data and budget is not None:
+                sink.sendall(data[:budget])
+                if len(data) > budget:
+                    self._budget = {"requests": None, "replies": None}
                     self.cuts += 1
-                    break
-        _close((client, server))
-
-    def _is_due(self, data: bytes) -> bool:
-        if self._marker is None or self._marker not in data:
-            return False
-        if self._skip:
-            self._skip -= 1
-            return False
-        self._marker = None
-        return True
-
-
-def _read(*sockets: socket.socket) -> Iterator[tuple[socket.socket, bytes]]:
-    with selectors.DefaultSelector() as selector:
-        for each in sockets:
-            selector.register(each, selectors.EVENT_READ)
-        while True:
-            for key, _ in selector.select():
-                source = key.fileobj
-                assert isinstance(source, socket.socket)
-                data = source.recv(1 << 16)
-                if not data:
+                    self._break(source)
                     return
-                yield source, data
+                self._budget[kind] = budget - len(data)
+            elif data:
+                sink.sendall(data)
+        except OSError:
+            data = b""
+        if not data:
+            self._drop(source)
 
+    def _break(self, source: socket.socket) -> None:
+        for each in (source, self._peers[source][0]):
+            with contextlib.suppress(OSError):
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self._drop(source)
 
-def _close(pair: tuple[socket.socket, socket.socket]) -> None:
-    for each in pair:
-        with contextlib.suppress(OSError):
-            each.shutdown(socket.SHUT_RDWR)
-        each.close()
+    def _drop(self, source: socket.socket) -> None:
+        for each in (source, self._peers[source][0]):
+            with contextlib.suppress(KeyError, ValueError):
+                self._selector.unregister(each)
+            self._peers.pop(each, None)
+            each.close()

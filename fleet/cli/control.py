@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -34,9 +35,11 @@ def start(
     from fleet.cli.context import settings
     from fleet.manager.start import start as begin
 
-    run = _Run(timeout)
+    run = Run(timeout)
     confirm.ask(confirm.Weight.FREE, "", name="")
     done = begin(run.client, run.select(targets, for_start=True), timeout=run.seconds or 60.0)
+    if done.up:
+        run.tell("start", done.up)
     if settings().json:
         output.document({"schema": "fleet.start/1", **_started_document(done)})
     else:
@@ -72,7 +75,7 @@ def stop(
     from fleet.manager.stop import stop as end
     from fleet.units import short_duration
 
-    run = _Run(timeout)
+    run = Run(timeout)
     names = run.running(run.select(targets))
     if names:
         how = "be killed in the middle of their job" if now else "stop after the job in hand"
@@ -81,6 +84,8 @@ def stop(
         confirm.ask(weight, f"{processes(len(names))} will {how}. Stop?", name=label, confirmed=confirmed)
     with DrainLine() as tell:
         done = end(run.client, names, now=now, timeout=run.seconds, tell=tell)
+    if done.stopped:
+        run.tell("stop", done.stopped)
     if settings().json:
         output.document({"schema": "fleet.stop/1", **asdict(done)})
     elif not names:
@@ -99,6 +104,15 @@ def restart(
     timeout: Annotated[
         str, typer.Option(metavar="TIME", help="how long to wait until they run again")
     ] = "60s",
+    rolling: Annotated[
+        bool, typer.Option("--rolling", help="one at a time, the next only when it works again")
+    ] = False,
+    surge: Annotated[
+        bool, typer.Option("--surge", help="rolling, with one more beside them meanwhile")
+    ] = False,
+    max_down: Annotated[
+        int, typer.Option("--max-down", min=1, metavar="N", help="with --rolling: so many at a time")
+    ] = 1,
     confirmed: Annotated[
         str | None, typer.Option("--confirm", metavar="NAME", help="for --now: the target, typed again")
     ] = None,
@@ -106,8 +120,11 @@ def restart(
     """
     Stop after the job in hand, then start again: all of them together.
 
-      fleet restart emails_03
-      fleet restart all -y
+    With --rolling it ends at the first that does not come back, and the others
+    go on as they are.  --surge uses the room of the pipeline.
+
+      fleet restart emails --rolling
+      fleet restart all --surge -y
     """
     from fleet.cli import confirm, output
     from fleet.cli.context import settings
@@ -116,7 +133,14 @@ def restart(
     from fleet.manager.stop import stop as end
     from fleet.units import short_duration
 
-    run = _Run(timeout)
+    if now and (rolling or surge):
+        raise typer.BadParameter("--now kills all of them at once; --rolling and --surge do the opposite")
+    run = Run(timeout)
+    if rolling or surge:
+        from fleet.cli.rolling import restart_rolling
+
+        restart_rolling(run, targets, max_down=max_down, surge=surge)
+        return
     chosen = run.select(targets)
     going = run.running(chosen)
     names = tuple(dict.fromkeys([*going, *run.select(targets, for_start=True)]))
@@ -129,6 +153,8 @@ def restart(
     with DrainLine() as tell:
         stopped = end(run.client, going, now=now, tell=tell)
     done = begin(run.client, names, timeout=run.seconds or 60.0)
+    if names:
+        run.tell("restart", names)
     if settings().json:
         output.document(
             {"schema": "fleet.restart/1", "stopped": list(stopped.stopped), **_started_document(done)}
@@ -139,7 +165,7 @@ def restart(
     _raise_unless_up(done)
 
 
-class _Run:
+class Run:
     """One command's view: the manifest, its supervisord, and what exists there."""
 
     def __init__(self, timeout: str) -> None:
@@ -169,6 +195,16 @@ class _Run:
             room(names, {pipeline.group: pipeline.numprocs for pipeline in pipelines}) if for_start else ()
         )
         return select(targets, {p.name: p.group for p in pipelines}, names, room=spare)
+
+    def tell(self, kind: str, names: Sequence[str]) -> None:
+        """Note in the file of events what was done to these processes."""
+        from fleet.manager import events
+
+        manifest = self.manifest
+        groups = {name.partition(":")[0] for name in names}
+        pipelines = [each.name for each in manifest.pipelines.values() if each.group in groups]
+        text = f"{', '.join(pipelines)}: {processes(len(names))}"
+        events.tell(manifest.state_dir, kind, text, pipelines, root=manifest.root)
 
     def running(self, names: tuple[str, ...]) -> tuple[str, ...]:
         found = {p.full_name for p in self.processes if not p.state.is_stopped}

@@ -24,10 +24,12 @@ from fleet.queue.outage import Outage
 from fleet.queue.vitals import EVERY, Tally, Vitals, supervised
 
 if TYPE_CHECKING:
+    from fleet.queue.lifeline import Lifeline
     from fleet.queue.queue import Queue
 
-SLICE = 1.0  # seconds that an idle wait may overlook a stop
+SLICE = 5.0  # seconds: behind every push stands a claim; a stop ends a wait at once
 _LONGEST_NAP = 10.0
+_IDLE_PULSE = 6.0  # seconds between two pulses while nothing happens: each is a write
 _RETRY = 0.5  # seconds between attempts to renew while the server is away
 
 
@@ -36,8 +38,8 @@ class Consumer:
     Jobs for one or several slots; every method is safe in every thread.
 
     The keeper is a thread: a body that holds the interpreter's lock in C code
-    for more than two thirds of the ttr loses its lease.  Give such jobs a
-    longer ttr.
+    for more than two thirds of the ttr loses its lease, unless there is a
+    *lifeline*.
 
     An outage is waited out inside; what waiting cannot heal (`SchemaError`, a
     refused permission) comes out of `take`.
@@ -45,8 +47,9 @@ class Consumer:
     pipelines  in strict order: the first is emptied before the next is looked at
     slots      how many threads or tasks call `take`
     alone      claim one job at a time, however short they are
-    pulse      publish one every two seconds; None: when supervisord runs us
+    pulse      publish one every two seconds, six when idle; None: when supervisord runs us
     note       gets one line about an outage or a lost lease; must not block
+    lifeline   renews leases while the interpreter stands still
     """
 
     def __init__(
@@ -58,10 +61,12 @@ class Consumer:
         alone: bool = False,
         pulse: bool | None = None,
         note: Callable[[str], None] | None = None,
+        lifeline: Lifeline | None = None,
     ) -> None:
         self._queue = queue
         self._pipelines = tuple(pipelines)
         self._note = note or _say_nothing
+        self._lifeline = lifeline
         self._late_settle = queue.capabilities.late_settle
         self.tally = Tally()
         self._vitals = Vitals(",".join(self._pipelines), self.tally)
@@ -116,7 +121,11 @@ class Consumer:
         return job
 
     def settle(self, settlement: Settlement, *, failed: bool = False) -> None:
-        """Note how the job ended; it is sent with the next claim, or within 10 ms.  *failed*: by an error."""
+        """
+        Note how the job ended; *failed*: by an error.
+
+        It is sent with the next claim, or within 10 ms of the next `take`.
+        """
         now = time.monotonic()
         job = settlement.job
         with self._lock:
@@ -129,19 +138,22 @@ class Consumer:
             ours = self._hand.finish(settlement, now)
             if not ours:
                 tally.lost += 1
-            idle = self._idle
         if not ours:
             self._note(f"lease-lost job={job.id} pipeline={job.pipeline} attempt={job.attempt}")
-        elif idle:
+        elif self._idle or self._paused or self._stopping:
             self._bell.ring()
-        else:
-            self._wake_by(now + LINGER)
+        # Else `take` either claims, which sends this too, or has the keeper send it in 10 ms.
 
     def forget(self, job: Job) -> None:
         """The job was settled without us, by its own handle."""
         with self._lock:
             self.tally.finished += 1
             self._hand.drop(job, time.monotonic())
+
+    def begun_at(self, job: Job) -> float:
+        """When the job in hand was begun, by `time.monotonic()`."""
+        with self._lock:
+            return self._hand.running.get(job, time.monotonic())
 
     def running(self) -> list[tuple[Job, float]]:
         """Jobs that are being worked on, with the `time.monotonic()` when they were begun."""
@@ -182,7 +194,7 @@ class Consumer:
         """Mark the jobs whose lease could not be renewed in time; for a thread that waits for no server."""
         with self._lock:
             for job in self._hand.running:
-                if job.expires_at <= now:
+                if self._is_over(job, now):
                     job.lost = True
 
     def abandon(self, settlements: Iterable[Settlement]) -> None:
@@ -212,10 +224,14 @@ class Consumer:
             )
         self._closed = True
         self._bell.ring()
+        if self._idle:
+            self._queue.wake()  # the keeper may be gone before it could
         if threading.current_thread() is not self._keeper:
             self._keeper.join(patience)
         if not self._keeper.is_alive():
             self._bell.close()
+            if self._lifeline is not None:
+                self._lifeline.close()
 
     def _send_off(self) -> bool:
         with self._lock:
@@ -235,9 +251,9 @@ class Consumer:
             if self._exchange(batch, limit):
                 return
             timeout = min(SLICE, until - time.monotonic())
-            self._idle = True
+            self._idle = True  # from here on who settles rings; what was settled before is seen below
             try:
-                if timeout > 0 and not (self._stopping or self._paused or self._outage.since):
+                if timeout > 0 and not self._is_needed():
                     self._queue.wait(self._pipelines, timeout)
             except (BackendUnavailable, OutcomeUnknown) as error:
                 self._wait_out(error)
@@ -245,6 +261,9 @@ class Consumer:
                 self._fail(error)
             finally:
                 self._idle = False
+
+    def _is_needed(self) -> bool:
+        return bool(self._stopping or self._paused or self._outage.since or self._hand.finished)
 
     def _exchange(self, batch: list[Settlement], limit: int) -> bool:
         """Settle and claim; True when jobs came in.  Waits out a failure for one pause."""
@@ -257,12 +276,19 @@ class Consumer:
         except QueueError as error:
             self._fail(error)
             return False
+        for job in jobs:
+            _ = job.crashes  # beanstalkd is asked for it at the first look: now, not under the lock
         self._answered()
         with self._lock:
             lost = self._count(batch, verdicts)
             now = time.monotonic()
             surplus = self._hand.take_in(jobs, now) if jobs else []
+            if self._lifeline is not None and jobs:
+                self._lifeline.hold(self._hand.held, now)
             due = self._hand.renew_at() if now + LINGER < self._nap_until else NEVER
+        if jobs and now + EVERY < self._pulse_at < NEVER:
+            self._pulse_at = now + EVERY  # idle no more
+            due = min(due, self._pulse_at)
         self._tell_lost(lost)
         if surplus:
             self._send(surplus)
@@ -361,7 +387,7 @@ class Consumer:
                     self._queue.wake()
                 due = min(self._renew(now), self._tidy(now))
                 if now >= self._pulse_at:
-                    self._pulse_at = now + EVERY
+                    self._pulse_at = now + (_IDLE_PULSE if self.state == "idle" else EVERY)
                     self._publish()
             except Exception as error:  # a keeper that died would let every lease run out unseen
                 self._fail(error)
@@ -371,7 +397,20 @@ class Consumer:
                 if line := self._outage.line(now):
                     self._note(line)
             self._nap_until = min(due, self._pulse_at, now + _LONGEST_NAP)
+            self._beat()
             self._bell.wait(self._nap_until - time.monotonic())
+
+    def _beat(self) -> None:
+        if self._lifeline is not None:
+            with self._lock:
+                line = self._lifeline.beat(self._hand.held, time.monotonic(), self._nap_until)
+            if line:
+                self._note(line)
+
+    def _is_over(self, job: Job, now: float) -> bool:
+        if job.expires_at > now:
+            return False
+        return self._lifeline is None or self._lifeline.kept_until(job) <= now
 
     def _tidy(self, now: float) -> float:
         """Send what lingered, give back what waits in vain; when to look again."""
@@ -400,7 +439,7 @@ class Consumer:
             now = time.monotonic()
             with self._lock:
                 for job in jobs:
-                    if job.expires_at <= now:
+                    if self._is_over(job, now):
                         job.lost = True  # nobody confirmed it, so somebody else may have the job by now
             return now + _RETRY
         self._answered()

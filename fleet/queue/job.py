@@ -161,9 +161,14 @@ class Job:
         return f"<Job {self.id} {self.pipeline} {self.state} attempt {self.attempt}>"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True)
 class Settlement:
-    """What becomes of one reserved job.  Built by `Queue`, carried out by a back end."""
+    """
+    What becomes of one reserved job.  Built by `Queue`, carried out by a back end.
+
+    Neither frozen nor keyword-only, though nobody changes one: that takes
+    eight times as long to build, and there is one for each job.
+    """
 
     job: Job
     verb: Literal["delete", "release", "bury"]

@@ -31,7 +31,7 @@ from fleet.queue.backends.mysql.literal import bind, literal
 from fleet.queue.backends.mysql.statements import Statements
 from fleet.queue.job import Job, Settlement
 from tests import servers
-from tests.proxy import Proxy
+from tests.marker_proxy import Proxy
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.server

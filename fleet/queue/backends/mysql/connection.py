@@ -101,6 +101,7 @@ class Link:
         self._cursor: Any = connection.cursor(Cursor) if connection is not None else None
         self._borrowed = connection is not None
         self._used_at = 0.0
+        self._away = False  # the last attempt to connect failed
         self._closed = False
         self.generation = 0  # grows with each connection: what was learnt on the last one may be untrue
         self.max_packet = 0  # bytes; 0 while not known
@@ -299,7 +300,7 @@ class Link:
 
     def _connect(self) -> None:
         """
-        Open the connection, trying for `connect_timeout` seconds in all.
+        Open the connection, trying for `connect_timeout` seconds in all; once when it failed last time.
 
         Raises:
             DsnError: refused for a reason that waiting does not mend.
@@ -314,6 +315,8 @@ class Link:
         if not 0 < seconds <= 3600:
             raise DsnError("DSN: connect_timeout: expected seconds between 0 and 3600")
         give_up = time.monotonic() + seconds
+        # A server that is known to be away is the caller's to wait for: an attempt costs 30 ms of TLS set-up.
+        give_up_trying = 0.0 if self._away else give_up
         pause = 0.05
         while True:
             try:
@@ -330,10 +333,12 @@ class Link:
                     error, RuntimeError
                 ):  # PyMySQL asks for a package that the server's login needs
                     raise DsnError(f"{self.where}: {error}") from error
-                if time.monotonic() + pause > give_up:
+                if time.monotonic() + pause > give_up_trying:
+                    self._away = True
                     raise BackendUnavailable(f"{self.where} does not answer: {_words(error)}") from error
                 time.sleep(pause * (0.5 + random.random()))  # noqa: S311 - spreads workers that come back at once
                 pause = min(1.0, pause * 2)
+        self._away = False
         self.generation += 1
         self._used_at = time.monotonic()
 

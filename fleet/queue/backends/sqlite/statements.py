@@ -47,6 +47,8 @@ class Statements:
                 SELECT id FROM {jobs} WHERE pipeline = ?3 AND state = 0
                 ORDER BY priority, id LIMIT ?4)
             RETURNING priority, id, payload, ttr, attempts, crashes, run_at, reason, uid, unique_key"""
+        # IN collects the ids in a table of its own first; one row does not need that.
+        self.claim_one = self.claim.replace("id IN (", "id = (")
 
         # -- settle: id and token together are the fence
         self.delete = f"DELETE FROM {jobs} WHERE id = ? AND token = ?"
