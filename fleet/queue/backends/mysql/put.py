@@ -112,7 +112,8 @@ class Put:
 
 def restore(link: Link, sql: Statements, jobs: Sequence[Job], memo: str, value: str) -> None:
     """As `Backend.restore`."""
-    rows = []
+    inserts: list[str] = []
+    size = _BYTES
     for job in jobs:
         run_at = f"@fleet_at + {round((job.delay - job.waited) * 1e6)}"
         unique = job.unique.encode() if job.unique is not None else None
@@ -121,12 +122,23 @@ def restore(link: Link, sql: Statements, jobs: Sequence[Job], memo: str, value: 
             *(job.id, job.pipeline, NUMBER[job.state], job.priority, round(job.ttr * 1e6)),
             *(job.attempt, job.crashes),
         )
-        rows.append(row + run_at + bind(",%s,%s,%s,%s)", unique, job.uid or None, job.reason, job.payload))
-    insert = [bind(sql.insert_at, 0), sql.restore + ",".join(rows)] if rows else []
+        row += run_at + bind(",%s,%s,%s,%s)", unique, job.uid or None, job.reason, job.payload)
+        if size + len(row) > _BYTES:
+            inserts.append(sql.restore + row)
+            size = len(row)
+        else:
+            inserts[-1] += "," + row
+            size += len(row)
     returned = [bind(sql.returned, name) for name in sorted({job.pipeline for job in jobs})]
-    memory = bind(sql.set_meta, memo, value, value)
+
+    def store() -> None:
+        link.run(bind(sql.insert_at, 0), begin=True)
+        for insert in inserts:
+            link.run(insert)
+        link.run(bind(sql.set_meta, memo, value, value), *returned, commit=True)
+
     try:
-        link.transact(lambda: link.run(*insert, memory, *returned, begin=True, commit=True))
+        link.transact(store)
     except Duplicate as error:
         raise UidConflict(f"{link.where}: one of the ids or uids is taken: {error}") from error
     except Lost as lost:
