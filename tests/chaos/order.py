@@ -45,7 +45,8 @@ def inversions(history: History) -> list[Inversion]:
     blind = _blind_windows(history)
     heaps: dict[int, list[tuple[int, int, _Free]]] = {}
     found: list[Inversion] = []
-    first_passed: dict[str, int] = {}
+    passed_over: dict[str, tuple[int, int]] = {}  # uid -> when that began, and when it happened last
+    allowed = _OVERLOOKED.get(history.backend, 0)
     position = 0
     for claim in history.claims:
         if claim.result != "jobs" or not claim.leases:
@@ -60,8 +61,11 @@ def inversions(history: History) -> list[Inversion]:
         passed = _passed_over(heaps, claim, worst)
         if passed is None:
             continue
-        since = first_passed.setdefault(passed.uid, claim.t0)
-        if claim.t0 - since >= _OVERLOOKED.get(history.backend, 0):
+        since, last = passed_over.get(passed.uid, (claim.t0, claim.t0))
+        if claim.t0 - last > allowed:
+            since = claim.t0
+        passed_over[passed.uid] = (since, claim.t0)
+        if claim.t0 - since >= allowed:
             found.append(Inversion(taken=worst.uid, passed=passed.uid))
     return found
 
