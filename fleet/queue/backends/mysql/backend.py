@@ -141,7 +141,7 @@ class MysqlBackend:
                 return
             give_up = time.monotonic() + timeout
             # It was ready, and the claim got nothing: somebody else is at it.  Ask less and less often.
-            if self._misses and watch.sleep(min(timeout, 0.05, 0.001 * 2**self._misses)):
+            if self._misses and watch.sleep(min(timeout, 0.001 * 2 ** min(self._misses, 6))):
                 return
             while (due := self._next_due(pipelines)) > 0:
                 self._misses = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from fleet.errors import BackendUnavailable, OutcomeUnknown, PutUnknown, UidConflict
@@ -44,8 +44,7 @@ class Put:
         """Ids in the order of the payloads; raises as `Backend.put`."""
         ids: list[int] = []
         try:
-            for start, end in _chunks(payloads):
-                rows = list(zip(uids[start:end], payloads[start:end], strict=True))
+            for rows in _chunks(list(zip(uids, payloads, strict=True))):
                 ids += self._link.transact(partial(self._chunk, rows))
         except Lost as lost:
             where = self._link.where
@@ -134,13 +133,12 @@ def restore(link: Link, sql: Statements, jobs: Sequence[Job], memo: str, value: 
         raise OutcomeUnknown(f"{link.where}: {lost} during an import; look at what it says now") from lost
 
 
-def _chunks(payloads: Sequence[bytes]) -> list[tuple[int, int]]:
-    """Borders of the INSERT statements: so many rows or so many bytes."""
-    chunks, start, size = [], 0, 0
-    for index, payload in enumerate(payloads):
+def _chunks(rows: list[tuple[bytes, bytes]]) -> Iterator[Rows]:
+    """The rows of each INSERT statement: so many, or so many bytes."""
+    start, size = 0, 0
+    for index, (_, payload) in enumerate(rows):
         if index > start and (index - start >= _ROWS or size + len(payload) > _BYTES):
-            chunks.append((start, index))
+            yield rows[start:index]
             start, size = index, 0
         size += len(payload)
-    chunks.append((start, len(payloads)))
-    return chunks
+    yield rows[start:]

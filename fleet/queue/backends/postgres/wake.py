@@ -59,6 +59,12 @@ class Listener:
         with self._news:
             return self._news.wait_for(lambda: self._closed or self.mark(pipelines) != mark, timeout)
 
+    def interrupt(self) -> None:
+        """End a `wait` now, from another thread or a signal handler; the lock is re-entrant."""
+        with self._news:
+            self._epoch += 1
+            self._news.notify_all()
+
     def close(self) -> None:
         self._closed = True
         os.write(self._stop_write, b".")
