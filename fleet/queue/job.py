@@ -226,6 +226,7 @@ class Pulse:
     cpu: float = 0.0  # share of one core since the last pulse
     up: float = 0.0  # seconds since the process started
     note: str = ""  # such as "back end away since 14:02:31"
+    clock: float = 0.0  # Unix time when it was sent, by the worker's own clock; 0 when not told
     age: float = 0.0
 
 
