@@ -150,7 +150,8 @@ run_tests() {
     step types mypy
     step imports lint-imports
     step wheel sh deploy/try_wheel.sh
-    step tests pytest "$@"
+    # Most tests wait for real processes: four at a time, on however few cores.
+    step tests pytest -n 4 --dist worksteal "$@"
     if [ "$failed" ]; then
         echo "failed:$failed"
         exit 1

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import os
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -51,9 +52,7 @@ COMMANDS = (
     Command("render", "deploy", "render:render", "The supervisord files that the manifest means"),
     Command("queue info", "system", "queue:info", "Server, schema version, durability"),
     Command("queue migrate", "system", "queue:migrate", "Create or update the queue's tables"),
-    Command(
-        "import simple-job-queue", "system", "import_:simple_job_queue", "Copy the table of the PHP library"
-    ),
+    Command("import", "system", "import_:import_", "Bring jobs over from another library"),
     Command("demo", "system", "demo:demo", "Real jobs through real workers, and the proof"),
     Command("schema", "system", "schema:schema", "The manifest's JSON schema, for editors"),
     Command("version", "system", "version:version", "Versions of fleet and what it stands on"),
@@ -62,7 +61,6 @@ COMMANDS = (
 GROUPS = {
     "jobs": "Look at jobs, add them, move them",
     "queue": "The queue's server and tables",
-    "import": "Bring jobs over from other libraries",
 }
 
 # What people type who come from other tools, or guess.
@@ -217,7 +215,10 @@ def short_help() -> str:
     for panel in PANELS:
         names = [c.name for c in COMMANDS if c.panel == panel]
         if names:
-            lines.append(f"  {panel:8}{', '.join(names)}")
+            indent = " " * 10
+            lines.append(
+                textwrap.fill(", ".join(names), 80, initial_indent=f"  {panel:8}", subsequent_indent=indent)
+            )
     return "\n".join([*lines, "", "fleet -h tells more; fleet COMMAND -h tells all."])
 
 

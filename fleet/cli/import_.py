@@ -9,18 +9,17 @@ import typer
 _LISTED = 20  # skipped rows that are shown one by one
 
 
-def simple_job_queue(
-    dsn: Annotated[
-        str, typer.Argument(metavar="DSN", help="where the PHP table is, such as mysql://user@host/db")
-    ],
+def import_(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="simple-job-queue")],
+    dsn: Annotated[str, typer.Argument(metavar="DSN", help="where its table is: mysql://user@host/db")],
     table: Annotated[str, typer.Option("--table", help="its name")] = "job_queue_jobs",
     to: Annotated[
-        str | None, typer.Option("--to", metavar="DSN", help="the queue; the manifest's by default")
+        str | None, typer.Option("--to", metavar="DSN", help="the queue, by default the manifest's")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="read and report; copy nothing")] = False,
 ) -> None:
     """
-    Copy the jobs of simple-job-queue (PHP) with their ids, states, attempts and delays.
+    Copy the jobs of simple-job-queue (PHP): ids, states, attempts and delays.
 
     The PHP table is only read. A second run copies what came since, and what
     PHP workers held the first time.
@@ -36,6 +35,8 @@ def simple_job_queue(
     from fleet.queue import connect
     from fleet.queue.simple_import import copy
 
+    if source != "simple-job-queue":
+        raise typer.BadParameter(f"{source!r}: the only source there is so far is simple-job-queue")
     if not dry_run:
         confirm.free()
     queue = connect(to) if to else open_queue(load_manifest())

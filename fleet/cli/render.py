@@ -38,6 +38,7 @@ def render(
     from fleet.cli import output
     from fleet.cli.context import load_manifest, settings
     from fleet.manager import plan
+    from fleet.manager.desired import worker_path
     from fleet.manager.places import place_of
     from fleet.manager.render import render as render_files
 
@@ -48,7 +49,7 @@ def render(
         conf_dir = (
             folder  # for a supervisord that fleet does not know: workers find their specs where we write
         )
-    groups = plan.programs(manifest, conf_dir=conf_dir, worker=plan.worker_here())
+    groups = plan.programs(manifest, conf_dir=conf_dir, worker=worker_path())
     rendered = render_files(groups, manifest, templates=templates)
     for warning in manifest.warnings:
         output.warn(f"{warning.code} {warning.message}")

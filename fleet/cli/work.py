@@ -80,10 +80,11 @@ def _prepared(manifest: Manifest, pipeline: Pipeline) -> WorkerSpec:
 
     from fleet.cli import output
     from fleet.manager import plan
+    from fleet.manager.desired import worker_path
     from fleet.manifest.interpolate import split_process
     from fleet.worker.spec import parse, prepare
 
-    groups = plan.programs(manifest, conf_dir=manifest.state_dir, worker=plan.worker_here())
+    groups = plan.programs(manifest, conf_dir=manifest.state_dir, worker=worker_path())
     spec = parse(next(group.worker_spec for group in groups if group.pipeline is pipeline))
     for name, value in pipeline.environment.items():
         os.environ[name] = "00".join(split_process(value))

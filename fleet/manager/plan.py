@@ -12,7 +12,6 @@ import json
 import math
 import os
 import shlex
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,11 +57,6 @@ class Group:
 
 def spec_name(group: str) -> str:
     return f"fleet.{group}.worker.json"
-
-
-def worker_here() -> str:
-    """The fleet-worker of the Python that runs this."""
-    return str(Path(sys.executable).with_name("fleet-worker"))
 
 
 def programs(manifest: Manifest, *, conf_dir: Path, worker: str) -> tuple[Group, ...]:

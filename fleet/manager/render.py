@@ -8,7 +8,6 @@ filter of `escape`; a template that reaches for anything else fails.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -23,8 +22,6 @@ from fleet.manager.plan import Group
 from fleet.manager.program import Program
 from fleet.manifest import Manifest
 
-_LEAST_DESCRIPTORS = 1024  # every child inherits the limit, and fewer would surprise it
-_OWN_DESCRIPTORS = 64  # supervisord's logs, sockets and clients
 _GLOB = "*?["
 
 
@@ -88,19 +85,6 @@ def render_supervisord(
             "include": _include(conf_dir, state_dir),
         },
     )
-
-
-def minfds(groups: Iterable[Group]) -> int:
-    """
-    The smallest `minfds` with which all processes of *groups* can run, their room included.
-
-    Smallest, because each child closes that many descriptors one by one when it starts.
-    """
-    wanted = _OWN_DESCRIPTORS
-    for group in groups:
-        for program in group.programs:
-            wanted += program.numprocs * (3 if program.redirect_stderr == "true" else 5)
-    return max(_LEAST_DESCRIPTORS, math.ceil(wanted / 256) * 256)
 
 
 def _conf(group: Group, manifest: Manifest) -> dict[str, Any]:

@@ -38,6 +38,8 @@ def expand(text: str, environ: Mapping[str, str]) -> str:
             )
         name, how, rest = found["name"], found["how"], found["rest"] or ""
         value = environ.get(name)
+        if value is not None and not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
+            raise Unset(f"${name} is not UTF-8 text")
         if how == ":-":
             return value or rest
         if how == ":?" and not value:

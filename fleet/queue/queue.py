@@ -27,7 +27,7 @@ from fleet.queue.names import check_delay, check_pipeline, check_priority, check
 from fleet.queue.payload import encode
 
 _EVERYTHING = 2**31 - 1
-_SLICE = 1.0  # seconds: no wait is longer, so that a signal or another thread is heard in time
+_SLICE = 5.0  # seconds: behind every push stands a look at the queue
 
 
 class Batch(list[Job]):

@@ -41,7 +41,7 @@ def test_any_json_value_comes_back_equal(queue: Queue, pipeline: str, value: obj
     ("value", "where"),
     [
         ({"when": {1, 2}}, "when"),
-        ([1, object()], "[1]"),
+        ([1, len], "[1]"),
         ({1: 2}, "1"),
         (math.nan, "nan"),
         ([math.inf], "inf"),

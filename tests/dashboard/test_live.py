@@ -133,7 +133,7 @@ def test_a_signal_ends_the_screen_like_q(terminal, number, word):
     os.kill(it.child.pid, number)
     assert it.finish() == 0
     assert_restored(it)
-    assert f"ended: {word}" in it.raw.decode()
+    assert f"ended: {word}" in it.raw.decode(errors="replace")
 
 
 def test_ctrl_c_typed_at_the_keyboard_ends_it(terminal):
@@ -143,7 +143,7 @@ def test_ctrl_c_typed_at_the_keyboard_ends_it(terminal):
     it.press("\x03")
     it.finish()
     assert_restored(it)
-    assert "ended: interrupted" in it.raw.decode()
+    assert "ended: interrupted" in it.raw.decode(errors="replace")
 
 
 def test_an_exception_restores_the_terminal_first(terminal):

@@ -13,7 +13,7 @@ import pytest
 
 from fleet.errors import RenderError
 from fleet.manager.plan import programs
-from fleet.manager.render import minfds, render, render_supervisord, template_dir
+from fleet.manager.render import render, render_supervisord, template_dir
 from fleet.manifest import Manifest, load
 from tests.manager.conftest import Make, confs, planned, rendered
 from tests.manager.reading import Reader
@@ -231,13 +231,6 @@ def test_a_folder_that_include_would_glob_is_refused(tmp_path: Path, name: str) 
     """supervisord globs the pattern with the folder in front, and would find nothing."""
     with pytest.raises(RenderError, match="Rename the folder"):
         main_file(tmp_path / name)
-
-
-def test_minfds_is_the_smallest_that_fits(make: Make) -> None:
-    """Each child closes that many descriptors one by one, so a large limit makes starting slow."""
-    assert minfds(planned(make('[pipelines.a]\nhandler = "x:y"\n'))) == 1024
-    many = make('[pipelines.a]\nhandler = "x:y"\nnumprocs = 1000\nroom = 1000\n')
-    assert minfds(planned(many)) == 6144  # 2000 processes with 3 descriptors each, and supervisord's own
 
 
 def test_a_worker_spec_is_json_that_names_its_secrets_and_holds_none() -> None:

@@ -9,7 +9,7 @@ import pytest
 from fleet.manifest.interpolate import Unset, expand, fill, read_dotenv, split_process
 from tests.manifest.conftest import Write, loaded, report
 
-ENVIRON = {"NAME": "ada", "EMPTY": "", "NESTED": "${NAME}"}
+ENVIRON = {"NAME": "ada", "EMPTY": "", "NESTED": "${NAME}", "BYTES": "a\udcff"}
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,7 @@ def test_variables_are_put_in(text: str, value: str) -> None:
     ("text", "message"),
     [
         ("${MISSING}", r"\$MISSING is not set"),
+        ("${BYTES}", r"\$BYTES is not UTF-8 text"),
         ("${MISSING:?say where}", r"\$MISSING is not set: say where"),
         ("${EMPTY:?}", r"\$EMPTY is not set: it is required"),
     ],
