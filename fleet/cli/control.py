@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -37,6 +38,8 @@ def start(
     run = _Run(timeout)
     confirm.ask(confirm.Weight.FREE, "", name="")
     done = begin(run.client, run.select(targets, for_start=True), timeout=run.seconds or 60.0)
+    if done.up:
+        run.tell("start", done.up)
     if settings().json:
         output.document({"schema": "fleet.start/1", **_started_document(done)})
     else:
@@ -81,6 +84,8 @@ def stop(
         confirm.ask(weight, f"{processes(len(names))} will {how}. Stop?", name=label, confirmed=confirmed)
     with DrainLine() as tell:
         done = end(run.client, names, now=now, timeout=run.seconds, tell=tell)
+    if done.stopped:
+        run.tell("stop", done.stopped)
     if settings().json:
         output.document({"schema": "fleet.stop/1", **asdict(done)})
     elif not names:
@@ -129,6 +134,8 @@ def restart(
     with DrainLine() as tell:
         stopped = end(run.client, going, now=now, tell=tell)
     done = begin(run.client, names, timeout=run.seconds or 60.0)
+    if names:
+        run.tell("restart", names)
     if settings().json:
         output.document(
             {"schema": "fleet.restart/1", "stopped": list(stopped.stopped), **_started_document(done)}
@@ -169,6 +176,16 @@ class _Run:
             room(names, {pipeline.group: pipeline.numprocs for pipeline in pipelines}) if for_start else ()
         )
         return select(targets, {p.name: p.group for p in pipelines}, names, room=spare)
+
+    def tell(self, kind: str, names: Sequence[str]) -> None:
+        """Note in the file of events what was done to these processes."""
+        from fleet.manager import events
+
+        manifest = self.manifest
+        groups = {name.partition(":")[0] for name in names}
+        pipelines = [each.name for each in manifest.pipelines.values() if each.group in groups]
+        text = f"{', '.join(pipelines)}: {processes(len(names))}"
+        events.tell(manifest.state_dir, kind, text, pipelines, root=manifest.root)
 
     def running(self, names: tuple[str, ...]) -> tuple[str, ...]:
         found = {p.full_name for p in self.processes if not p.state.is_stopped}

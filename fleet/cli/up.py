@@ -29,6 +29,7 @@ def up(timeout: TimeoutOption = "60s") -> None:
     from fleet.cli.context import load_manifest, settings
     from fleet.cli.names import slips_are_usage_errors
     from fleet.errors import PartlyDone
+    from fleet.manager import events
     from fleet.manager.apply import apply
     from fleet.manager.desired import desired
     from fleet.manager.places import place_of
@@ -59,6 +60,11 @@ def up(timeout: TimeoutOption = "60s") -> None:
         output.document(_up_document(done))
     else:
         _say_up(done, wide)
+    if not done.is_unchanged:
+        changed = [group for group in done.groups if group.action != "kept"]
+        what = ", ".join(f"{group.pipeline} {group.running}/{group.wanted}" for group in changed)
+        names = [group.pipeline for group in changed]
+        events.tell(manifest.state_dir, "up", what or "nothing restarted", names, root=manifest.root)
     if done.failed:
         raise PartlyDone(_failed(done))
 
@@ -83,13 +89,15 @@ def down(
     from fleet.cli.drain import DrainLine
     from fleet.cli.names import slips_are_usage_errors
     from fleet.errors import PartlyDone, Refused
+    from fleet.manager import events
     from fleet.manager.places import place_of
     from fleet.manager.stop import down as take_down
     from fleet.units import parse_duration, short_duration
 
     with slips_are_usage_errors():
         seconds = parse_duration(timeout) if timeout else None
-    home = place_of(load_manifest()).home
+    manifest = load_manifest()
+    home = place_of(manifest).home
     if home is None:
         raise Refused(
             "down ends a private supervisord, and this manifest names another one. See: fleet stop all"
@@ -97,6 +105,9 @@ def down(
     confirm.ask(confirm.Weight.FREE, "", name="")
     with DrainLine() as tell:
         done = take_down(home, now=now, timeout=seconds, tell=tell)
+    if done.ran:
+        how = "killed" if now else "stopped"
+        events.tell(manifest.state_dir, "down", f"{processes(len(done.stopped))} {how}")
     if settings().json:
         output.document(_down_document(done))
     elif not done.ran:
