@@ -9,7 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from fleet.dashboard.facts import Snapshot
-    from fleet.dashboard.view import Look
+    from fleet.dashboard.look import Look
     from fleet.manifest import Manifest
 
 TROUBLE = 3
@@ -40,7 +40,7 @@ def status(
     """
     from fleet.cli import output
     from fleet.cli.context import load_manifest, settings
-    from fleet.dashboard.view import Look
+    from fleet.dashboard.look import Look
 
     manifest = _only(load_manifest(), pipelines or [])
     ask = asker(manifest)
@@ -54,7 +54,7 @@ def status(
         return 0
     from fleet.dashboard import live
 
-    reason = live.run(ask, look=look, console=output.console())
+    reason = live.run(ask, look=look, colour=output.colour())
     if settings().verbose:
         output.note(f"dashboard {reason}")
     return {"quit": 0, "interrupted": INTERRUPTED}.get(reason, TERMINATED)
