@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 
+from fleet.dashboard.evidence import quoted
 from fleet.dashboard.facts import Cause, ProcessRow
 from fleet.dashboard.look import Look, Overlay
 from fleet.dashboard.panes import clock
@@ -26,8 +26,8 @@ def about_cause(cause: Cause, look: Look) -> Overlay:
     }
     lines = _listed(facts)
     if any(kind == "buried" for kind, _ in cause.kinds):
-        words = ["fleet", "jobs", "kick", cause.pipeline, "--error", pattern(cause.cause)]
-        lines += ["", f"after the fix:  {shlex.join(words)}"]
+        kick = f"fleet jobs kick {quoted(cause.pipeline)} --error {quoted(pattern(cause.cause))}"
+        lines += ["", f"after the fix:  {kick}"]
     return Overlay(title=f"{cause.count} × {cause.cause}", lines=tuple(lines))
 
 
@@ -50,7 +50,7 @@ def about_process(row: ProcessRow) -> Overlay:
         "last line": row.log or None,
     }
     lines = _listed({name: value for name, value in facts.items() if value is not None})
-    lines += ["", f"its log:  fleet logs {shlex.quote(row.name)} -f"]
+    lines += ["", f"its log:  fleet logs {quoted(row.name)} -f"]
     return Overlay(title=f"{row.name} · {row.pipeline}", lines=tuple(lines))
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from fleet.dashboard.changes import AWAY, FAILING, SLOW, WELL
 from fleet.dashboard.columns import ICONS, STYLES, count
+from fleet.dashboard.evidence import quoted
 from fleet.dashboard.facts import Cause, Health, Snapshot
 from fleet.dashboard.lines import Column, Line, Span, fit, spread, table, text_of
 from fleet.dashboard.look import KEYS, SORTS, Look, Overlay, causes, key_of
@@ -179,11 +180,9 @@ def _hints(look: Look) -> list[tuple[str, str]]:
 
 def command_text(words: Sequence[str]) -> str:
     """The command line as a person would type it."""
-    import shlex
-
     if words and words[-1].endswith("="):  # the number is yet to come
-        return f"fleet {shlex.join(words[:-1])} {words[-1]}"
-    return f"fleet {shlex.join(words)}"
+        return " ".join(["fleet", *map(quoted, words[:-1]), words[-1]])
+    return " ".join(["fleet", *map(quoted, words)])
 
 
 def _short_place(place: str) -> str:

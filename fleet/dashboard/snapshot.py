@@ -90,7 +90,7 @@ def take(
         hosts=(daemon,),
         pipelines=tuple(pipelines),
         processes=tuple(processes),
-        causes=_causes(manifest, told.errors, now, previous),
+        causes=_causes(manifest, told, now, previous),
         minutes=told.minutes,
         minutes_at=told.minutes_at,
         waits=told.waits,
@@ -98,12 +98,14 @@ def take(
     return replace(snapshot, events=_events(manifest, snapshot, previous))
 
 
-def _causes(
-    manifest: Manifest, groups: Iterable[ErrorGroup] | None, now: float, previous: Snapshot | None
-) -> tuple[Cause, ...]:
-    """Error groups, one for each cause and place; the last ones where nobody was asked."""
-    if groups is None:
+def _causes(manifest: Manifest, told: Told, now: float, previous: Snapshot | None) -> tuple[Cause, ...]:
+    if told.errors is None:  # not asked this time
         return previous.causes if previous else ()
+    return causes_of(manifest, told.errors, now)
+
+
+def causes_of(manifest: Manifest, groups: Iterable[ErrorGroup], now: float) -> tuple[Cause, ...]:
+    """Error groups of the manifest's pipelines, one for each cause and place."""
     names = {pipeline.queue_name: name for name, pipeline in manifest.pipelines.items()}
     found: dict[tuple[str, str, str], list[ErrorGroup]] = {}
     for group in groups:

@@ -144,6 +144,6 @@ def test_tab_goes_round_the_panes_and_the_errors_can_be_read():
     assert look.pane == "errors"
     text = "\n".join(look.overlay.lines)
     assert "shop/jobs/reports.py:14 build" in text
-    assert """fleet jobs kick reports --error 'KeyError: '"'"'TZ'"'"''""" in text
+    assert """fleet jobs kick reports --error "KeyError: 'TZ'\"""" in text
     assert typed(look, "esc").overlay is None
     assert typed(Look(), "tab", "tab", "tab", "tab").pane == "pipelines"
