@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from fleet.queue.job import Job, JobState, PipelineStats
     from fleet.queue.queue import Queue, connect
     from fleet.queue.simple import JobQueue
+    from fleet.worker.hooks import Hooks
     from fleet.worker.outcome import Bury, JobTimeout, Retry
 
 # Names are loaded when they are first used: a worker must not pay for what it does not touch.
@@ -29,6 +30,7 @@ _HOMES = {
     "LeaseLost": "fleet.errors",
     "PutUnknown": "fleet.errors",
     "NotSupported": "fleet.errors",
+    "Hooks": "fleet.worker.hooks",
     "Bury": "fleet.worker.outcome",
     "JobTimeout": "fleet.worker.outcome",
     "Retry": "fleet.worker.outcome",
@@ -38,6 +40,7 @@ __all__ = [
     "AsyncQueue",
     "Bury",
     "FleetError",
+    "Hooks",
     "Job",
     "JobQueue",
     "JobState",

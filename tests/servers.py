@@ -1,5 +1,5 @@
 """
-Private servers for the tests: PostgreSQL, MariaDB and beanstalkd.
+Private servers for the tests: PostgreSQL, PgBouncer, MariaDB and beanstalkd.
 
 Each is a context manager that starts a throw-away server on a free loopback
 port and yields a `Server`; leaving the block ends it by pid and removes its
@@ -244,6 +244,43 @@ def beanstalkd(*flags: str, durable: bool = False) -> Iterator[Server]:
             command=[program, "-l", "127.0.0.1", "-p", f"{port}", *log, *flags],
             user=user,
             stop_signal=signal.SIGTERM,
+            is_ready=_listens,
+        )
+        with _running(server):
+            yield server
+
+
+@contextlib.contextmanager
+def pgbouncer(behind: Server, *settings: str) -> Iterator[Server]:
+    """
+    A PgBouncer in transaction mode in front of *behind*, a server of `postgres()`.
+
+    *settings* are its own, such as ``"default_pool_size=3"``.
+    """
+    program = _program("pgbouncer", "pgbouncer")
+    with _folder("pb", owner="postgres") as (folder, user):
+        port = _free_port()
+        lines = [
+            "[databases]",
+            f"postgres = host=127.0.0.1 port={behind.port} user=fleet",
+            "[pgbouncer]",
+            "listen_addr = 127.0.0.1",
+            f"listen_port = {port}",
+            "unix_socket_dir =",
+            "auth_type = any",
+            "pool_mode = transaction",
+            "default_pool_size = 3",
+            *settings,
+        ]
+        (folder / "pgbouncer.ini").write_text("\n".join(lines) + "\n")
+        (folder / "pgbouncer.ini").chmod(0o644)
+        server = Server(
+            dsn=f"postgresql://fleet@127.0.0.1:{port}/postgres",
+            port=port,
+            folder=folder,
+            command=[program, f"{folder}/pgbouncer.ini"],
+            user=user,
+            stop_signal=signal.SIGTERM,  # at once: it waits for nobody
             is_ready=_listens,
         )
         with _running(server):

@@ -35,7 +35,7 @@ def start(
     from fleet.cli.context import settings
     from fleet.manager.start import start as begin
 
-    run = _Run(timeout)
+    run = Run(timeout)
     confirm.ask(confirm.Weight.FREE, "", name="")
     done = begin(run.client, run.select(targets, for_start=True), timeout=run.seconds or 60.0)
     if done.up:
@@ -75,7 +75,7 @@ def stop(
     from fleet.manager.stop import stop as end
     from fleet.units import short_duration
 
-    run = _Run(timeout)
+    run = Run(timeout)
     names = run.running(run.select(targets))
     if names:
         how = "be killed in the middle of their job" if now else "stop after the job in hand"
@@ -104,6 +104,15 @@ def restart(
     timeout: Annotated[
         str, typer.Option(metavar="TIME", help="how long to wait until they run again")
     ] = "60s",
+    rolling: Annotated[
+        bool, typer.Option("--rolling", help="one at a time, the next only when it works again")
+    ] = False,
+    surge: Annotated[
+        bool, typer.Option("--surge", help="rolling, with one more beside them meanwhile")
+    ] = False,
+    max_down: Annotated[
+        int, typer.Option("--max-down", min=1, metavar="N", help="with --rolling: so many at a time")
+    ] = 1,
     confirmed: Annotated[
         str | None, typer.Option("--confirm", metavar="NAME", help="for --now: the target, typed again")
     ] = None,
@@ -111,8 +120,11 @@ def restart(
     """
     Stop after the job in hand, then start again: all of them together.
 
-      fleet restart emails_03
-      fleet restart all -y
+    With --rolling it ends at the first that does not come back, and the others
+    go on as they are.  --surge uses the room of the pipeline.
+
+      fleet restart emails --rolling
+      fleet restart all --surge -y
     """
     from fleet.cli import confirm, output
     from fleet.cli.context import settings
@@ -121,7 +133,14 @@ def restart(
     from fleet.manager.stop import stop as end
     from fleet.units import short_duration
 
-    run = _Run(timeout)
+    if now and (rolling or surge):
+        raise typer.BadParameter("--now kills all of them at once; --rolling and --surge do the opposite")
+    run = Run(timeout)
+    if rolling or surge:
+        from fleet.cli.rolling import restart_rolling
+
+        restart_rolling(run, targets, max_down=max_down, surge=surge)
+        return
     chosen = run.select(targets)
     going = run.running(chosen)
     names = tuple(dict.fromkeys([*going, *run.select(targets, for_start=True)]))
@@ -146,7 +165,7 @@ def restart(
     _raise_unless_up(done)
 
 
-class _Run:
+class Run:
     """One command's view: the manifest, its supervisord, and what exists there."""
 
     def __init__(self, timeout: str) -> None:

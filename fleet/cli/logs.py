@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from fleet.manifest import Manifest
 
 PAUSE = 0.1  # seconds between two looks at the files
+MOST_SINCE = 10_000  # lines of one process with --since and no -n
 
 
 def logs(
@@ -22,7 +23,10 @@ def logs(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="go on with what is added, until Ctrl-C")
     ] = False,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="the last lines of each process")] = 50,
+    lines: Annotated[
+        int | None, typer.Option("--lines", "-n", min=0, help="the last lines of each process; 50")
+    ] = None,
+    since: Annotated[str, typer.Option(metavar="TIME", help="what was written in the last 10m, 2h …")] = "",
     grep: Annotated[
         str, typer.Option(metavar="RE", help="only lines that match this regular expression")
     ] = "",
@@ -31,8 +35,11 @@ def logs(
     The last log lines of each process, and with -f what is added to them.
 
     Files are read where they lie, so this also works while nothing runs.
+    --since goes by the times in the lines; a line without one belongs to the
+    line before it.
 
       fleet logs emails
+      fleet logs --since 10m --grep 'KeyError'
       fleet logs -f --grep 'ERROR|WARN'
       fleet logs emails_03 -n 500
     """
@@ -46,8 +53,12 @@ def logs(
     from fleet.cli.names import slips_are_usage_errors
     from fleet.dashboard.text import show
     from fleet.supervisor import pids
-    from fleet.supervisor.logfile import Follower, last_lines
+    from fleet.supervisor.logfile import Follower, last_lines, newer
+    from fleet.units import parse_duration
 
+    with slips_are_usage_errors():
+        start = time.time() - parse_duration(since) if since else 0.0
+    count = lines if lines is not None else MOST_SINCE if since else 50
     try:
         pattern = re.compile(grep)
     except re.error as error:
@@ -75,7 +86,8 @@ def logs(
     # A follower goes on exactly where these lines end.
     followers = {name: Follower(path) for name, path in files.items()}
     for name, path in files.items():
-        for line in last_lines(path, lines, before=followers[name].position):
+        found = last_lines(path, count, before=followers[name].position)
+        for line in newer(found, start, path) if since else found:
             say(name, line)
     if not follow:
         if not any(path.exists() for path in files.values()):

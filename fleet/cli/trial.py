@@ -15,7 +15,8 @@ from fleet.cli.context import settings
 from fleet.dashboard.text import show
 from fleet.queue.job import Job, Settlement
 from fleet.units import format_duration
-from fleet.worker.handler import Handler, is_async, load_handler
+from fleet.worker.handler import Handler, is_async
+from fleet.worker.hooks import handler_of
 from fleet.worker.outcome import after_error
 from fleet.worker.spec import WorkerSpec, queue_dsn
 
@@ -36,7 +37,7 @@ def run_on_queue(spec: WorkerSpec, *, once: bool, drain: bool, debug: bool) -> N
     from fleet.worker.log import Log
     from fleet.worker.loop import Worker
 
-    handler = load_handler(spec.handler)
+    handler = handler_of(spec)
     count = 0
 
     def told(job: Job, seconds: float, error: BaseException | None) -> None:
@@ -76,7 +77,7 @@ def run_on_payload(spec: WorkerSpec, payload: bytes, *, debug: bool) -> int:
     """
     from fleet.queue import connect
 
-    handler = load_handler(spec.handler)
+    handler = handler_of(spec)
     failed: list[BaseException] = []
 
     def told(job: Job, seconds: float, error: BaseException | None) -> None:

@@ -57,7 +57,7 @@ def up(timeout: TimeoutOption = "60s") -> None:
     for warning in done.warnings:
         output.warn(warning)
     if settings().json:
-        output.document(_up_document(done))
+        output.document(up_document(done))
     else:
         _say_up(done, wide)
     if not done.is_unchanged:
@@ -187,7 +187,7 @@ def _failed(done: Applied) -> str:
     )
 
 
-def _up_document(done: Applied) -> dict[str, Any]:
+def up_document(done: Applied) -> dict[str, Any]:
     return {
         "schema": "fleet.up/1",
         "changed": not done.is_unchanged,

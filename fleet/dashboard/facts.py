@@ -177,7 +177,6 @@ class Snapshot:
     events: tuple[Event, ...] = ()  # what was done, and what this run has seen change; oldest first
     minutes: tuple[Minute, ...] = ()  # raw rows, so that the next snapshot need not ask for them
     minutes_at: float | None = None  # when they were read, on `clock`
-    waits: bool = True  # whether the server tells how long a job waited
 
     @property
     def ok(self) -> bool:

@@ -45,14 +45,12 @@ def flow(
     window: float = WINDOW,
     until: float | None = None,
     held: int | None = None,
-    waits: bool = True,
 ) -> Flow:
     """
     The numbers of one pipeline over the last *window* seconds, or those that ended at *until*.
 
     *rows* are its minutes, of all processes.  *held* is what it holds now,
-    None when nobody could count it.  *waits* is False where the server does
-    not tell how long a job waited.
+    None when nobody could count it.
     """
     end = now if until is None else until
     recent = [row for row in rows if end - window < (row.minute + 1) * MINUTE and row.minute * MINUTE < end]
@@ -66,8 +64,8 @@ def flow(
         out=summed.out / span,
         arrivals=_arrivals(recent, end, held) if until is None else None,
         errors=summed.failed / attempts if attempts else 0.0,
-        wait_p50=quantile(summed.waits, 0.5) if waits else None,
-        wait_p95=quantile(summed.waits, 0.95) if waits else None,
+        wait_p50=quantile(summed.waits, 0.5),
+        wait_p95=quantile(summed.waits, 0.95),
         run_p50=quantile(summed.runs, 0.5),
         run_p95=quantile(summed.runs, 0.95),
         run_mean=summed.busy / attempts if attempts else None,

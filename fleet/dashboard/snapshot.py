@@ -93,7 +93,6 @@ def take(
         causes=_causes(manifest, told, now, previous),
         minutes=told.minutes,
         minutes_at=told.minutes_at,
-        waits=told.waits,
     )
     return replace(snapshot, events=_events(manifest, snapshot, previous))
 
@@ -316,7 +315,7 @@ def _pipeline_row(
     last = next((row for row in previous.pipelines if row.name == pipeline.name), None) if previous else None
     counted = _counted(told.stats.get(pipeline.queue_name), last, store)
     jobs, oldest, paused = counted["jobs"], counted["oldest_ready"], counted["paused"]
-    lately = Flow() if not store.ok else flows.flow(minutes, now, held=_held(jobs), waits=told.waits)
+    lately = Flow() if not store.ok else flows.flow(minutes, now, held=_held(jobs))
     rows = [state.with_slow_job(row, lately.run_p95) for row in rows]
     supervised = [row for row in rows if row.state != OUTSIDE]
     exceeded = state.alerts(jobs, oldest, pipeline.alerts.oldest, pipeline.alerts.buried) if store.ok else ()

@@ -42,7 +42,6 @@ class Told:
     minutes: tuple[Minute, ...] = ()
     minutes_at: float | None = None
     errors: tuple[ErrorGroup, ...] | None = None  # None: not asked this time
-    waits: bool = True
 
 
 def ask_supervisord(
@@ -71,7 +70,7 @@ def ask_queue(
     try:
         names = dict.fromkeys(pipeline.queue_name for pipeline in manifest.pipelines.values())
         stats = {each: queue.stats(each, cap=CAP) for each in names}
-        source, waits = Source(name=name, ok=True), queue.capabilities.waits
+        source = Source(name=name, ok=True)
         if not queue.capabilities.tables:
             from fleet.queue import rundir
 
@@ -83,15 +82,12 @@ def ask_queue(
                 minutes=told.minutes,
                 minutes_at=clock,
                 errors=told.errors,
-                waits=waits,
             )
         pulses = tuple(queue.pulses())
         at = previous.minutes_at if previous else None
         if previous is not None and at is not None and clock - at < _REREAD:
             minutes = previous.minutes
-            return Told(
-                source=source, stats=stats, pulses=pulses, minutes=minutes, minutes_at=at, waits=waits
-            )
+            return Told(source=source, stats=stats, pulses=pulses, minutes=minutes, minutes_at=at)
         return Told(
             source=source,
             stats=stats,
@@ -99,7 +95,6 @@ def ask_queue(
             minutes=tuple(queue.minutes(MINUTES_BACK)),
             minutes_at=clock,
             errors=tuple(queue.errors(ERRORS_BACK)),
-            waits=waits,
         )
     except (FleetError, OSError) as error:
         return Told(source=_silent(name, error, now, last, previous), stats={})

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 
 from fleet.supervisor.client import Changes
 from fleet.supervisor.parser import ProcessConfig
 from fleet.supervisor.process import Process, ProcessState
+
+# In the environment of every process that fleet renders: a digest of all that it was started with.
+REVISION = "FLEET_REVISION"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +28,8 @@ class Shape:
 
     processes: Mapping[str, str]  # process name: digest of its configuration without autostart
     wanted: frozenset[str]  # process names
+    revision: str = ""  # the FLEET_REVISION that its processes are started with; "" when they differ
+    made: frozenset[str] | None = None  # what supervisord itself would start, when that is not `wanted`
 
     def full(self, group: str) -> frozenset[str]:
         return frozenset(f"{group}:{name}" for name in self.wanted)
@@ -48,10 +53,22 @@ class Actions:
 
 def shape(configs: Iterable[ProcessConfig]) -> Shape:
     listed = tuple(configs)
+    revisions = {config.environment.get(REVISION, "") for config in listed}
     return Shape(
         processes={config.name: _digest(config) for config in listed},
         wanted=frozenset(config.name for config in listed if config.autostart),
+        revision=revisions.pop() if len(revisions) == 1 else "",
     )
+
+
+def resized(shape: Shape, number: int, active: Container[str]) -> Shape:
+    """
+    *shape* with another number of processes that are to run, as far as it has room.
+
+    Those of *active* (process names) come first, so that the fewest start and stop; then the lowest.
+    """
+    chosen = sorted(shape.processes, key=lambda name: (name not in active, len(name), name))[:number]
+    return replace(shape, wanted=frozenset(chosen))
 
 
 def actions(
@@ -59,6 +76,9 @@ def actions(
     running: Iterable[Process],
     changes: Changes,
     applied: Mapping[str, Shape | None],
+    *,
+    revisions: Mapping[str, str] | None = None,
+    scaled: Container[str] = (),
 ) -> Actions:
     """
     The way from what runs to what is wanted.
@@ -67,7 +87,11 @@ def actions(
     *applied* is what we know of the groups that we made: the shape that each was
     given to this very daemon with, or None when that is not certain.  Groups in
     neither mapping are not ours, whatever their names, and are left alone.
+    *revisions* are the marks that running processes carry, by full name, where
+    they can be seen: the one thing that nobody can have changed meanwhile.
+    *scaled* are groups with a number of their own: what runs beyond it drains.
     """
+    seen = revisions or {}
     by_group: dict[str, dict[str, Process]] = {}
     for process in running:
         by_group.setdefault(process.group, {})[process.name] = process
@@ -86,27 +110,38 @@ def actions(
         before = applied.get(group)
         if group not in present:
             result["add"].append(group)
-        elif not _may_stay(shape, members, before, group in changes.changed):
+        elif not _may_stay(shape, members, before, group in changes.changed, seen):
             result["replace"].append(group)
         else:
             result["keep"].append(group)
             idle = (n for n in shape.wanted if n in members and _is_down(members[n].state))
             result["start"] += sorted(f"{group}:{name}" for name in idle)
-            surplus = (before.wanted if before else frozenset()) - shape.wanted
+            was = frozenset(members) if group in scaled else before.wanted if before else frozenset()
+            surplus = was - shape.wanted
             active = (n for n in surplus if n in members and members[n].state.is_active)
             result["drain"] += sorted(f"{group}:{name}" for name in active)
     result["remove"] = sorted(group for group in applied.keys() - wanted.keys() if group in present)
     return Actions(**{name: tuple(found) for name, found in result.items()})
 
 
-def _may_stay(shape: Shape, members: Mapping[str, Process], before: Shape | None, changed: bool) -> bool:
+def _may_stay(
+    shape: Shape,
+    members: Mapping[str, Process],
+    before: Shape | None,
+    changed: bool,
+    revisions: Mapping[str, str],
+) -> bool:
     """Whether the group that runs can serve as the one that is wanted, process by process."""
-    if before is None:
-        return not changed
     # More room than it was made with is taken up at its next replacement; less is simply not used.
-    return shape.wanted <= members.keys() and all(
-        before.processes.get(name, digest) == digest for name, digest in shape.processes.items()
-    )
+    if not shape.wanted <= members.keys():
+        return False
+    marks = {revisions[p.full_name] for p in members.values() if p.full_name in revisions}
+    if shape.revision and marks - {shape.revision}:
+        return False
+    if before is not None:
+        return all(before.processes.get(name, digest) == digest for name, digest in shape.processes.items())
+    # supervisord also calls a group changed when only the number is.
+    return not changed or (bool(marks) and marks == {shape.revision})
 
 
 def _is_down(state: ProcessState) -> bool:

@@ -13,40 +13,32 @@ Foreign files and groups are never touched, and `update`, `reload` and
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 
 from fleet.errors import Refused, RenderError, SupervisorFault, SupervisorUnavailable
-from fleet.manager import files, record
-from fleet.manager.actions import Actions, Shape, actions, shape
+from fleet.manager import daemon, files, history, record, world
+from fleet.manager.actions import Actions, Shape, actions, resized, shape
+from fleet.manager.beside import Beside
+from fleet.manager.compare import edited, revision_of, rollout_of
+from fleet.manager.desired import Desired, StandIn, is_stand_in
 from fleet.manager.files import Access, Folder
 from fleet.manager.places import Place
 from fleet.manager.record import Record
-from fleet.manager.rollout import GroupResult, Tell, roll_out
+from fleet.manager.rollout import GroupResult, IsAlive, Tell, roll_out
 from fleet.supervisor import parser, pids, private
 from fleet.supervisor.client import CANT_REREAD, Changes, DaemonState, Supervisor
 from fleet.supervisor.lock import LOCK, locked
-from fleet.supervisor.parser import IncludeSet
-from fleet.supervisor.private import Home
+from fleet.supervisor.process import Process
+
+__all__ = ["Applied", "Desired", "apply", "locked"]
 
 # stdin, stdout and the log file of each process, with a little room for stderr and rotation.
 _FILES_A_PROCESS = 4
 _FILES_OF_ITS_OWN = 200
 # Seconds for one answer: a group of 1,000 processes starts in one turn of supervisord's loop.
 _PATIENCE = 60.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Desired:
-    """What is asked for, rendered."""
-
-    project: str
-    files: Mapping[str, str]  # file name: text
-    groups: Mapping[str, str]  # group: pipeline, in the manifest's order
-    main_conf: str | None = None  # the text of a private supervisord's own file
-    log_dirs: tuple[Path, ...] = ()
-    access: Mapping[str, Access] = field(default_factory=dict)  # file name: who may read it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +52,8 @@ class Applied:
     groups: tuple[GroupResult, ...]
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0
+    revision: str = ""  # of the files that were asked for
+    undone: bool = False  # a group did not come up, and everything is again as it was
 
     @property
     def is_unchanged(self) -> bool:
@@ -78,20 +72,29 @@ def apply(
     timeout: float = 60.0,
     lock_timeout: float = 120.0,
     tell: Tell | None = None,
+    is_alive: IsAlive | None = None,
+    undo: bool = False,
+    expect: str = "",
+    surge: bool = False,
 ) -> Applied:
     """
     Bring *place* to what is *desired*, and start its supervisord if it is a private one.
 
     *timeout* is seconds for processes to come up; drains take what their own
-    `stopwaitsecs` allow.  *tell* gets each group as it is settled.
+    `stopwaitsecs` allow.  *tell* gets each group as it is settled.  *is_alive*
+    is asked about each process that is RUNNING, and says no until it has proved
+    that it works.  With *undo*, a group that does not come up puts everything
+    back as it was; without, the others stay as they are then.  *expect* is the
+    fingerprint of a plan: a world that has changed since is refused.  *surge*
+    replaces groups by surge whatever the manifest says.
 
     Raises:
         RenderError: supervisord would refuse the files, ours or others'; nothing was changed.
-        Refused: a file or folder is not ours to write, or another fleet command works here too long.
+        Refused: a file or folder is not ours to write, another fleet command works here too
+            long, or the world is not the one that was planned for.
         SupervisorError: supervisord did not start, or does not answer.
         PartlyDone: it stopped answering in the middle; says what was done.
     """
-    began = monotonic()
     if place.home is not None:
         private.prepare(place.home)
     with (
@@ -99,156 +102,296 @@ def apply(
         files.opened(place.conf_dir, private=place.private) as folder,
     ):
         folder.sweep()
-        running = place.find()
-        main_conf = (pids.option(running.pid, "-c") if running and running.pid else None) or place.main_conf
-        on_disk = folder.ours(desired.project)
-        write, remove = files.changes(desired.files, on_disk)
-        for name in write:
-            folder.check_may_write(name, desired.project)
-        for path in desired.log_dirs:
-            _make_log_dir(path)
-        overlay: dict[Path, str | None] = {place.conf_dir / name: desired.files[name] for name in write}
-        overlay |= {place.conf_dir / name: None for name in remove}
-        if desired.main_conf is not None:
-            overlay[place.main_conf] = desired.main_conf
-        wanted = _check(parser.read(main_conf, overlay, environ=_environ(place, running)), place, desired)
+        found = place.find()
+        if expect and world.plan_in(folder, place, desired, found).fingerprint != expect:
+            raise Refused("something has changed since the plan was made. Nothing was done; plan again.")
+        return _Apply(place, desired, folder, timeout, tell, is_alive, undo, surge).run(found)
+
+
+class _Apply:
+    """One run, under the lock."""
+
+    def __init__(
+        self,
+        place: Place,
+        desired: Desired,
+        folder: Folder,
+        timeout: float,
+        tell: Tell | None,
+        is_alive: IsAlive | None,
+        undo: bool,
+        surge: bool,
+    ) -> None:
+        self.place, self.desired, self.folder = place, desired, folder
+        self.timeout, self.tell, self.is_alive = timeout, tell, is_alive
+        self.may_undo, self.surge = undo, surge
+        self.began = monotonic()
+        self.on_disk = folder.ours(desired.project)
+        self.access = {name: folder.access(name) for name in self.on_disk}
+        self.write, self.remove = files.changes(desired.files, self.on_disk)
+        self.before = record.load(folder.read(record.file_name(desired.project)))
+        self.main_before: str | None = None
+
+    def run(self, running: DaemonState | None) -> Applied:
+        wanted = self._wanted(running)
         open_files = _FILES_OF_ITS_OWN + _FILES_A_PROCESS * sum(len(s.processes) for s in wanted.values())
-
-        before = record.load(folder.read(record.file_name(desired.project)))
-        if place.home is not None and desired.main_conf is not None:
-            _write_main_conf(place.home, desired.main_conf)
-        # A removed spec goes last: its workers may be started once more before they are told to stop.
-        _write(folder, desired, write, [name for name in remove if name.endswith(".conf")])
-
-        started = False
         if running is None or running.state == "SHUTDOWN":
-            if place.home is None:
-                raise SupervisorUnavailable(f"supervisord at {place.url} shuts down. The files are in place.")
-            running, started = private.start(place.home, open_files=open_files)
-        client = place.client(timeout=_PATIENCE)
-        known = before.for_daemon(_identity(running))
+            return self._from_nothing(wanted, open_files)
+        client = self.place.client(timeout=_PATIENCE)
         present = client.processes()
-        if started:
-            plan = Actions(add=tuple(wanted))
-        else:
-            plan = actions(wanted, present, Changes(), known)
-            certain = all(known.get(group) for group in wanted)
-            # Reading 500 files takes supervisord a second in which it answers nobody.
-            if write or remove or not certain or not plan.is_nothing:
-                changes = _reload(client, folder, desired, on_disk, write, remove)
-                plan = actions(wanted, present, changes, known)
-        warnings = _room_for(place, running, open_files)
-        uncertain = {*plan.add, *plan.replace}
-        known_now = {g: None if g in uncertain else known.get(g) for g in {*known, *wanted}}
-        _keep_record(folder, desired.project, Record(daemon=_identity(running), groups=known_now))
-        results = roll_out(
-            client, plan, wanted, desired.groups, present, already_added=started, timeout=timeout, tell=tell
+        identity = world.identity(running)
+        marks = world.revisions(present)
+        numbers = self.before.numbers(identity, self.desired.numprocs, time())
+        wanted = _with_numbers(wanted, numbers, present)
+        by_hand = edited(self.on_disk, self.before)
+        known = {
+            group: None if f"fleet.{group}.conf" in by_hand else found
+            for group, found in self.before.for_daemon(identity).items()
+        }
+
+        def decide(changes: Changes) -> Actions:
+            return actions(wanted, present, changes, known, revisions=marks, scaled=numbers)
+
+        # What supervisord would answer: it has to read the files first, and they are not written yet.
+        guess = decide(
+            Changes(
+                changed=tuple(g for g in wanted if f"fleet.{g}.conf" in self.write and known.get(g) is None)
+            )
         )
-        _write(folder, desired, (), [name for name in remove if not name.endswith(".conf")])
+        beside = Beside(client, self.folder, self.is_alive, self.timeout)
+        stand_ins = self._stand_ins(guess, wanted, present, marks)
+        if stand_ins:
+            names = [stand_in.group for stand_in in stand_ins]
+            self._keep(identity, {**known, **dict.fromkeys(names)}, {}, self.before.files)
+            refused = beside.begin(stand_ins)
+            if refused:
+                beside.end(stand_ins)
+                self._keep(identity, known, {}, self.before.files)
+                return self._applied(running, refused, undone=True)
+        if self.place.home is not None and self.desired.main_conf is not None:
+            self.main_before = daemon.write_main_conf(self.place.home, self.desired.main_conf)
+        # A removed spec goes last: its workers may be started once more before they are told to stop.
+        self._write([name for name in self.remove if name.endswith(".conf")])
+        plan = guess
+        certain = all(known.get(group) for group in wanted)
+        # Reading 500 files takes supervisord a second in which it answers nobody.
+        if self.write or self.remove or stand_ins or not certain or not plan.is_nothing:
+            plan = decide(self._reload(client))
+        warnings = daemon.room_for(self.place, running, open_files)
+        touched = {*plan.add, *plan.replace, *(s.group for s in stand_ins)}
+        uncertain = {g: None if g in touched else known.get(g) for g in {*known, *wanted, *touched}}
+        self._keep(identity, uncertain, numbers)
+        results = self._roll_out(client, plan, wanted, present)
         given = _given(wanted, plan, known)
-        _keep_record(folder, desired.project, Record(daemon=_identity(running), groups=given))
-    return Applied(
-        daemon=running,
-        started=started,
-        written=write,
-        removed=remove,
-        groups=results,
-        warnings=warnings,
-        seconds=monotonic() - began,
-    )
+        undone = False
+        if self.may_undo and any(self._counts(result, plan) for result in results):
+            self._undo(client, identity, {**given, **dict.fromkeys(plan.remove)}, numbers)
+            undone = True
+        if stand_ins:
+            beside.end(stand_ins)
+        if not undone:
+            self._write_specs_away()
+            self._keep(identity, given, numbers)
+            self._remember()
+        return self._applied(running, results, warnings=warnings, undone=undone)
 
+    def _wanted(self, running: DaemonState | None) -> dict[str, Shape]:
+        """The shape of each group that is asked for, as supervisord's own parser understands it."""
+        for name in self.write:
+            self.folder.check_may_write(name, self.desired.project)
+        for path in self.desired.log_dirs:
+            files.make_log_dir(path)
+        conf_dir = self.place.conf_dir
+        overlay: dict[Path, str | None] = {conf_dir / name: self.desired.files[name] for name in self.write}
+        overlay |= {conf_dir / name: None for name in self.remove}
+        if self.desired.main_conf is not None:
+            overlay[self.place.main_conf] = self.desired.main_conf
+        found = parser.read(self._main_conf(running), overlay, environ=daemon.environ(self.place, running))
+        return daemon.check(found, self.place, self.desired)
 
-def _check(found: IncludeSet, place: Place, desired: Desired) -> dict[str, Shape]:
-    """The shape of each group that is asked for, or why the set cannot be used."""
-    problems = list(found.problems())
-    missing = [group for group in desired.groups if group not in found.groups]
-    if not problems and missing:
-        problems.append(
-            f"{found.files[0].path} does not include {place.conf_dir}: "
-            f"add {place.conf_dir}/*.conf to [include] files there, and restart that supervisord once"
+    def _main_conf(self, running: DaemonState | None) -> Path:
+        said = pids.option(running.pid, "-c") if running and running.pid else None
+        return said or self.place.main_conf
+
+    def _from_nothing(self, wanted: Mapping[str, Shape], open_files: int) -> Applied:
+        """No supervisord runs: the files, and then a new one that starts everything by itself."""
+        home, main_conf = self.place.home, self.desired.main_conf
+        if home is None:
+            self._write([name for name in self.remove if name.endswith(".conf")])
+            raise SupervisorUnavailable(
+                f"supervisord at {self.place.url} shuts down. The files are in place."
+            )
+        if main_conf is not None:
+            self.main_before = daemon.write_main_conf(home, main_conf)
+        self._write([name for name in self.remove if name.endswith(".conf")])
+        running, started = private.start(home, open_files=open_files)
+        if not started:  # somebody else was faster
+            return self.run(running)
+        plan = Actions(add=tuple(wanted))
+        warnings = daemon.room_for(self.place, running, open_files)
+        identity = world.identity(running)
+        self._keep(identity, dict.fromkeys({*self.before.groups, *wanted}), {})
+        client = self.place.client(timeout=_PATIENCE)
+        results = self._roll_out(client, plan, wanted, client.processes(), already_added=True)
+        undone = self.may_undo and any(self._counts(result, plan) for result in results)
+        if undone:
+            self._write_back()
+            roll_out(client, Actions(remove=tuple(wanted)), {}, {}, client.processes(), timeout=self.timeout)
+            private.stop(home)
+        else:
+            self._write_specs_away()
+            self._keep(identity, wanted, {})
+            self._remember()
+        return self._applied(running, results, started=not undone, warnings=warnings, undone=undone)
+
+    def _stand_ins(
+        self,
+        guess: Actions,
+        wanted: Mapping[str, Shape],
+        present: Iterable[Process],
+        marks: Mapping[str, str],
+    ) -> list[StandIn]:
+        """The temporary groups that this run needs: of each group that is replaced while it works."""
+        if self.desired.stand_in is None:
+            return []
+        found = []
+        for group in guess.replace:
+            members = [p for p in present if p.group == group]
+            active = [p for p in members if p.state.is_active]
+            rollout = rollout_of(group, self.desired, wanted[group], members, marks)
+            if self.surge:
+                rollout = "surge"
+            number = {"surge": len(wanted[group].wanted), "trial": 1}.get(rollout, 0)
+            if active and number:
+                found.append(self.desired.stand_in(group, number))
+        return found
+
+    def _roll_out(
+        self,
+        client: Supervisor,
+        plan: Actions,
+        wanted: Mapping[str, Shape],
+        present: Iterable[Process],
+        *,
+        already_added: bool = False,
+    ) -> tuple[GroupResult, ...]:
+        return roll_out(
+            client,
+            plan,
+            wanted,
+            self.desired.groups,
+            present,
+            already_added=already_added,
+            timeout=self.timeout,
+            tell=self.tell,
+            is_alive=self.is_alive,
         )
-    if problems:
-        raise RenderError(
-            "supervisord would not take these files:\n" + "\n".join(problems) + "\nNothing was changed."
+
+    def _counts(self, result: GroupResult, plan: Actions) -> bool:
+        """A failure that this run brought about; one that was there before undoes nothing."""
+        changed = result.group in {*plan.add, *plan.replace} or f"fleet.{result.group}.conf" in self.write
+        return bool(result.failures) and changed
+
+    def _write(self, remove: Iterable[str]) -> None:
+        files.write_all(self.folder, self.desired.files, self.desired.access, self.write, remove)
+
+    def _write_specs_away(self) -> None:
+        files.write_all(self.folder, {}, {}, (), [name for name in self.remove if not name.endswith(".conf")])
+
+    def _write_back(self) -> None:
+        """The files as they were before this run."""
+        back = [name for name in (*self.write, *self.remove) if name in self.on_disk]
+        away = [name for name in self.write if name not in self.on_disk]
+        files.write_all(
+            self.folder, self.on_disk, self.access, sorted(back, key=lambda n: n.endswith(".conf")), away
         )
-    return {group: shape(found.groups[group]) for group in desired.groups}
+        if self.main_before is not None and self.place.home is not None:
+            daemon.write_main_conf(self.place.home, self.main_before)
+
+    def _reload(self, client: Supervisor) -> Changes:
+        """Let the daemon read the files; if it refuses what its parser took, put the old ones back."""
+        try:
+            return client.reload_config()
+        except SupervisorFault as fault:
+            if fault.code != CANT_REREAD:
+                raise
+            self._write_back()
+            client.reload_config()
+            raise RenderError(
+                f"supervisord refuses the files: {fault}\nThe old files are back in place."
+            ) from fault
+
+    def _undo(
+        self, client: Supervisor, identity: str, given: Mapping[str, Shape | None], numbers: Mapping[str, int]
+    ) -> None:
+        """Put back what was there, in files and in supervisord."""
+        self._keep(identity, given, numbers, self.before.files)
+        self._write_back()
+        changes = client.reload_config()
+        found = parser.read(
+            self._main_conf(self.place.find()), environ=daemon.environ(self.place, self.place.find())
+        )
+        ours = [name.removeprefix("fleet.").removesuffix(".conf") for name in self.on_disk]
+        old = {group: shape(found.groups[group]) for group in ours if group in found.groups}
+        old = {group: found for group, found in old.items() if not is_stand_in(group)}
+        present = client.processes()
+        old = _with_numbers(old, numbers, present)
+        plan = actions(old, present, changes, given, revisions=world.revisions(present), scaled=numbers)
+        roll_out(client, plan, old, self.desired.groups, present, timeout=self.timeout)
+        self._keep(identity, _given(old, plan, given), numbers, self.before.files)
+
+    def _keep(
+        self,
+        identity: str,
+        groups: Mapping[str, Shape | None],
+        numbers: Mapping[str, int],
+        written: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write down what is in force; *written* are the digests of the files, by default those asked for."""
+        if written is None:
+            written = {name: record.digest(text) for name, text in self.desired.files.items()}
+        scaled = {g: s for g, s in self.before.scaled.items() if g in numbers}
+        keep_record(
+            self.folder,
+            self.desired.project,
+            Record(daemon=identity, groups=groups, files=written, scaled=scaled),
+        )
+
+    def _remember(self) -> None:
+        history.save(self.folder, self.desired, at=time())
+
+    def _applied(
+        self,
+        running: DaemonState,
+        results: tuple[GroupResult, ...],
+        *,
+        started: bool = False,
+        warnings: tuple[str, ...] = (),
+        undone: bool = False,
+    ) -> Applied:
+        return Applied(
+            daemon=running,
+            started=started,
+            written=() if undone else self.write,
+            removed=() if undone else self.remove,
+            groups=results,
+            warnings=warnings,
+            seconds=monotonic() - self.began,
+            revision=revision_of(self.desired.files),
+            undone=undone,
+        )
 
 
-def _environ(place: Place, running: DaemonState | None) -> Mapping[str, str] | None:
-    """What %(ENV_X)s means to the daemon; with one that we cannot look into, what it means to us."""
-    if place.private:
-        return private.clean_environ()
-    return (pids.environ(running.pid) if running and running.pid else None) or None
-
-
-def _make_log_dir(path: Path) -> None:
-    """supervisord refuses everything when the folder of one log file is missing."""
-    try:
-        path.mkdir(mode=0o750, parents=True, exist_ok=True)
-    except OSError as error:
-        raise Refused(
-            f"the log folder {path} cannot be made: {error.strerror}. Make it, or set logs.dir."
-        ) from error
-
-
-def _write_main_conf(home: Home, text: str) -> None:
-    with files.opened(home.state_dir, private=True) as folder:
-        if folder.read(home.main_conf.name) != text:
-            folder.write(home.main_conf.name, text, Access(mode=0o600))
-            folder.sync()
-
-
-def _write(folder: Folder, desired: Desired, write: Iterable[str], remove: Iterable[str]) -> None:
-    write, remove = tuple(write), tuple(remove)
-    for name in write:
-        folder.write(name, desired.files[name], desired.access.get(name, Access()))
-    for name in remove:
-        folder.remove(name)
-    if write or remove:
-        folder.sync()
-
-
-def _reload(
-    client: Supervisor,
-    folder: Folder,
-    desired: Desired,
-    on_disk: Mapping[str, str],
-    write: tuple[str, ...],
-    remove: tuple[str, ...],
-) -> Changes:
-    """Let the daemon read the files; if it refuses what its parser took, put the old ones back."""
-    try:
-        return client.reload_config()
-    except SupervisorFault as fault:
-        if fault.code != CANT_REREAD:
-            raise
-        for name in (*write, *remove):
-            if name in on_disk:
-                folder.write(name, on_disk[name], desired.access.get(name, Access()))
-            else:
-                folder.remove(name)
-        folder.sync()
-        client.reload_config()
-        raise RenderError(
-            f"supervisord refuses the files: {fault}\nThe old files are back in place."
-        ) from fault
-
-
-def _identity(daemon: DaemonState) -> str:
-    """One run of one supervisord: a pid alone may be used again."""
-    return f"{daemon.pid}@{pids.started_at(daemon.pid) if daemon.pid else 0:.2f}"
-
-
-def _room_for(place: Place, daemon: DaemonState, open_files: int) -> tuple[str, ...]:
-    if not place.private or daemon.pid is None:
-        return ()
-    limit = pids.raise_open_files(daemon.pid, open_files)
-    if limit >= open_files:
-        return ()
-    return (
-        f"supervisord may open {limit:,} files, and all processes together may need {open_files:,}: "
-        f"some would not start. Raise the hard limit (ulimit -Hn) and run `fleet down` and `fleet up`.",
-    )
+def _with_numbers(
+    wanted: Mapping[str, Shape], numbers: Mapping[str, int], present: Iterable[Process]
+) -> dict[str, Shape]:
+    active = {p.full_name for p in present if p.state.is_active}
+    return {
+        group: resized(found, numbers[group], {n for n in found.processes if f"{group}:{n}" in active})
+        if group in numbers
+        else found
+        for group, found in wanted.items()
+    }
 
 
 def _given(
@@ -258,11 +401,16 @@ def _given(
     given: dict[str, Shape | None] = {}
     for group, new in wanted.items():
         old = before.get(group) if group in plan.keep else None
-        given[group] = new if old is None else Shape(processes=old.processes, wanted=new.wanted)
+        if old is None:
+            given[group] = new
+        else:
+            made = old.made if old.made is not None else old.wanted
+            given[group] = replace(old, wanted=new.wanted, made=None if made == new.wanted else made)
     return given
 
 
-def _keep_record(folder: Folder, project: str, new: Record) -> None:
+def keep_record(folder: Folder, project: str, new: Record) -> None:
     name, text = record.file_name(project), record.dump(new)
     if folder.read(name) != text:
-        folder.write(name, text, Access(mode=0o600))
+        # It holds names and digests: who may look at the processes may read it.
+        folder.write(name, text, Access())

@@ -6,19 +6,61 @@ import os
 import pwd
 import shutil
 import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fleet.errors import RenderError
-from fleet.manager.apply import Desired
-from fleet.manager.files import access_to
+from fleet.manager.actions import Shape
+from fleet.manager.files import Access, access_to
 from fleet.manager.places import Place
-from fleet.manager.plan import programs
+from fleet.manager.plan import Group, programs
 from fleet.manager.render import render, render_supervisord
 from fleet.manifest import Manifest
 
 # supervisord's own default.  Room for more open files comes from the limit that it is started with:
 # `minfds` would have every child close as many descriptors, one by one, before it begins.
 _MINFDS = 1024
+# Between a group's name and what makes it a temporary one: no pipeline can be called so.
+_BESIDE = "~new"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandIn:
+    """A temporary group that runs beside another one while that is replaced."""
+
+    group: str
+    pipeline: str
+    number: int  # processes
+    whole: bool  # it does all the work meanwhile; False: one process that is tried first
+    files: Mapping[str, str]
+    access: Mapping[str, Access]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desired:
+    """What is asked for, rendered."""
+
+    project: str
+    files: Mapping[str, str]  # file name: text
+    groups: Mapping[str, str]  # group: pipeline, in the manifest's order
+    main_conf: str | None = None  # the text of a private supervisord's own file
+    log_dirs: tuple[Path, ...] = ()
+    access: Mapping[str, Access] = field(default_factory=dict)  # file name: who may read it
+    numprocs: Mapping[str, int] = field(default_factory=dict)  # group: the manifest's number
+    shapes: Mapping[str, Shape] = field(default_factory=dict)  # as far as they are known without supervisord
+    rollouts: Mapping[str, str] = field(default_factory=dict)  # group: surge, trial (one first) or plain
+    # The group that runs beside another one meanwhile; made when it is needed, with a number of processes.
+    stand_in: Callable[[str, int], StandIn] | None = None
+
+
+def is_stand_in(group: str) -> bool:
+    return group.endswith(_BESIDE)
+
+
+def stands_in_for(group: str) -> str:
+    """The group whose work a temporary one does; any other group itself."""
+    return group.removesuffix(_BESIDE)
 
 
 def desired(manifest: Manifest, place: Place, *, templates: Path | None = None) -> Desired:
@@ -31,8 +73,6 @@ def desired(manifest: Manifest, place: Place, *, templates: Path | None = None) 
     """
     groups = programs(manifest, conf_dir=place.conf_dir, worker=worker_path())
     rendered = render(groups, manifest, templates=templates)
-    is_root = os.geteuid() == 0
-    readers = {group.spec_name: _group_of(group.pipeline.user, group.name) for group in groups}
     main_conf = None
     if place.home is not None:
         main_conf = render_supervisord(
@@ -40,9 +80,28 @@ def desired(manifest: Manifest, place: Place, *, templates: Path | None = None) 
             state_dir=place.home.state_dir,
             conf_dir=place.conf_dir,
             minfds=_MINFDS,
-            user="root" if is_root else None,
+            user="root" if os.geteuid() == 0 else None,
             templates=templates,
         )
+    pipelines = {group.name: group.pipeline for group in groups}
+
+    def stand_in(group: str, number: int) -> StandIn:
+        pipeline = pipelines[group]
+        name = f"{group}{_BESIDE}"
+        beside = replace(pipeline, group=name, numprocs=number, room=0)
+        alone = replace(manifest, pipelines={pipeline.name: beside})
+        made = programs(alone, conf_dir=place.conf_dir, worker=worker_path())
+        files = render(made, alone, templates=templates)
+        whole = number >= pipeline.numprocs
+        return StandIn(
+            group=name,
+            pipeline=pipeline.name,
+            number=number,
+            whole=whole,
+            files=files,
+            access=_access(made, files),
+        )
+
     logs = (Path(file).parent for group in groups for file in group.log_files())
     return Desired(
         project=manifest.project,
@@ -50,10 +109,47 @@ def desired(manifest: Manifest, place: Place, *, templates: Path | None = None) 
         groups={group.name: group.pipeline.name for group in groups},
         main_conf=main_conf,
         log_dirs=tuple(dict.fromkeys(logs)),
-        access={
-            name: access_to(name, text, readers.get(name), is_root=is_root) for name, text in rendered.items()
-        },
+        access=_access(groups, rendered),
+        numprocs={group.name: group.pipeline.numprocs for group in groups},
+        shapes={group.name: _shape(group) for group in groups},
+        rollouts={group.name: _rollout(group) for group in groups},
+        stand_in=stand_in,
     )
+
+
+def _shape(group: Group) -> Shape:
+    """The group as supervisord will see it; a revision stands for everything that a process is."""
+    names = {
+        program.text(program.process_name, number): program.autostart == "true"
+        for program in group.programs
+        for number in program.numbers()
+    }
+    return Shape(
+        processes=dict.fromkeys(names, group.revision),
+        wanted=frozenset(name for name, starts in names.items() if starts),
+        revision=group.revision,
+    )
+
+
+def _rollout(group: Group) -> str:
+    """
+    How the group is replaced.
+
+    A handler's worker shares its pipeline with any number of others, so one
+    with new settings can be tried first.  A command may be the only one of its
+    kind that may run: it gets company only if the manifest asks for surge.
+    """
+    if group.pipeline.rollout == "surge":
+        return "surge"
+    return "trial" if group.pipeline.handler is not None else "plain"
+
+
+def _access(groups: Iterable[Group], rendered: Mapping[str, str]) -> dict[str, Access]:
+    is_root = os.geteuid() == 0
+    readers = {group.spec_name: _group_of(group.pipeline.user, group.name) for group in groups}
+    return {
+        name: access_to(name, text, readers.get(name), is_root=is_root) for name, text in rendered.items()
+    }
 
 
 def worker_path() -> str:

@@ -27,7 +27,7 @@ SECTION_GUARD = "%(here).0s"  # the same outside of [program:*]
 CARRIAGE_RETURN = "a carriage return"
 _LONGEST = 1024 * 1024  # characters; the kernel takes 128 KiB a word
 _COMMENT = re.compile(r"(?<=\s)(?=[;#])")
-_WORD = re.compile(r"[A-Za-z0-9_.,-]*")
+_WORD = re.compile(r"[A-Za-z0-9_.,~-]*")  # ~ is in the names of temporary groups
 _HERE = re.compile(r"(?<=%)(?=\(here\)s)")
 
 

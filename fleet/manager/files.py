@@ -13,7 +13,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from fleet.supervisor.transport import owner_and_mode
 _MARKER = re.compile(r"; managed by fleet \| project (?P<project>.*?) ?\| pipeline (?P<pipeline>.*?) ?\|")
 _SPEC_SCHEMA = "fleet.worker/1"
 # What `_temp_name` makes: a leading dot and another ending keep it out of every `*.conf` include.
-_LEFT_BEHIND = re.compile(r"\.fleet\..+\.[0-9a-f]{8}\.tmp")
+_LEFT_BEHIND = re.compile(r"\.{1,2}fleet\..+\.[0-9a-f]{8}\.tmp")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +80,14 @@ class Folder:
                 return file.read()
             except (UnicodeDecodeError, IsADirectoryError):
                 return None
+
+    def access(self, name: str) -> Access:
+        """Who may read the file as it lies there; the usual when there is none."""
+        try:
+            found = os.stat(name, dir_fd=self._handle, follow_symlinks=False)
+        except OSError:
+            return Access()
+        return Access(mode=stat.S_IMODE(found.st_mode), gid=found.st_gid)
 
     def check_may_write(self, name: str, project: str) -> None:
         """
@@ -210,6 +218,33 @@ def changes(
         (n for n, text in rendered.items() if on_disk.get(n) != text), key=lambda n: (n.endswith(".conf"), n)
     )
     return tuple(write), tuple(sorted(on_disk.keys() - rendered.keys()))
+
+
+def make_log_dir(path: Path) -> None:
+    """supervisord refuses everything when the folder of one log file is missing."""
+    try:
+        path.mkdir(mode=0o750, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refused(
+            f"the log folder {path} cannot be made: {error.strerror}. Make it, or set logs.dir."
+        ) from error
+
+
+def write_all(
+    folder: Folder,
+    texts: Mapping[str, str],
+    access: Mapping[str, Access],
+    write: Iterable[str],
+    remove: Iterable[str],
+) -> None:
+    """Write and remove, in this order, and make it durable."""
+    write, remove = tuple(write), tuple(remove)
+    for name in write:
+        folder.write(name, texts[name], access.get(name, Access()))
+    for name in remove:
+        folder.remove(name)
+    if write or remove:
+        folder.sync()
 
 
 def _check_unreachable(folder: Path) -> None:

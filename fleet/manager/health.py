@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from fleet.supervisor.process import Process, ProcessState
@@ -31,8 +31,12 @@ class Health:
         return not self.waiting
 
 
-def advance(health: Health, processes: Iterable[Process]) -> Health:
-    """What is known after one more poll.  A process that is up stays up; one that is gone has failed."""
+def advance(health: Health, processes: Iterable[Process], quiet: Container[str] = ()) -> Health:
+    """
+    What is known after one more poll.  A process that is up stays up; one that is gone has failed.
+
+    *quiet* are those (full names) that run, and still have to prove that they work.
+    """
     up, failed, deaths = set(health.up), set(health.failed), dict(health.deaths)
     seen = {process.full_name: process for process in processes}
     for name in health.waiting:
@@ -40,7 +44,8 @@ def advance(health: Health, processes: Iterable[Process]) -> Health:
         if process is None:
             failed.add(name)
         elif process.state is ProcessState.RUNNING:
-            up.add(name)
+            if name not in quiet:
+                up.add(name)
         elif process.state is ProcessState.EXITED and process.exitstatus == 0:
             up.add(name)  # it ran past startsecs, and had done its work before we looked
         elif process.state in (ProcessState.BACKOFF, ProcessState.EXITED):

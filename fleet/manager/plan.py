@@ -211,6 +211,8 @@ def _spec(manifest: Manifest, pipeline: Pipeline, command: Text, spilled: dict[s
         "queue_name": pipeline.queue_name,
         "queue": {"dsn": manifest.queue.dsn, "password": password.spec() if password else None},
         "handler": pipeline.handler,
+        # Left out when empty: a fleet that learned of hooks must not restart pipelines that have none.
+        **({"hooks": list(pipeline.hooks)} if pipeline.hooks else {}),
         "command": command or None,
         "directory": str(pipeline.directory),
         "path": [str(pipeline.directory)],

@@ -8,9 +8,10 @@ needed; it never hides one that is.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from fleet.manager.actions import Shape
@@ -19,13 +20,41 @@ _SCHEMA = "fleet.applied/1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scaled:
+    """A number of processes that somebody asked for by hand.  Holds until supervisord is started anew."""
+
+    number: int
+    manifest: int  # numprocs at that time; another one since then is the newer word
+    until: float | None = None  # epoch seconds; None: no end
+
+    def holds(self, numprocs: int, now: float) -> bool:
+        return self.manifest == numprocs and (self.until is None or now < self.until)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     daemon: str = ""  # names one run of supervisord: its pid and start time
     groups: Mapping[str, Shape | None] = field(default_factory=dict)  # None: ours, its shape not certain
+    files: Mapping[str, str] = field(default_factory=dict)  # file name: digest of what fleet wrote last
+    scaled: Mapping[str, Scaled] = field(default_factory=dict)  # group: its number by hand
 
     def for_daemon(self, daemon: str) -> Mapping[str, Shape | None]:
         """Shapes hold for the run they were given to; that a group is ours holds for ever."""
         return self.groups if daemon == self.daemon else dict.fromkeys(self.groups)
+
+    def numbers(self, daemon: str, numprocs: Mapping[str, int], now: float) -> dict[str, int]:
+        """The numbers by hand that hold at *now* (epoch seconds), by group; *numprocs* is the manifest's."""
+        if daemon != self.daemon:
+            return {}
+        return {
+            group: scaled.number
+            for group, scaled in self.scaled.items()
+            if group in numprocs and scaled.holds(numprocs[group], now)
+        }
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def file_name(project: str) -> str:
@@ -37,10 +66,9 @@ def dump(record: Record) -> str:
         {
             "schema": _SCHEMA,
             "daemon": record.daemon,
-            "groups": {
-                name: shape and {"processes": dict(shape.processes), "wanted": sorted(shape.wanted)}
-                for name, shape in sorted(record.groups.items())
-            },
+            "groups": {name: shape and _shape(shape) for name, shape in sorted(record.groups.items())},
+            "files": dict(sorted(record.files.items())),
+            "scaled": {name: asdict(scaled) for name, scaled in sorted(record.scaled.items())},
         }
     )
 
@@ -53,11 +81,28 @@ def load(text: str | None) -> Record:
             return Record()
         return Record(
             daemon=str(value["daemon"]),
-            groups={
-                str(name): shape
-                and Shape(processes=dict(shape["processes"]), wanted=frozenset(shape["wanted"]))
-                for name, shape in value["groups"].items()
-            },
+            groups={str(name): shape and _read_shape(shape) for name, shape in value["groups"].items()},
+            files={str(name): str(mark) for name, mark in value.get("files", {}).items()},
+            scaled={str(name): Scaled(**scaled) for name, scaled in value.get("scaled", {}).items()},
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return Record()
+
+
+def _shape(shape: Shape) -> dict[str, Any]:
+    return {
+        "processes": dict(shape.processes),
+        "wanted": sorted(shape.wanted),
+        "revision": shape.revision,
+        "made": None if shape.made is None else sorted(shape.made),
+    }
+
+
+def _read_shape(value: Any) -> Shape:
+    made = value.get("made")
+    return Shape(
+        processes=dict(value["processes"]),
+        wanted=frozenset(value["wanted"]),
+        revision=str(value.get("revision", "")),
+        made=None if made is None else frozenset(made),
+    )

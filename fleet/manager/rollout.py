@@ -8,14 +8,14 @@ and waits.  Nothing waits inside supervisord.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fleet.errors import PartlyDone, SupervisorError
 from fleet.manager.actions import Actions, Shape
 from fleet.manager.health import Health, advance, give_up
-from fleet.manager.start import POLL, Failure, failure
-from fleet.supervisor.client import ALREADY_ADDED, BAD_NAME, STILL_RUNNING, Supervisor, Verdicts
+from fleet.manager.start import POLL, Failure, failure, quiet
+from fleet.supervisor.client import ALREADY_ADDED, BAD_NAME, CHUNK, STILL_RUNNING, Supervisor, Verdicts
 from fleet.supervisor.process import Process, ProcessState
 
 
@@ -33,6 +33,8 @@ class GroupResult:
 
 
 Tell = Callable[[GroupResult], None]
+# Whether a RUNNING process has proved that it works; asked again on every poll until it says yes.
+IsAlive = Callable[[Process], bool]
 
 
 def roll_out(
@@ -45,6 +47,7 @@ def roll_out(
     already_added: bool = False,
     timeout: float,
     tell: Tell | None = None,
+    is_alive: IsAlive | None = None,
 ) -> tuple[GroupResult, ...]:
     """
     Carry out *plan*, and wait until every group is as *wanted* or has failed.
@@ -56,7 +59,7 @@ def roll_out(
     Raises:
         PartlyDone: supervisord stopped answering; says which groups were done.
     """
-    work = _Work(client, plan, wanted, pipelines, present, timeout, tell)
+    work = _Work(client, plan, wanted, pipelines, present, timeout, tell, is_alive)
     try:
         return work.run(already_added)
     except SupervisorError as error:
@@ -76,27 +79,23 @@ class _Work:
         present: Iterable[Process],
         timeout: float,
         tell: Tell | None,
+        is_alive: IsAlive | None,
     ) -> None:
         self.client, self.plan, self.wanted, self.pipelines = client, plan, wanted, pipelines
-        self.timeout, self.tell = timeout, tell
+        self.timeout, self.tell, self.is_alive = timeout, tell, is_alive
         self.began = time.monotonic()
         self.due = self.began + timeout
         self.draining = {*plan.replace, *plan.remove}
         self.surplus = set(plan.drain)
         self.health = Health(waiting=frozenset())
-        self.again: dict[str, frozenset[str]] = {}  # replaced groups: scaled-up processes to start once more
         self.open = {*wanted, *plan.remove}  # groups without a result yet
         self.results: list[GroupResult] = []
         self.before = _by_name(present)
 
     def run(self, already_added: bool) -> tuple[GroupResult, ...]:
         processes = self.before
-        for group in self.plan.replace:
-            self.again[group] = frozenset(
-                name for name, p in processes.items() if p.group == group and p.state.is_active
-            ) - self.wanted[group].full(group)
         if not already_added:
-            _raise_first(self.client.add_groups(self.plan.add), ALREADY_ADDED)
+            self._add(self.plan.add)
         self.client.start(self.plan.start)
         going = (n for n, p in processes.items() if p.group in self.draining and p.state.is_active)
         self.client.stop([*going, *self.surplus])
@@ -106,7 +105,9 @@ class _Work:
             asked = time.monotonic()
             processes = self.before if fresh else _by_name(self.client.processes())
             fresh = False
-            self.health = advance(self.health, processes.values())
+            self.health = advance(
+                self.health, processes.values(), quiet(self.health, processes, self.is_alive)
+            )
             self._finish_drains(processes)
             if time.monotonic() > self.due and not self.draining:
                 self.health = give_up(self.health)
@@ -115,6 +116,23 @@ class _Work:
                 return tuple(self.results)
             self._nudge(processes)
             time.sleep(max(POLL, time.monotonic() - asked))
+
+    def _add(self, groups: Sequence[str]) -> None:
+        """
+        Create groups, so many at a time as supervisord can start without being missed.
+
+        It forks every autostart process of all new groups in one turn of its loop.
+        """
+        batch: list[str] = []
+        size = 0
+        for group in groups:
+            count = len(self.wanted[group].wanted)
+            if batch and size + count > CHUNK:
+                _raise_first(self.client.add_groups(batch), ALREADY_ADDED)
+                batch, size = [], 0
+            batch.append(group)
+            size += count
+        _raise_first(self.client.add_groups(batch), ALREADY_ADDED)
 
     def _expect(self, groups: Iterable[str]) -> None:
         names = frozenset[str]().union(*(self.wanted[group].full(group) for group in groups))
@@ -131,9 +149,7 @@ class _Work:
             return
         self.draining -= gone
         anew = sorted(gone.intersection(self.plan.replace))
-        _raise_first(self.client.add_groups(anew), ALREADY_ADDED)
-        for group in anew:
-            self.client.start(self.again[group])  # unknown names, after a smaller room, do no harm
+        self._add(anew)
         self._expect(anew)
 
     def _nudge(self, processes: Mapping[str, Process]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,8 @@ class Failure:
         if self.process.state is ProcessState.EXITED:
             code = self.process.exitstatus
             return "ended by a signal" if code < 0 else f"exit status {code}"
+        if self.process.state is ProcessState.RUNNING:
+            return "runs, but gave no sign in time that it works"
         return "not up in time" if self.process.state.is_active else "does not run"
 
 
@@ -42,11 +44,17 @@ class Started:
     seconds: float = 0.0
 
 
-def start(client: Supervisor, names: Iterable[str], *, timeout: float) -> Started:
+def start(
+    client: Supervisor,
+    names: Iterable[str],
+    *,
+    timeout: float,
+    is_alive: Callable[[Process], bool] | None = None,
+) -> Started:
     """
     Start those of *names* (full names) that do not run, and wait until all do or have failed.
 
-    *timeout* is seconds.
+    *timeout* is seconds.  *is_alive* is asked about each RUNNING one until it says yes.
     """
     began = time.monotonic()
     asked_for = tuple(names)
@@ -55,7 +63,7 @@ def start(client: Supervisor, names: Iterable[str], *, timeout: float) -> Starte
     while True:
         asked = time.monotonic()
         processes = {process.full_name: process for process in client.processes()}
-        health = advance(health, processes.values())
+        health = advance(health, processes.values(), quiet(health, processes, is_alive))
         if time.monotonic() - began > timeout:
             health = give_up(health)
         if health.is_settled:
@@ -66,6 +74,16 @@ def start(client: Supervisor, names: Iterable[str], *, timeout: float) -> Starte
         client.start(stopped)
         # As slow as the answers are: a thousand processes cost supervisord a quarter of a second.
         time.sleep(max(POLL, time.monotonic() - asked))
+
+
+def quiet(
+    health: Health, processes: Mapping[str, Process], is_alive: Callable[[Process], bool] | None
+) -> frozenset[str]:
+    """Of those that are waited for: RUNNING, and without a sign that they work."""
+    if is_alive is None:
+        return frozenset()
+    running = (processes[n] for n in health.waiting if n in processes)
+    return frozenset(p.full_name for p in running if p.state is ProcessState.RUNNING and not is_alive(p))
 
 
 def failure(name: str, process: Process | None) -> Failure:

@@ -129,6 +129,7 @@ def _pipeline(
         stop=Stop(**stop),
         recycle=Recycle(**table.get("recycle", {})),
         logs=Logs(dir=_absolute(fill(folder, words), root), **logs),
+        hooks=tuple(table.get("hooks", ())),
         redact=tuple(table.get("redact", ())),
         environment={k: fill(v, words) for k, v in table.get("environment", {}).items()},
         secrets={k: s for k, v in table.get("secrets", {}).items() if (s := _secret(v, root))},

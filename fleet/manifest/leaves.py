@@ -116,6 +116,10 @@ def _handler(value: object) -> str:
     return text
 
 
+def _hooks(value: object) -> list[str]:
+    return [_handler(path) for path in _texts(value)]
+
+
 def _command(value: object) -> str:
     text = _text(value)
     try:
@@ -249,16 +253,19 @@ def choice(*words: str) -> Leaf:
     return Leaf(check, {"enum": list(words)})
 
 
+_IMPORT_PATH_PATTERN = r"^[^:\s]+:[^:\s]+$|\$\{"
+
 VERSION = Leaf(_version, {"enum": [1]})
 TEXT = Leaf(_text, {"type": "string", "minLength": 1})
 ANY_TEXT = Leaf(_any_text, {"type": "string"})
 FLAG = Leaf(_flag, {"type": "boolean"})
 SIZE = Leaf(_size, {"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 0}]})
 SIGNAL = Leaf(_signal, {"enum": list(_SIGNALS)})
-HANDLER = Leaf(_handler, {"type": "string", "pattern": r"^[^:\s]+:[^:\s]+$|\$\{"})
+HANDLER = Leaf(_handler, {"type": "string", "pattern": _IMPORT_PATH_PATTERN})
 COMMAND = Leaf(_command, {"type": "string", "minLength": 1})
 QUEUE_NAME = Leaf(_queue_name, {"type": "string", "maxLength": 200})
 PYTHON = Leaf(_python, {"type": "string", "pattern": "/"})
+HOOKS = Leaf(_hooks, {"type": "array", "items": {"type": "string", "pattern": _IMPORT_PATH_PATTERN}})
 TEXTS = Leaf(_texts, {"type": "array", "items": {"type": "string"}})
 ENVIRONMENT = Leaf(
     table('{ LANG = "C.UTF-8" }').check, {"type": "object", "additionalProperties": {"type": "string"}}

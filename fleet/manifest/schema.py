@@ -17,6 +17,7 @@ from fleet.manifest.leaves import (
     ENVIRONMENT,
     FLAG,
     HANDLER,
+    HOOKS,
     MOST_PROCESSES,
     NUMPROCS,
     OPTIONS,
@@ -182,6 +183,9 @@ class DefaultsTable(Table):
     stop: StopTable | None = key("How a process is asked to leave", {"grace": "90s"})
     recycle: RecycleTable | None = key("When a worker makes way for a new one", {"jobs": 1000})
     logs: LogsTable | None = key("Log files", {"dir": "/var/log/fleet"})
+    hooks: Annotated[list[str], HOOKS] | None = key(
+        "Import paths of fleet.Hooks that are called around each handler", ["shop.metrics:Timing"]
+    )
     redact: Texts | None = key("Payload keys that are masked before they are shown or stored", ["password"])
     environment: Annotated[dict[str, str], ENVIRONMENT] | None = key(
         "Plain variables, visible in the rendered file", {"LANG": "C.UTF-8"}

@@ -111,6 +111,7 @@ class Pipeline:
     stop: Stop
     recycle: Recycle
     logs: Logs
+    hooks: tuple[str, ...]  # import paths; a command has no use for them
     redact: tuple[str, ...]
     environment: Mapping[str, str]  # values may hold {process}
     secrets: Mapping[str, Secret]

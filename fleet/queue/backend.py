@@ -25,13 +25,13 @@ class Capabilities:
     unique: bool = True  # put(unique=...)
     uid: bool = True  # put(uid=...) again stores nothing twice
     auto_uid: bool = True  # every put carries a uid, because the connection may die in the middle
-    reasons: bool = True  # the reason of a bury or release is kept with the job
-    filters: bool = True  # kick and delete by reason or id
+    reasons: bool = True  # the reason of a bury or release is kept with the job, to choose by
+    filters: bool = True  # kick, discard and peek by id
+    fresh_budget: bool = True  # a kick forgets all earlier attempts; else one failure and one crash of them
     uncounted_release: bool = True  # release may give the attempt back
     touch_ttr: bool = True  # touch may set another length than the job's ttr
     transactions: bool = True  # put and delete can join the caller's transaction
     tables: bool = True  # pulses, minutes and errors live beside the jobs
-    waits: bool = True  # a reserve tells how long the job had waited
 
 
 class Backend(Protocol):

@@ -47,6 +47,23 @@ class ErrorGroup:
     last: float = 0.0
 
 
+def error_from_row(
+    pipeline: str, kind: str, cause: str, place: str, count: int, job: int, sample: str, first: int, last: int
+) -> ErrorGroup:
+    """A row as every SQL back end reads it; *first* and *last* are microseconds ago."""
+    return ErrorGroup(
+        pipeline=pipeline,
+        kind=kind,
+        cause=cause,
+        place=place,
+        count=count,
+        job=job,
+        sample=sample,
+        first=max(0.0, first / 1e6),
+        last=max(0.0, last / 1e6),
+    )
+
+
 def normalise(text: str) -> str:
     """One line, with "#" for numbers, ids and mail addresses: "row 17" and "row 18" are one cause."""
     return _VARIES.sub(ANY, " ".join(text.split()))[:MAX_CAUSE]

@@ -27,10 +27,12 @@ from fleet.queue.telemetry import FINEST, Telemetry, sample, write
 from fleet.queue.vitals import EVERY, Tally, Vitals, supervised
 
 if TYPE_CHECKING:
+    from fleet.queue.lifeline import Lifeline
     from fleet.queue.queue import Queue
 
-SLICE = 1.0  # seconds that an idle wait may overlook a stop
+SLICE = 5.0  # seconds: behind every push stands a claim; a stop ends a wait at once
 _LONGEST_NAP = 10.0
+_IDLE_PULSE = 6.0  # seconds between two pulses while nothing happens: each is a write
 _RETRY = 0.5  # seconds between attempts to renew while the server is away
 
 
@@ -39,8 +41,8 @@ class Consumer:
     Jobs for one or several slots; every method is safe in every thread.
 
     The keeper is a thread: a body that holds the interpreter's lock in C code
-    for more than two thirds of the ttr loses its lease.  Give such jobs a
-    longer ttr.
+    for more than two thirds of the ttr loses its lease, unless there is a
+    *lifeline*.
 
     An outage is waited out inside; what waiting cannot heal (`SchemaError`, a
     refused permission) comes out of `take`.
@@ -48,9 +50,10 @@ class Consumer:
     pipelines  in strict order: the first is emptied before the next is looked at
     slots      how many threads or tasks call `take`
     alone      claim one job at a time, however short they are
-    pulse      publish one every two seconds; None: when supervisord runs us
+    pulse      publish one every two seconds, six when idle; None: when supervisord runs us
     note       gets one line about an outage or a lost lease; must not block
     run_dir    where the pulse goes when the back end has no tables; "": nowhere
+    lifeline   renews leases while the interpreter stands still
     """
 
     def __init__(
@@ -63,10 +66,12 @@ class Consumer:
         pulse: bool | None = None,
         note: Callable[[str], None] | None = None,
         run_dir: str = "",
+        lifeline: Lifeline | None = None,
     ) -> None:
         self._queue = queue
         self._pipelines = tuple(pipelines)
         self._note = note or _say_nothing
+        self._lifeline = lifeline
         self._late_settle = queue.capabilities.late_settle
         self.tally = Tally()
         self._vitals = Vitals(",".join(self._pipelines), self.tally)
@@ -126,9 +131,9 @@ class Consumer:
         self, settlement: Settlement, *, failed: bool = False, error: ErrorGroup | None = None
     ) -> None:
         """
-        Note how the job ended; it is sent with the next claim, or within 10 ms.
+        Note how the job ended; *failed*: by an error, *error*: its cause, for those who count them.
 
-        *failed*: by an error; *error* tells which, for those who count causes.
+        It is sent with the next claim, or within 10 ms of the next `take`.
         """
         now = time.monotonic()
         job = settlement.job
@@ -151,13 +156,11 @@ class Consumer:
                 counts.failed += 1
             if error is not None:
                 self._telemetry.error(error)
-            idle = self._idle
         if ran is None:
             self._note(f"lease-lost job={job.id} pipeline={job.pipeline} attempt={job.attempt}")
-        elif idle:
+        elif self._idle or self._paused or self._stopping:
             self._bell.ring()
-        else:
-            self._wake_by(now + LINGER)
+        # Else `take` either claims, which sends this too, or has the keeper send it in 10 ms.
 
     def forget(self, job: Job) -> None:
         """The job was settled without us, by its own handle; it counts as done."""
@@ -183,6 +186,11 @@ class Consumer:
             self.tally.crashed += 1
             self._telemetry.counts[job.pipeline].crashed += 1
             self._telemetry.error(group)
+
+    def begun_at(self, job: Job) -> float:
+        """When the job in hand was begun, by `time.monotonic()`."""
+        with self._lock:
+            return self._hand.running.get(job, time.monotonic())
 
     def running(self) -> list[tuple[Job, float]]:
         """Jobs that are being worked on, with the `time.monotonic()` when they were begun."""
@@ -223,7 +231,7 @@ class Consumer:
         """Mark the jobs whose lease could not be renewed in time; for a thread that waits for no server."""
         with self._lock:
             for job in self._hand.running:
-                if job.expires_at <= now:
+                if self._is_over(job, now):
                     job.lost = True
 
     def abandon(self, settlements: Iterable[Settlement]) -> None:
@@ -255,10 +263,14 @@ class Consumer:
             )
         self._closed = True
         self._bell.ring()
+        if self._idle:
+            self._queue.wake()  # the keeper may be gone before it could
         if threading.current_thread() is not self._keeper:
             self._keeper.join(patience)
         if not self._keeper.is_alive():
             self._bell.close()
+            if self._lifeline is not None:
+                self._lifeline.close()
             if self._pulse_at != NEVER and not self._outage.since:
                 self._publish()  # the last seconds count too
 
@@ -280,9 +292,9 @@ class Consumer:
             if self._exchange(batch, limit):
                 return
             timeout = min(SLICE, until - time.monotonic())
-            self._idle = True
+            self._idle = True  # from here on who settles rings; what was settled before is seen below
             try:
-                if timeout > 0 and not (self._stopping or self._paused or self._outage.since):
+                if timeout > 0 and not self._is_needed():
                     self._queue.wait(self._pipelines, timeout)
             except (BackendUnavailable, OutcomeUnknown) as error:
                 self._wait_out(error)
@@ -290,6 +302,9 @@ class Consumer:
                 self._fail(error)
             finally:
                 self._idle = False
+
+    def _is_needed(self) -> bool:
+        return bool(self._stopping or self._paused or self._outage.since or self._hand.finished)
 
     def _exchange(self, batch: list[Settlement], limit: int) -> bool:
         """Settle and claim; True when jobs came in.  Waits out a failure for one pause."""
@@ -302,6 +317,8 @@ class Consumer:
         except QueueError as error:
             self._fail(error)
             return False
+        for job in jobs:
+            _ = job.crashes  # beanstalkd is asked for it at the first look: now, not under the lock
         self._answered()
         with self._lock:
             lost = self._count(batch, verdicts)
@@ -309,7 +326,12 @@ class Consumer:
             if jobs:
                 self._telemetry.waited(jobs)
             surplus = self._hand.take_in(jobs, now) if jobs else []
+            if self._lifeline is not None and jobs:
+                self._lifeline.hold(self._hand.held, now)
             due = self._hand.renew_at() if now + LINGER < self._nap_until else NEVER
+        if jobs and now + EVERY < self._pulse_at < NEVER:
+            self._pulse_at = now + EVERY  # idle no more
+            due = min(due, self._pulse_at)
         self._tell_lost(lost)
         if surplus:
             self._send(surplus)
@@ -416,7 +438,7 @@ class Consumer:
                     self._queue.wake()
                 due = min(self._renew(now), self._tidy(now))
                 if now >= self._pulse_at:
-                    self._pulse_at = now + EVERY
+                    self._pulse_at = now + (_IDLE_PULSE if self.state == "idle" else EVERY)
                     self._publish()
             except Exception as error:  # a keeper that died would let every lease run out unseen
                 self._fail(error)
@@ -426,7 +448,20 @@ class Consumer:
                 if line := self._outage.line(now):
                     self._note(line)
             self._nap_until = min(due, self._pulse_at, now + _LONGEST_NAP)
+            self._beat()
             self._bell.wait(self._nap_until - time.monotonic())
+
+    def _beat(self) -> None:
+        if self._lifeline is not None:
+            with self._lock:
+                line = self._lifeline.beat(self._hand.held, time.monotonic(), self._nap_until)
+            if line:
+                self._note(line)
+
+    def _is_over(self, job: Job, now: float) -> bool:
+        if job.expires_at > now:
+            return False
+        return self._lifeline is None or self._lifeline.kept_until(job) <= now
 
     def _tidy(self, now: float) -> float:
         """Send what lingered, give back what waits in vain; when to look again."""
@@ -455,7 +490,7 @@ class Consumer:
             now = time.monotonic()
             with self._lock:
                 for job in jobs:
-                    if job.expires_at <= now:
+                    if self._is_over(job, now):
                         job.lost = True  # nobody confirmed it, so somebody else may have the job by now
             return now + _RETRY
         self._answered()

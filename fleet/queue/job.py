@@ -43,7 +43,8 @@ class Job:
     state     JobState at the time it was read
     token     names and fences the lease; 0 when this handle holds none
     delay     seconds until it is ready, for a delayed job that was peeked at
-    waited    seconds between "could have run" and this reserve, by the server's clock
+    waited    seconds between "could have run" and this reserve, by the server's clock; of a
+              job that was peeked at: since it became ready, or was buried
     reason    why it was buried or released last, "" when it never was
     uid       16 bytes made by the producer, b"" where the back end has none
     unique    the unique key, or None
@@ -161,9 +162,14 @@ class Job:
         return f"<Job {self.id} {self.pipeline} {self.state} attempt {self.attempt}>"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True)
 class Settlement:
-    """What becomes of one reserved job.  Built by `Queue`, carried out by a back end."""
+    """
+    What becomes of one reserved job.  Built by `Queue`, carried out by a back end.
+
+    Neither frozen nor keyword-only, though nobody changes one: that takes
+    eight times as long to build, and there is one for each job.
+    """
 
     job: Job
     verb: Literal["delete", "release", "bury"]

@@ -10,6 +10,7 @@ from fleet.queue.job import MAX_PRIORITY
 _PIPELINE = re.compile(r"[A-Za-z0-9+/;.$_()][A-Za-z0-9+/;.$_()-]{0,199}")
 _PREFIX = re.compile(r"[a-z_][a-z0-9_]{0,39}")
 _TEN_YEARS = 10 * 365 * 86400
+_NUMBERS = (int, float)  # made once: ``int | float`` in a check would be built anew each time
 _known: set[str] = set()  # names that passed: a hot path puts to the same few again and again
 
 
@@ -53,14 +54,14 @@ def check_priority(priority: int) -> int:
 
 def check_delay(delay: float, what: str = "delay") -> float:
     """Raises ValueError unless *delay* is between 0 seconds and ten years."""
-    if isinstance(delay, bool) or not isinstance(delay, int | float) or not 0 <= delay <= _TEN_YEARS:
+    if isinstance(delay, bool) or not isinstance(delay, _NUMBERS) or not 0 <= delay <= _TEN_YEARS:
         raise ValueError(f"{what}: expected seconds between 0 and ten years, got {delay!r}")
     return delay
 
 
 def check_ttr(ttr: float) -> float:
     """Raises ValueError unless *ttr* is more than 0 seconds and at most ten years."""
-    if isinstance(ttr, bool) or not isinstance(ttr, int | float) or not 0 < ttr <= _TEN_YEARS:
+    if isinstance(ttr, bool) or not isinstance(ttr, _NUMBERS) or not 0 < ttr <= _TEN_YEARS:
         raise ValueError(f"ttr: expected more than 0 seconds and at most ten years, got {ttr!r}")
     return ttr
 

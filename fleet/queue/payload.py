@@ -25,7 +25,9 @@ def encode(payload: object, limit: int) -> bytes:
             over 64 levels; an integer beyond 64 bits; a key that is no text.
         PayloadTooLarge: over *limit* bytes.
     """
-    if isinstance(payload, bytes | bytearray | memoryview):
+    if type(payload) is bytes:
+        raw = payload
+    elif isinstance(payload, bytes | bytearray | memoryview):
         raw = bytes(payload)
     else:
         _check(payload, "", 0)

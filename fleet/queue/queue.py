@@ -141,8 +141,11 @@ class Queue:
     def _fresh_uids(self, count: int) -> list[bytes]:
         if not self.capabilities.auto_uid:
             return []
-        # 96 random bits and a counter: as unique as 128 for one put, and neighbours in the index for many.
-        base = os.urandom(12)
+        # Random, and still neighbours in the index: of one second by the time, of one call by a counter.
+        second = int(time.time()).to_bytes(4, "big")
+        if count == 1:
+            return [second + os.urandom(12)]
+        base = second + os.urandom(8)
         return [base + index.to_bytes(4, "big") for index in range(count)]
 
     # -- workers -----------------------------------------------------------
@@ -158,7 +161,7 @@ class Queue:
             BackendUnavailable: the server does not answer; a dead server is
                 never an empty queue.
         """
-        jobs = self.reserve_many(pipelines, 1, timeout=timeout)
+        _, jobs = self.exchange((), pipelines, 1, timeout=timeout)
         return jobs[0] if jobs else None
 
     def reserve_many(
@@ -176,10 +179,11 @@ class Queue:
         as soon as there is at least one job, an empty batch after *timeout*.
         ``batch.lost`` names the settled jobs whose lease was over.
         """
-        settlements = [s if isinstance(s, Settlement) else Settlement(job=s, verb="delete") for s in settle]
+        settlements = [Settlement(s, "delete") if isinstance(s, Job) else s for s in settle]
         verdicts, jobs = self.exchange(settlements, pipelines, limit, timeout=timeout)
         batch = Batch(jobs)
-        batch.lost = tuple(s.job for s, taken in zip(settlements, verdicts, strict=True) if not taken)
+        if not all(verdicts):
+            batch.lost = tuple(s.job for s, taken in zip(settlements, verdicts, strict=True) if not taken)
         return batch
 
     def exchange(
@@ -201,7 +205,8 @@ class Queue:
         if type(limit) is not int or limit < 0:
             raise ValueError(f"limit: expected a whole number of at least 0, got {limit!r}")
         for settlement in settlements:
-            _check_held(settlement.job)
+            if not settlement.job.token:
+                raise _not_held(settlement.job)
         give_up = float("inf") if timeout is None else time.monotonic() + check_delay(timeout, "timeout")
         verdicts: list[bool] = []
         first = True
@@ -214,8 +219,10 @@ class Queue:
             if first:
                 verdicts = taken
                 for settlement, ok in zip(settlements, verdicts, strict=True):
-                    settlement.job.settled = ok
-                    settlement.job.lost = settlement.job.lost or not ok
+                    job = settlement.job
+                    job.settled = ok
+                    if not ok:
+                        job.lost = True
                 first = False
             for job in jobs:
                 job._queue = self
@@ -239,7 +246,7 @@ class Queue:
 
     def delete(self, job: Job) -> None:
         """Settle a reserved job for good.  Raises LeaseLost."""
-        self._settle_one(Settlement(job=job, verb="delete"))
+        self._settle_one(Settlement(job, "delete"))
 
     def release(self, job: Job, *, delay: float = 0, priority: int | None = None, reason: str = "") -> None:
         """Give a reserved job back, ready after *delay* seconds; it keeps its place.  Raises LeaseLost."""
@@ -267,7 +274,8 @@ class Queue:
         if ttr is not None:
             check_ttr(ttr)
         for job in jobs:
-            _check_held(job)
+            if not job.token:
+                raise _not_held(job)
         with self._held() as backend:
             verdicts = backend.touch(jobs, ttr)
         for job, renewed in zip(jobs, verdicts, strict=True):
@@ -286,7 +294,7 @@ class Queue:
 
         *released* takes jobs or (job, delay), *buried* jobs or (job, reason).
         """
-        settlements = [Settlement(job=job, verb="delete") for job in deleted]
+        settlements = [Settlement(job, "delete") for job in deleted]
         for item in released:
             job, delay = (item, 0.0) if isinstance(item, Job) else item
             settlements.append(Settlement(job=job, verb="release", delay=check_delay(delay)))
@@ -297,9 +305,14 @@ class Queue:
         return [s.job for s, taken in zip(settlements, verdicts, strict=True) if not taken]
 
     def _settle_one(self, settlement: Settlement) -> None:
-        verdicts, _ = self.exchange((settlement,), (), 0)
+        job = settlement.job
+        if not job.token:
+            raise _not_held(job)
+        with self._held() as backend:
+            verdicts, _ = backend.exchange((settlement,), (), 0, 0)
+        job.settled = verdicts[0]
         if not verdicts[0]:
-            job = settlement.job
+            job.lost = True
             raise LeaseLost(f"job {job.id}: the lease is over, so {settlement.verb} changed nothing")
 
     def consume(self, *pipelines: str, **options: Any) -> Iterator[Job]:
@@ -473,8 +486,10 @@ class Queue:
         return _Held(self._lock, self._backend)
 
     def _filter(self, reason: str | None, ids: Sequence[int] | None) -> Filter:
-        if (reason or ids is not None) and not self.capabilities.filters:
-            raise NotSupported(f"{self._backend.name} cannot choose jobs by reason or id")
+        if reason and not self.capabilities.reasons:
+            raise NotSupported(f"{self._backend.name} keeps no reasons to choose jobs by")
+        if ids is not None and not self.capabilities.filters:
+            raise NotSupported(f"{self._backend.name} cannot choose jobs by id")
         return Filter(ids=tuple(ids) if ids is not None else None, reason=reason or "")
 
 
@@ -495,10 +510,9 @@ class _Held:
         self._lock.release()
 
 
-def _check_held(job: Job) -> None:
+def _not_held(job: Job) -> LeaseLost:
     # Rows that nobody holds have token 0: such a handle must not match them.
-    if not job.token:
-        raise LeaseLost(f"job {job.id} is not reserved by this handle: it was only looked at")
+    return LeaseLost(f"job {job.id} is not reserved by this handle: it was only looked at")
 
 
 def _limit(limit: int | None) -> int:

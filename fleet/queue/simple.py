@@ -223,5 +223,16 @@ class JobQueue:
 def _simple(job: Job | None) -> SimpleJob | None:
     if job is None:
         return None
-    job.__class__ = SimpleJob  # the same slots: only the two PHP keys are added
+    job.__class__ = _with_keys(type(job))  # the same slots: only the PHP keys are added
     return job  # type: ignore[return-value]
+
+
+def _with_keys(kind: type[Job]) -> type[Job]:
+    """A back end may have a Job of its own."""
+    if kind not in _KINDS:
+        made: Any = type("SimpleJob", (SimpleJob, kind), {"__slots__": ()})
+        _KINDS[kind] = made
+    return _KINDS[kind]
+
+
+_KINDS: dict[type[Job], type[Job]] = {Job: SimpleJob}

@@ -112,7 +112,7 @@ class Telemetry:
     def take(self) -> tuple[list[Minute], list[ErrorGroup]]:
         """What is to be written now."""
         rows = [*self._pending, *self._rows()]
-        errors = list(self._errors.values())
+        errors = [self._errors[key] for key in sorted(self._errors)]  # rivals lock rows in one order
         self._pending, self._errors = [], {}
         return rows, errors
 

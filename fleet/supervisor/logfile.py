@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
 _BLOCK = 64 * 1024
+_STAMP = r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,6})?(?:Z|[+-]\d\d:?\d\d)?)"
+_TIME = re.compile(rf"\[?{_STAMP}")
+_JSON_TIME = re.compile(rf'"(?:at|time|timestamp)": ?"{_STAMP}"')
 LONGEST_LINE = 4096  # bytes; what is longer is cut, so that no line can fill the memory
 
 
@@ -30,6 +35,37 @@ def last_lines(path: Path, count: int, *, before: int | None = None) -> list[str
     if lines and not lines[-1]:
         lines.pop()
     return [_text(line) for line in lines[-count:]] if count > 0 else []
+
+
+def newer(lines: Sequence[str], since: float, path: Path) -> list[str]:
+    """
+    Those of the *lines* of *path* that were written at *since* (epoch seconds) or later.
+
+    A line without a time belongs to the one before it.  Where no line has a
+    time, all count if the file was written since.
+    """
+    at = [time_of(line) for line in lines]
+    first = next((i for i, found in enumerate(at) if found is not None and found >= since), None)
+    if first is not None:
+        return list(lines[first:])
+    if any(found is not None for found in at):
+        return []
+    try:
+        return list(lines) if path.stat().st_mtime >= since else []
+    except OSError:
+        return []
+
+
+def time_of(line: str) -> float | None:
+    """Epoch seconds that a line begins with or, as JSON, holds under "at" or "time"; UTC without a zone."""
+    found = _TIME.match(line) or (_JSON_TIME.search(line) if line.startswith("{") else None)
+    if found is None:
+        return None
+    try:
+        at = datetime.fromisoformat(found[1].replace(",", "."))
+        return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 class Follower:

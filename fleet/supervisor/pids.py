@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -56,6 +56,27 @@ def environ(pid: int) -> dict[str, str] | None:
         return dict(Process(pid).environ())
     except psutil.Error:
         return None
+
+
+def marks(named: Mapping[int, tuple[str, str]], variable: str) -> dict[int, str]:
+    """
+    *variable* in the environment of each pid, where this user may see it.
+
+    *named* gives the group and process that supervisord calls the pid.  A pid
+    of another machine, or one that is used again, is somebody else here.
+    """
+    found = {}
+    for pid, (group, name) in named.items():
+        try:
+            data = Path(f"/proc/{pid}/environ").read_bytes()
+        except OSError:
+            continue
+        pairs = dict(item.partition(b"=")[::2] for item in data.split(b"\0"))
+        who = (pairs.get(b"SUPERVISOR_GROUP_NAME"), pairs.get(b"SUPERVISOR_PROCESS_NAME"))
+        value = pairs.get(variable.encode())
+        if value is not None and who == (os.fsencode(group), os.fsencode(name)):
+            found[pid] = os.fsdecode(value)
+    return found
 
 
 def started_at(pid: int) -> float:

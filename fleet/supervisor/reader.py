@@ -74,8 +74,13 @@ def read(main_conf: str, overlay: dict[str, str | None]) -> dict[str, Any]:
             alone.read_string(text, filename)
             files[-1] = _file(filename, alone)
             self.fresh = frozenset(alone.sections())
-            self.read_string(text, filename)
-            for section in self.fresh:
+            # Not read_string once more: each call goes through every section read before, and a
+            # thousand files would take ten seconds.  Later files win, option by option, as there.
+            self._defaults.update(alone.defaults())
+            for section, values in alone._sections.items():
+                if not self.has_section(section):
+                    self.add_section(section)
+                self._sections[section].update(values)
                 self.section_to_file.setdefault(section, filename)
             return [filename]
 

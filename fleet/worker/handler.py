@@ -27,19 +27,32 @@ def load_handler(path: str) -> Handler:
     Raises:
         HandlerError: with the place in the user's code when importing it fails.
     """
+    target = import_object("handler", path)
+    if not callable(target):
+        raise HandlerError(f"handler {path!r}: expected a function, found {type(target).__name__}")
+    return target  # type: ignore[no-any-return]
+
+
+def import_object(what: str, path: str) -> Any:
+    """
+    What is found at an import path; *what* it is meant to be, for messages.
+
+    Raises:
+        HandlerError: with the place in the user's code when importing it fails.
+    """
     module_name, colon, attribute = path.partition(":")
     if not colon or not module_name or not attribute:
-        raise HandlerError(f'handler {path!r}: expected "package.module:function"')
+        raise HandlerError(f'{what} {path!r}: expected "package.module:name"')
     try:
         target: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         missing = error.name or module_name
         if module_name == missing or module_name.startswith(f"{missing}."):
             raise HandlerError(
-                f"handler {path!r}: no module {missing}. Looked in: {', '.join(sys.path[:4]) or 'nowhere'} …"
+                f"{what} {path!r}: no module {missing}. Looked in: {', '.join(sys.path[:4]) or 'nowhere'} …"
             ) from error
         raise HandlerError(
-            f"handler {path!r}: {module_name} needs the module {missing}, which is not here"
+            f"{what} {path!r}: {module_name} needs the module {missing}, which is not here"
         ) from error
     except (Exception, SystemExit) as error:
         import traceback
@@ -49,16 +62,14 @@ def load_handler(path: str) -> Handler:
         ]
         place = f" ({frames[-1].filename}:{frames[-1].lineno})" if len(frames) > 1 else ""
         raise HandlerError(
-            f"handler {path!r}: importing it failed: {type(error).__name__}: {error}{place}"
+            f"{what} {path!r}: importing it failed: {type(error).__name__}: {error}{place}"
         ) from error
     for name in attribute.split("."):
         try:
             target = getattr(target, name)
         except AttributeError as error:
-            raise HandlerError(f"handler {path!r}: {module_name} has no {attribute}") from error
-    if not callable(target):
-        raise HandlerError(f"handler {path!r}: expected a function, found {type(target).__name__}")
-    return target  # type: ignore[no-any-return]
+            raise HandlerError(f"{what} {path!r}: {module_name} has no {attribute}") from error
+    return target
 
 
 def is_async(handler: Handler) -> bool:

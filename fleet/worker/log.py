@@ -9,9 +9,14 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
+from contextvars import ContextVar
 from typing import Any
 
 from fleet.queue.bell import Bell
+from fleet.queue.job import Job
+
+# The job that the running thread or task works on: what it prints is about that job.
+current_job: ContextVar[Job | None] = ContextVar("fleet_job", default=None)
 
 _LIMIT = 2000  # lines that may wait for a reader that does not read
 _MAX_LINE = 8192  # characters
@@ -54,8 +59,17 @@ class Log:
             fields["detail"] = detail
         self(event, **fields)
 
+    def said(self, text: str) -> None:
+        """A line of the handler's own: as it is, or as a JSON object that names the job."""
+        if not self._json:
+            self.line(text)
+        elif (job := current_job.get()) is None:
+            self("said", text=text)
+        else:
+            self("said", job=job.id, pipeline=job.pipeline, attempt=job.attempt, text=text)
+
     def line(self, text: str) -> None:
-        """A line as it is, such as a handler's own print."""
+        """A line as it is."""
         if len(self._lines) >= self._limit:
             self._dropped += 1
             return
@@ -120,7 +134,7 @@ class Stream(io.TextIOBase):
         thread = threading.get_ident()
         *lines, rest = (self._parts.pop(thread, "") + text).split("\n")
         for line in lines:
-            self._log.line(line)
+            self._log.said(line)
         if rest:
             self._parts[thread] = rest
         return len(text)

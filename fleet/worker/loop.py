@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from typing import TYPE_CHECKING
 
 from fleet.queue.consumer import Consumer
 from fleet.queue.job import Job, Settlement
@@ -15,6 +16,9 @@ from fleet.worker.outcome import Bury, Interrupted, after_error, crashed, group_
 from fleet.worker.slots import MainThread, Slots, Threads
 from fleet.worker.spec import WorkerSpec
 from fleet.worker.watch import Watch
+
+if TYPE_CHECKING:
+    from fleet.queue.lifeline import Lifeline
 
 
 class Worker:
@@ -33,6 +37,7 @@ class Worker:
         *,
         idle: float | None = None,
         alone: bool = False,
+        lifeline: Lifeline | None = None,
     ) -> None:
         """*idle*: leave after that many seconds without a job; *alone*: claim nothing ahead."""
         self._idle = idle
@@ -47,6 +52,7 @@ class Worker:
             alone=alone or spec.policy.max_crashes == 1,
             note=log.line,
             run_dir=spec.run_dir,
+            lifeline=lifeline,
         )
         self._slots = _slots_for(handler, spec.concurrency)
         self.watch = Watch(spec, self.consumer, self._slots, log, supervised=supervised())
@@ -96,14 +102,15 @@ class Worker:
     def _ended(self, job: Job, error: BaseException | None) -> None:
         """What follows from how a handler ended."""
         consumer = self.consumer
+        if self._spec.log_jobs and error is None:
+            took = time.monotonic() - consumer.begun_at(job)
+            self._log("done", job=job.id, pipeline=job.pipeline, attempt=job.attempt, took=took)
         if job.settled:  # by the handler itself, through job.delete() and its like
             consumer.forget(job)
         elif error is None:
             consumer.settle(Settlement(job=job, verb="delete"))
         else:
             self._failed(job, error)
-        if self._spec.log_jobs and error is None:
-            self._log("done", job=job.id, pipeline=job.pipeline, attempt=job.attempt)
         if (
             self._most_jobs is not None
             and consumer.tally.finished >= self._most_jobs

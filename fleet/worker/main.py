@@ -79,7 +79,8 @@ def work(path: str) -> int:
     Raises:
         FleetError: the spec, a secret, the handler or the queue cannot be used.
     """
-    from fleet.worker.handler import load_handler
+    from fleet.queue.lifeline import lifeline_for
+    from fleet.worker.hooks import handler_of
     from fleet.worker.log import Log, Stream
     from fleet.worker.loop import Worker
     from fleet.worker.spec import load, prepare, queue_dsn
@@ -95,9 +96,10 @@ def work(path: str) -> int:
 
     os.register_at_fork(after_in_child=put_back)  # a forked child has no thread that writes our lines
     try:
-        handler = load_handler(spec.handler)
-        queue = open_queue(queue_dsn(spec), log)
-        Worker(spec, queue, handler, log).run()
+        handler = handler_of(spec)
+        dsn = queue_dsn(spec)
+        queue = open_queue(dsn, log)
+        Worker(spec, queue, handler, log, lifeline=lifeline_for(dsn)).run()
         queue.close()
     finally:
         put_back()

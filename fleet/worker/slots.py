@@ -17,6 +17,7 @@ from typing import Protocol
 
 from fleet.queue.job import Job
 from fleet.worker.handler import Handler
+from fleet.worker.log import current_job
 
 # A real-time signal, because handlers may use SIGALRM themselves; macOS has none.
 STRIKE = getattr(signal, "SIGRTMIN", signal.SIGALRM)
@@ -51,6 +52,7 @@ class MainThread:
         while (job := take()) is not None:
             error: BaseException | None = None
             self._job = job
+            current_job.set(job)
             try:
                 try:
                     handler(job)
@@ -59,6 +61,7 @@ class MainThread:
             except BaseException as raised:
                 self._job = None
                 error = raised
+            current_job.set(None)
             ended(job, error)
 
     def strike(self, job: Job, error: Exception) -> None:
@@ -115,6 +118,7 @@ class Threads:
         me = threading.get_ident()
         with self._lock:
             self._at[job] = me
+        current_job.set(job)
         try:
             self._handler(job)
         except BaseException as raised:

@@ -52,6 +52,7 @@ class WorkerSpec:
     password: SecretRef | None = None
     project: str = ""
     handler: str = ""  # import path, "shop.jobs.email:send"
+    hooks: tuple[str, ...] = ()  # import paths of `Hooks`
     command: str = ""  # for --exec
     directory: str = ""
     path: tuple[str, ...] = ()  # in front of sys.path
@@ -114,6 +115,7 @@ def parse(data: Any) -> WorkerSpec:
         password=_secret(queue, "password") if queue.has("password") else None,
         project=top.text("project", ""),
         handler=top.text("handler", ""),
+        hooks=top.texts("hooks"),
         command=top.text("command", ""),
         directory=top.text("directory", ""),
         path=top.texts("path"),

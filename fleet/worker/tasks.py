@@ -8,6 +8,7 @@ from typing import Any
 
 from fleet.queue.job import Job
 from fleet.worker.handler import Handler
+from fleet.worker.log import current_job
 from fleet.worker.slots import Ended, Take
 
 
@@ -56,6 +57,7 @@ class Tasks:
 
     async def _run(self, job: Job, ended: Ended) -> None:
         error: BaseException | None = None
+        current_job.set(job)  # a task has a context of its own
         try:
             await self._handler(job)
         except BaseException as raised:

@@ -9,7 +9,7 @@ The pytest plug-in: a queue for each test, handlers run on it in the test itself
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ import pytest
 if TYPE_CHECKING:
     from fleet.queue.job import Job, PipelineStats
     from fleet.queue.queue import Queue
+    from fleet.worker.hooks import Hooks
     from fleet.worker.outcome import Policy
 
 _EVERY_STATE = ("ready", "delayed", "reserved", "buried")
@@ -69,7 +70,12 @@ class FleetQueue:
         return self.queue.stats(pipeline)
 
     def work(
-        self, pipeline: str, handler: str | Callable[[Job], Any], *, retries: Policy | None = None
+        self,
+        pipeline: str,
+        handler: str | Callable[[Job], Any],
+        *,
+        retries: Policy | None = None,
+        hooks: Sequence[Hooks] = (),
     ) -> Done:
         """
         Run *handler*, a function or its import path, on every job that is ready.
@@ -80,9 +86,10 @@ class FleetQueue:
         """
         from fleet.queue.consumer import Consumer
         from fleet.worker.handler import is_async, load_handler
+        from fleet.worker.hooks import with_hooks
         from fleet.worker.outcome import Policy
 
-        function = load_handler(handler) if isinstance(handler, str) else handler
+        function = with_hooks(load_handler(handler) if isinstance(handler, str) else handler, hooks)
         policy = retries or Policy(jitter=False)
         done = Done()
         consumer = Consumer(self.queue, (pipeline,), pulse=False)

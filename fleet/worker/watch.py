@@ -31,9 +31,9 @@ AFTER_INTERRUPT = 1.0  # the same when the worker must end
 EXIT_STUCK = 70  # the handler did not end: supervisord starts another worker
 _NAP = 1.0
 _SUMMARY_EVERY = 10.0
-_LOOK_EVERY = 5.0  # at memory and age
+_LOOK_EVERY = 2.0  # at memory and age
 _LAST_WORDS = 2.0  # seconds that a hard exit spends on telling the server
-_DEAD_MAN = 15.0  # on top of the timeout, if a handler holds the interpreter's lock and so stops this thread
+_DEAD_MAN = 5.0  # on top of these, if a handler holds the interpreter's lock and so stops this thread
 
 
 @dataclass(slots=True)

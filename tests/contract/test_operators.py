@@ -28,9 +28,25 @@ def test_kick_moves_the_oldest_with_priority_kept_and_a_fresh_budget(queue: Queu
     jobs = queue.reserve_many(pipeline, 5)
     assert [job.id for job in jobs] == ids[:2]
     assert [job.priority for job in jobs] == [10, 11]
-    if queue.capabilities.tables:
-        assert [(job.attempt, job.crashes) for job in jobs] == [(1, 0), (1, 0)]
+    assert [(job.attempt, job.crashes) for job in jobs] == [(1, 0), (1, 0)]
     assert queue.stats(pipeline).buried == 1
+
+
+def test_kick_forgets_earlier_failures(queue: Queue, pipeline: str):
+    """All of them, or where the server's counters never go back, one: at least another try."""
+    queue.put(pipeline, 1)
+    for _ in range(2):
+        job = queue.reserve(pipeline)
+        assert job is not None
+        job.release()
+    job = queue.reserve(pipeline)
+    assert job is not None
+    assert (job.attempt, job.failures) == (3, 2)
+    job.bury()
+    assert queue.kick(pipeline) == 1
+    job = queue.reserve(pipeline)
+    assert job is not None
+    assert (job.attempt, job.failures) == ((1, 0) if queue.capabilities.fresh_budget else (3, 2))
 
 
 def test_kick_without_a_limit_moves_all(queue: Queue, pipeline: str):
@@ -48,7 +64,7 @@ def test_kick_leaves_delayed_jobs_alone(queue: Queue, pipeline: str):
 
 def test_kick_and_discard_choose_by_reason(queue: Queue, pipeline: str):
     """% is any text, _ is one character, case matters, and nothing else is special."""
-    if not queue.capabilities.filters:
+    if not queue.capabilities.reasons:
         with pytest.raises(NotSupported):
             queue.kick(pipeline, reason="KeyError%")
         return

@@ -66,11 +66,6 @@ def test_waits_runs_and_errors():
     assert found.busy == pytest.approx(50 / 90)
 
 
-def test_a_server_that_tells_no_waits_gives_none():
-    """A histogram of zeros is not a fast queue."""
-    assert flow([row(0, done=1, waits=times(0.0, 1))], NOW, waits=False).wait_p95 is None
-
-
 def test_without_rows_nothing_is_known():
     """A program that sends no pulse has no rates, not rates of 0."""
     assert flow([], NOW).out is None

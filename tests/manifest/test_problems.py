@@ -72,6 +72,8 @@ LINES = {
     'logs = { format = "xml" }': ("E004", 19, 'expected one of "text", "json", got "xml"'),
     'rollout = "fast"': ("E004", 11, 'expected one of "rolling", "surge"'),
     'redact = "password"': ("E004", 10, 'expected an array such as ["a", "b"], got "password"'),
+    'hooks = "shop.metrics:Timing"': ("E004", 9, 'expected an array such as ["a", "b"]'),
+    'hooks = ["shop.metrics.Timing"]': ("E004", 9, 'Write "shop.metrics:Timing"'),
     'python = "python3"': ("E004", 10, "expected the path of an interpreter"),
     'queue_name = "-x"': ("E004", 14, 'not starting with "-"'),
     "autoscale = { cooldown = 1 }": ("E004", 1, "autoscale lacks the key max"),

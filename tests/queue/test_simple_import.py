@@ -53,14 +53,15 @@ def php_row(
     ttr: int = 90,
     attempts: int = 0,
 ) -> tuple[Any, ...]:
-    added = NOW - timedelta(hours=1)
-    held = NOW - reserved if reserved is not None else None
+    now = datetime.now(UTC)
+    added = now - timedelta(hours=1)
+    held = now - reserved if reserved is not None else None
     return (
         id_,
         pipeline,
         payload,
         _text(added),
-        _text(NOW + send),
+        _text(now + send),
         priority,
         int(held is not None),
         _text(held),

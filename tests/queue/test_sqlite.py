@@ -43,6 +43,7 @@ def test_the_claim_reads_its_index_in_order_at_a_million_rows(file: Path, queue:
     sql = Statements("fleet")
     for statement, values in (
         (sql.claim, (1, 2, "emails", 50)),
+        (sql.claim_one, (1, 2, "emails", 1)),
         (sql.promote, ("emails", 0, 50)),
         (sql.rescue, (0, "emails", 0, 50)),
     ):
@@ -93,7 +94,7 @@ def test_a_new_boot_ends_every_lease(file: Path, queue: Queue):
 
 
 def test_a_put_of_another_process_wakes_a_waiting_worker_within_milliseconds(file: Path, queue: Queue):
-    """Pushed, not polled: the wake-up comes with the commit."""
+    """Pushed, not polled: the wake-up comes with the commit, also while earlier writes are looked into."""
     producer = subprocess.Popen(
         [
             sys.executable,
@@ -110,7 +111,7 @@ def test_a_put_of_another_process_wakes_a_waiting_worker_within_milliseconds(fil
         waits.append(time.monotonic() - job.data)
         job.delete()
     producer.wait(10)
-    assert sorted(waits)[6] < 0.05, waits  # from before the put; a poll each second would be 0.5
+    assert sorted(waits)[6] < 0.015, waits  # from before the put; its sync alone takes about 1 ms
 
 
 def test_a_job_that_other_software_commits_is_found_soon(file: Path, queue: Queue):

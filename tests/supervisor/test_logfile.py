@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fleet.supervisor.logfile import LONGEST_LINE, Follower, last_lines
+import pytest
+
+from fleet.supervisor.logfile import LONGEST_LINE, Follower, last_lines, newer, time_of
 
 
 def test_the_last_lines_are_read_from_the_end(tmp_path: Path) -> None:
@@ -78,3 +80,27 @@ def test_the_end_of_a_rotated_file_is_not_lost(tmp_path: Path) -> None:
     path.rename(tmp_path / "a.log.1")
     path.write_text("three\n")
     assert list(follower.lines()) == ["two", "three"]
+
+
+def test_lines_since_a_moment(tmp_path: Path) -> None:
+    """By the times in the lines; a traceback belongs to its line, a file without times counts whole."""
+    lines = [
+        "2026-11-24T14:00:00.000Z one",
+        "  File x",
+        "2026-11-24 16:05:00,123+02:00 two",
+        "  File y",
+        '{"at": "2026-11-24T14:10:00Z", "event": "three"}',
+    ]
+    at = time_of(lines[2]) or 0.0
+    path = tmp_path / "a.log"
+    path.write_text("")
+    assert newer(lines, at, path) == lines[2:]
+    assert newer(lines, at + 3600, path) == []
+    assert newer(["no time"], 0.0, path) == ["no time"]
+    assert newer(["no time"], path.stat().st_mtime + 60, path) == []
+
+
+@pytest.mark.parametrize("line", ["", "hello", "2026-13-45T99:99:99Z x", '{"at": 7}', "2026-11-24"])
+def test_a_line_without_a_time_has_none(line: str) -> None:
+    """Whatever a program prints."""
+    assert time_of(line) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -21,11 +22,12 @@ HERE = Path(__file__).parent
 
 
 class Site:
-    """A folder with a queue, and the workers that were started on it."""
+    """A folder, one pipeline of a queue, and the workers that were started on it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, dsn: str = "", pipeline: str = "emails") -> None:
         self.folder = folder
-        self.dsn = f"sqlite:///{folder / 'queue.db'}"
+        self.pipeline = pipeline
+        self.dsn = dsn or f"sqlite:///{folder / 'queue.db'}"
         self.queue: Queue = fleet.connect(self.dsn)
         self.started: list[subprocess.Popen[str]] = []
 
@@ -33,8 +35,8 @@ class Site:
         """Write a worker spec for a function of tests/worker/handlers.py."""
         values: dict[str, Any] = {
             "schema": "fleet.worker/1",
-            "pipeline": "emails",
-            "queue_name": "emails",
+            "pipeline": self.pipeline,
+            "queue_name": self.pipeline,
             "queue": {"dsn": self.dsn},
             "handler": f"handlers:{name}",
             "directory": str(self.folder),
@@ -66,6 +68,13 @@ class Site:
         self.started.append(process)
         return process
 
+    def close(self) -> None:
+        for process in self.started:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+        self.queue.close()
+
     @property
     def log(self) -> str:
         return (self.folder / "log").read_text()
@@ -80,7 +89,7 @@ class Site:
         return self.lines(name)
 
     def is_empty(self) -> bool:
-        stats = self.queue.stats("emails")
+        stats = self.queue.stats(self.pipeline)
         return not (stats.ready or stats.delayed or stats.reserved or stats.buried)
 
     def wait_until_empty(self, within: float = 15.0) -> None:
@@ -88,7 +97,7 @@ class Site:
 
     def reason(self) -> str:
         """Why the only buried job is buried."""
-        job = eventually(lambda: self.queue.peek_buried("emails"))
+        job = eventually(lambda: self.queue.peek_buried(self.pipeline))
         assert job is not None
         return job.reason
 
@@ -100,15 +109,8 @@ def stop(process: subprocess.Popen[str], within: float = 10.0) -> int:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    site = Site(tmp_path)
-    try:
+    with contextlib.closing(Site(tmp_path)) as site:
         yield site
-    finally:
-        for process in site.started:
-            if process.poll() is None:
-                process.kill()
-            process.wait()
-        site.queue.close()
 
 
 @pytest.fixture

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import signal
 import sys
 import threading
 import time
 
-from fleet import Bury, Job, JobTimeout, Retry
+from fleet import Bury, Hooks, Job, JobTimeout, Retry
+
+hoard: list[bytes] = []
 
 
 def say(text: object, name: str = "out") -> None:
@@ -148,3 +151,35 @@ def fork(job: Job) -> None:
 def forgotten_thread(job: Job) -> None:
     threading.Thread(target=time.sleep, args=(60,)).start()
     say(job.id)
+
+
+def hold_the_interpreter(job: Job) -> None:
+    """Stops every thread of the process, as a C extension does that never lets go of the lock."""
+    say(job.id, "begun")
+    ctypes.PyDLL(None).usleep(int(job.data * 1e6))
+    say(f"{job.id} {job.attempt} {job.crashes} {job.lost}")
+
+
+def grow(job: Job) -> None:
+    """Keeps 40 MB more each time."""
+    hoard.append(os.urandom(1) * 40_000_000)
+    say(job.id)
+
+
+class Diary(Hooks):
+    """Writes what it is told; payload "skip" is refused before the handler."""
+
+    def before(self, job: Job) -> None:
+        say(f"before {job.id}")
+        if job.data == "skip":
+            raise Bury("refused by a hook")
+
+    def after(self, job: Job) -> None:
+        say(f"after {job.id}")
+
+    def error(self, job: Job, error: BaseException) -> None:
+        say(f"error {job.id} {type(error).__name__}")
+        raise RuntimeError("broken hook")
+
+
+no_hooks = 7

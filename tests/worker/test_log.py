@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 
-from fleet.worker.log import Log, Stream
+from fleet.queue.job import Job
+from fleet.worker.log import Log, Stream, current_job
 from tests.waiting import eventually
 
 
@@ -69,5 +70,24 @@ def test_a_stream_cuts_prints_into_lines() -> None:
     stream.buffer.write(b"four\n")
     log.close()
     assert os.read(read, 4096).decode() == "one two\nthree\nfour\n"
+    os.close(read)
+    os.close(write)
+
+
+def test_what_a_handler_prints_names_its_job_in_a_json_log() -> None:
+    """Every line is an object, so that a log collector can find all lines of one job."""
+    read, write = os.pipe()
+    log = Log(json_lines=True, fd=write)
+    stream = Stream(log, write)
+    current_job.set(Job(7, "emails", b"", attempt=2))
+    print('half of "it"', file=stream)
+    current_job.set(None)
+    print("outside", file=stream)
+    log.close()
+
+    about, outside = [json.loads(line) for line in os.read(read, 4096).splitlines()]
+    assert about.items() >= {"event": "said", "job": 7, "pipeline": "emails", "attempt": 2}.items()
+    assert about["text"] == 'half of "it"'
+    assert outside["text"] == "outside" and "job" not in outside
     os.close(read)
     os.close(write)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from importlib.metadata import entry_points
+
 import pytest
 
 from fleet import Bury, Job, Retry
@@ -57,3 +61,15 @@ def test_retries_end_in_a_burial(fleet_queue: FleetQueue, fleet_clock: HandClock
     fleet_clock.move(10)
     (reason,) = fleet_queue.work("emails", broken, retries=policy).buried
     assert reason.startswith("ValueError: no at ")
+
+
+def test_the_plug_in_costs_other_test_runs_nothing() -> None:
+    """pytest loads it everywhere, so it loads no queue, no driver and no asyncio before it is used."""
+    (entry,) = [entry for entry in entry_points(group="pytest11") if entry.name == "fleet"]
+    script = (
+        "import sys, pytest; before = set(sys.modules)\n"
+        f"import {entry.value}\n"
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert loaded.split() == ["fleet", "fleet.worker", "fleet.worker.testing"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from fleet.queue.consumer import SLICE
 from tests.waiting import eventually
 from tests.worker.conftest import Site
 
@@ -20,7 +22,7 @@ End = Callable[..., int]
 
 
 def test_jobs_are_done_and_the_worker_leaves_on_sigterm(site: Site, end: End) -> None:
-    """Each job runs once, in order, and is deleted; an idle worker leaves within a second or so."""
+    """Each job runs once, in order, and is deleted; an idle worker leaves before its wait is over."""
     ids = site.queue.put_many("emails", range(300))
     worker = site.worker("note")
     site.wait_until_empty()
@@ -28,7 +30,7 @@ def test_jobs_are_done_and_the_worker_leaves_on_sigterm(site: Site, end: End) ->
     assert site.lines() == [str(id_) for id_ in ids]
     asked_at = time.monotonic()
     assert end(worker) == 0
-    assert time.monotonic() - asked_at < 2.5
+    assert time.monotonic() - asked_at < SLICE - 1
 
 
 def test_sigterm_lets_the_job_in_hand_finish_and_gives_back_the_rest(site: Site, end: End) -> None:
@@ -69,7 +71,7 @@ def test_a_second_sigterm_releases_the_job_at_once(site: Site) -> None:
     eventually(lambda: "draining" in site.log)
     worker.send_signal(signal.SIGTERM)
 
-    assert worker.wait(5) == 0
+    assert worker.wait(10) == 0
     job = site.queue.peek_ready("emails")
     assert job is not None and job.attempt == 0 and job.reason == "interrupted"
 
@@ -82,7 +84,7 @@ def test_a_job_that_outlasts_the_grace_is_interrupted_and_released(site: Site) -
     site.wait_for(1, "begun")
     worker.send_signal(signal.SIGTERM)
 
-    assert worker.wait(5) == 0
+    assert worker.wait(10) == 0
     assert "Interrupted" in site.lines("swallowed")
     job = site.queue.peek_ready("emails")
     assert job is not None and job.reason == "interrupted"
@@ -150,27 +152,24 @@ def test_a_job_that_kills_its_workers_is_buried_and_its_neighbours_are_not(site:
     assert end(worker) == 0
 
 
-@pytest.mark.slow
-def test_a_slow_job_never_keeps_ready_jobs_from_an_idle_worker(site: Site, end: End) -> None:
-    """One job of 4 s among a thousand short ones, two workers: the short ones are done long before it."""
+def test_a_slow_job_never_keeps_ready_jobs_from_an_idle_worker(site: Site) -> None:
+    """One long job among a thousand short ones, two workers: the short ones do not wait for it."""
     site.queue.put_many("emails", [0] * 500)
-    slow = site.queue.put("emails", 4)
-    site.queue.put_many("emails", [0] * 500)
+    slow = site.queue.put("emails", 60)
+    short = site.queue.put_many("emails", [0] * 500)
     workers = [site.worker("nap"), site.worker("nap")]
-    site.wait_for(1, "begun")
-    eventually(lambda: str(slow) in site.lines("begun"), within=10)
-    begun_at = time.monotonic()
 
-    site.wait_for(1000, within=10)
-    assert time.monotonic() - begun_at < 3
-    assert [end(worker) for worker in workers] == [0, 0]
-    assert len(site.lines()) == 1001
+    site.wait_for(1000, within=30)
+    assert str(slow) in site.lines("begun")
+    assert str(short[-1]) in site.lines("begun")
+    for worker in workers:
+        worker.kill()
 
 
 @pytest.mark.slow
 def test_the_lease_of_a_long_job_is_kept(site: Site, end: End) -> None:
-    """A job of four times its ttr runs once, although another worker waits for it."""
-    site.queue.put("emails", 2.4, ttr=0.6)
+    """A job longer than its ttr runs once, although another worker waits for it."""
+    site.queue.put("emails", 3.2, ttr=1.5)
     workers = [site.worker("nap"), site.worker("nap")]
 
     assert site.wait_for(1) == ["1 1 0 False"]
@@ -213,10 +212,56 @@ def test_a_worker_recycles_after_so_many_jobs(site: Site) -> None:
     assert "recycle: jobs" in site.log
 
 
+@pytest.mark.slow
+def test_a_worker_recycles_by_its_age_and_never_within_startsecs(site: Site) -> None:
+    """supervisord would count an earlier exit as a failed start."""
+    worker = site.worker("note", recycle={"age": 0.1}, startsecs=2)
+    assert worker.wait(20) == 0
+    assert "recycle: age" in site.log
+    assert float(site.log.rpartition("up=")[2]) >= 2
+
+
+@pytest.mark.slow
+def test_a_worker_recycles_by_its_memory(site: Site) -> None:
+    """A handler that leaks is kept in bounds; the job in hand is finished first."""
+    site.queue.put_many("emails", range(3))
+    worker = site.worker("grow", recycle={"memory": 100_000_000})
+    assert worker.wait(20) == 0
+    assert "recycle: memory" in site.log
+    assert site.is_empty() and len(site.lines()) == 3
+
+
+@pytest.mark.slow
+def test_a_handler_that_holds_the_interpreter_for_ever_is_ended(site: Site) -> None:
+    """No thread of ours can act, so the process ends itself, and says where it was."""
+    site.queue.put("emails", 60, ttr=60)
+    worker = site.worker("hold_the_interpreter", timeout=0.3, env={"SUPERVISOR_PROCESS_NAME": "emails_00"})
+    assert worker.wait(30) == 1
+    assert "in hold_the_interpreter" in site.log
+
+
+def test_log_jobs_writes_a_line_for_each_job(site: Site, end: End) -> None:
+    """By default only failures are told; every line names job, pipeline and attempt."""
+    site.queue.put_many("emails", ["own", "error"])
+    worker = site.worker("outcomes", retries={"max": 1, "first": 60})
+    eventually(lambda: "failed job=2 pipeline=emails attempt=1 reason=" in site.log)
+    assert end(worker) == 0
+    assert "done job=" not in site.log
+
+    site.queue.put("emails", 0)
+    worker = site.worker("nap", logs={"log_jobs": True, "format": "json"})
+    eventually(lambda: site.queue.find(3) is None)
+    assert end(worker) == 0
+    events = [json.loads(line) for line in site.log.splitlines() if line.startswith("{")]
+    (done,) = [event for event in events if event["event"] == "done"]
+    assert (done["job"], done["pipeline"], done["attempt"]) == (3, "emails", 1)
+    assert done["took"] < 5
+
+
 def test_a_closed_stdout_stops_no_job(site: Site, end: End) -> None:
     """The reader of the log is gone: prints and log lines are dropped, jobs go on."""
     read, write = os.pipe()
-    worker = site.worker("talk", stdout=write, log_jobs=True)
+    worker = site.worker("talk", stdout=write, logs={"log_jobs": True})
     os.close(write)
     os.close(read)
     site.queue.put_many("emails", range(50))
@@ -263,7 +308,7 @@ def test_workers_leave_when_supervisord_dies(site: Site) -> None:
     supervisord.kill()
     supervisord.wait()
 
-    eventually(lambda: not _is_alive(pid), within=6)
+    eventually(lambda: not _is_alive(pid), within=8)
     assert "supervisord is gone" in site.log
 
 
@@ -283,9 +328,9 @@ def test_a_timeout_ends_one_slot_and_leaves_the_others(site: Site, end: End, han
     """The late job fails, its neighbours are done, and the worker goes on."""
     site.queue.put("emails", 30)
     others = site.queue.put_many("emails", [0.1] * 6)
-    worker = site.worker(handler, concurrency=3, timeout=0.5, retries={"max": 0})
+    worker = site.worker(handler, concurrency=3, timeout=1.5, retries={"max": 0})
 
-    assert site.reason().startswith("JobTimeout: the job ran longer than 0.5 seconds")
+    assert site.reason().startswith("JobTimeout: the job ran longer than 1.5 seconds")
     assert sorted(site.wait_for(6)) == sorted(str(id_) for id_ in others)
     eventually(lambda: site.queue.stats("emails").reserved == 0)
     assert end(worker) == 0
@@ -364,7 +409,7 @@ def test_a_secret_that_everybody_can_read_is_refused(site: Site) -> None:
     public.chmod(0o644)
     worker = site.worker("note", secrets={"SMTP": {"file": str(public)}})
 
-    assert worker.wait(10) == 4
+    assert worker.wait(20) == 4
     assert f"chmod o=,g-w {public}" in site.log
     assert "s3cret" not in site.log
 
@@ -409,7 +454,7 @@ def test_the_exec_shim_becomes_the_command(site: Site) -> None:
 def test_a_spec_that_cannot_be_used_ends_in_words(site: Site, changes: dict[str, object], words: str) -> None:
     """Exit 4 and one line, so that supervisord's FATAL has its reason in the log."""
     worker = site.run(str(site.spec("note", **changes)))
-    assert worker.wait(10) == 4
+    assert worker.wait(20) == 4
     assert words in site.log
     assert "Traceback" not in site.log
 
@@ -439,7 +484,7 @@ def test_tables_that_are_too_new_end_the_worker_in_words(site: Site) -> None:
     with sqlite3.connect(site.folder / "queue.db") as db:
         db.execute("UPDATE fleet_meta SET value = '99' WHERE name = 'schema'")
     db.close()
-    assert site.worker("note").wait(10) == 6
+    assert site.worker("note").wait(20) == 6
     assert "fleet-worker: " in site.log and "99" in site.log
     assert "Traceback" not in site.log
 
@@ -447,17 +492,19 @@ def test_tables_that_are_too_new_end_the_worker_in_words(site: Site) -> None:
 @pytest.mark.slow
 def test_a_locked_database_is_waited_out(site: Site, end: End) -> None:
     """The worker stays, says since when in its pulse and its log, and goes on by itself."""
-    worker = site.worker("note", env={"SUPERVISOR_PROCESS_NAME": "emails_00"})
-    eventually(lambda: site.queue.pulses())
+    site.queue.put("emails", 0.5)
+    worker = site.worker("nap", env={"SUPERVISOR_PROCESS_NAME": "emails_00"})
+    site.wait_for(1, "begun")
     blocker = sqlite3.connect(site.folder / "queue.db", isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
-    eventually(lambda: "waiting back end away since" in site.log, within=15)
+    eventually(lambda: "waiting back end away since" in site.log, within=20)
     blocker.execute("ROLLBACK")
     blocker.close()
 
-    site.queue.put("emails", 1)
-    site.wait_for(1, within=10)
+    site.queue.put("emails", 0)
+    site.wait_for(2)
     eventually(lambda: "back-end-back" in site.log)
+    assert any(pulse.pid == worker.pid for pulse in site.queue.pulses())
     assert end(worker) == 0
 
 

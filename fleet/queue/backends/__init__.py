@@ -13,7 +13,7 @@ _OPTIONS = {
     "sqlite": ("synchronous", "force", "prefix"),
     "postgresql": ("prefix", "sslmode", "sslrootcert", "connect_timeout", "wakeup", "application_name"),
     "mysql": ("prefix", "ssl_ca", "connect_timeout", "unix_socket"),
-    "beanstalkd": ("connect_timeout",),
+    "beanstalkd": ("connect_timeout", "unix_socket"),
 }
 
 
@@ -54,7 +54,42 @@ def _sqlite(dsn: Dsn, prefix: str) -> Backend:
     )
 
 
-_OPENERS = {"sqlite": _sqlite}
+def _postgresql(dsn: Dsn, prefix: str) -> Backend:
+    from fleet.queue.backends.postgres import Door, PostgresBackend
+
+    wakeup = dsn.option("wakeup") or "push"
+    if wakeup not in ("push", "poll"):
+        raise DsnError(f"DSN: wakeup={wakeup[:20]!r}: expected push or poll")
+    return PostgresBackend(Door(dsn), prefix=prefix, push=wakeup == "push")
+
+
+def _mysql(dsn: Dsn, prefix: str) -> Backend:
+    from fleet.queue.backends.mysql import MysqlBackend
+
+    return MysqlBackend(dsn, prefix=prefix)
+
+
+def _beanstalkd(dsn: Dsn, _: str) -> Backend:
+    from fleet.queue.backends.beanstalkd import BeanstalkdBackend
+
+    address = (dsn.host or "127.0.0.1", dsn.port or 11300)
+    return BeanstalkdBackend(
+        dsn.option("unix_socket") or address, connect_timeout=_seconds(dsn, "connect_timeout", 5.0)
+    )
+
+
+def _seconds(dsn: Dsn, name: str, default: float) -> float:
+    text = dsn.option(name)
+    try:
+        seconds = default if text is None else float(text)
+    except ValueError:
+        seconds = -1
+    if not 0 < seconds < 3600:
+        raise DsnError(f"DSN: {name}={str(text)[:20]!r}: expected seconds between 0 and 3600")
+    return seconds
+
+
+_OPENERS = {"sqlite": _sqlite, "postgresql": _postgresql, "mysql": _mysql, "beanstalkd": _beanstalkd}
 
 
 def _over(connection: Any, commits: bool, prefix: str) -> Backend:
@@ -63,6 +98,20 @@ def _over(connection: Any, commits: bool, prefix: str) -> Backend:
         from fleet.queue.backends.sqlite import SqliteBackend
 
         return SqliteBackend(connection=connection, commits=commits, prefix=prefix)
+    if library == "psycopg":
+        if "Async" in type(connection).__name__:
+            raise DsnError("a psycopg connection for asyncio cannot be used here: pass a psycopg.Connection")
+        from fleet.queue.backends.postgres import PostgresBackend
+
+        return PostgresBackend(connection=connection, commits=commits, prefix=prefix)
+    if library == "pymysql":
+        from fleet.queue.backends.mysql import MysqlBackend
+
+        return MysqlBackend(connection=connection, commits=commits, prefix=prefix)
+    if library == "greenstalk":
+        from fleet.queue.backends.beanstalkd import BeanstalkdBackend
+
+        return BeanstalkdBackend(connection=connection)
     raise DsnError(
         f"a connection of {library} is not known here: pass a sqlite3, psycopg or PyMySQL connection, "
         "or a greenstalk client"

@@ -46,6 +46,8 @@ class Statements:
                 SELECT id FROM {jobs} WHERE pipeline = ?3 AND state = 0
                 ORDER BY priority, id LIMIT ?4)
             RETURNING priority, id, payload, ttr, attempts, crashes, run_at, reason, uid, unique_key"""
+        # IN collects the ids in a table of its own first; one row does not need that.
+        self.claim_one = self.claim.replace("id IN (", "id = (")
 
         # -- settle: id and token together are the fence
         self.delete = f"DELETE FROM {jobs} WHERE id = ? AND token = ?"
@@ -139,8 +141,9 @@ class Statements:
             ON CONFLICT (pipeline, kind, cause, place) DO UPDATE SET count = count + excluded.count,
                 last_at = excluded.last_at, job = excluded.job, sample = excluded.sample"""
         self.errors = f"""
-            SELECT pipeline, kind, cause, place, count, first_at, last_at, job, sample FROM {errors}
-            WHERE last_at > ?1 AND (?2 IS NULL OR pipeline = ?2) ORDER BY last_at DESC LIMIT 200"""
+            SELECT pipeline, kind, cause, place, count, job, sample, ?1 - first_at, ?1 - last_at
+            FROM {errors} WHERE last_at > ?1 - ?2 AND (?3 IS NULL OR pipeline = ?3)
+            ORDER BY last_at DESC LIMIT 200"""
         self.prune_minutes = f"""
             DELETE FROM {minutes} WHERE (minute, pipeline, process) IN (
                 SELECT minute, pipeline, process FROM {minutes} WHERE minute < ? ORDER BY minute LIMIT 500)"""

@@ -6,8 +6,9 @@ before the commit can be seen: the index in shared memory follows it.  So a
 put also sets the file's times once it is committed, which the waiter sees as
 another kind of event, exactly when it is time to look.  A commit without that
 nudge (the caller's own transaction, another tool) is looked for a little later.
-The path is only watched and stamped, never opened: closing a descriptor of the
-file would drop SQLite's locks of this process.
+The database itself is never opened here: closing a descriptor of it would drop
+SQLite's locks of this process.  The ``-wal`` file holds none of them, and stays
+the same file for as long as the connection of its process is open.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import sqlite3
 import struct
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from typing import Any
 
 from fleet.queue.bell import Bell
 
@@ -29,10 +30,27 @@ _FIRST_LOOK, _LAST_LOOK = 0.002, 0.05
 _COMMIT_SECONDS = 0.3  # how long a commit is looked for after its write was seen
 
 
-def nudge(path: str) -> None:
-    """Tell waiters on *path* that a commit is there to be seen."""
-    with suppress(OSError):  # another user's file, or no WAL: they look by themselves soon
-        os.utime(path + "-wal")
+class Nudge:
+    """Call it to tell the waiters on a file that a commit is there to be seen; without a path, nobody."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path and path + "-wal"
+        self._fd = -1
+
+    def __call__(self) -> None:
+        if not self._path:
+            return
+        try:
+            if self._fd < 0:
+                self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            os.utime(self._fd)  # by descriptor: a path is looked up anew each time
+        except OSError:
+            pass  # another user's file, or no WAL: they look by themselves soon
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
 
 class Watch:
@@ -41,7 +59,7 @@ class Watch:
     def __init__(self, path: str, db: sqlite3.Connection) -> None:
         self._db = db
         self._db.execute("SELECT 1 FROM sqlite_master").fetchone()  # the -wal file exists from here on
-        self._fd = _inotify(path + "-wal")
+        self._events = _events(path + "-wal")
         self._bell = Bell()
 
     def interrupt(self) -> None:
@@ -49,8 +67,8 @@ class Watch:
 
     def close(self) -> None:
         self._bell.close()
-        if self._fd is not None:
-            os.close(self._fd)
+        if self._events is not None:
+            os.close(self._events.fd)
         self._db.close()
 
     def wait(self, next_due: Callable[[sqlite3.Connection], float], timeout: float) -> None:
@@ -60,46 +78,66 @@ class Watch:
         *next_due* gives the seconds until something is due by itself.
         """
         give_up = time.monotonic() + timeout
-        look, look_until = _FIRST_LOOK, 0.0
-        while (due := next_due(self._db)) > 0 and (left := give_up - time.monotonic()) > 0:
-            looking = self._fd is None or time.monotonic() < look_until
+        events, look, look_until = self._events, _FIRST_LOOK, 0.0
+        while True:
+            now = time.monotonic()
+            looking = events is None or now < look_until
+            if events is not None:
+                # While it looks by itself, writes need not wake it: a busy writer makes thousands a second.
+                events.want(_IN_ATTRIB if looking else _IN_ATTRIB | _IN_MODIFY)
+            due, left = next_due(self._db), give_up - now
+            if due <= 0 or left <= 0:
+                return
             gap = min(due, left, look if looking else _POLL_SECONDS)
             look = min(_LAST_LOOK, look * 1.5) if looking else _FIRST_LOOK
-            fds = [self._bell.waiting_fd] if self._fd is None else [self._bell.waiting_fd, self._fd]
+            fds = [self._bell.waiting_fd] if events is None else [self._bell.waiting_fd, events.fd]
             readable = select.select(fds, [], [], gap)[0]
             if self._bell.waiting_fd in readable:
                 self._bell.wait(0)
                 return
-            if self._fd in readable:
+            if events is not None and events.fd in readable and events.read() & _IN_MODIFY:
                 # Written, perhaps not yet committed, perhaps for others: look soon, less soon each time.
                 look_until = time.monotonic() + _COMMIT_SECONDS
-                if not _nudged(self._fd):
-                    time.sleep(min(left, look))
 
 
-def _nudged(fd: int) -> bool:
-    """Read all events at once; whether one of them says that a put has committed."""
-    events = os.read(fd, 65536)
-    at, mask = 0, 0
-    while at < len(events):
-        _, event, _, length = struct.unpack_from("iIII", events, at)
-        mask |= event
-        at += 16 + length
-    return bool(mask & _IN_ATTRIB)
+class _Events:
+    """What inotify tells about one file."""
+
+    def __init__(self, libc: Any, path: str) -> None:
+        self.fd = int(libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK))
+        self._libc = libc
+        self._path = os.fsencode(path)
+        self._wanted = 0
+
+    def want(self, mask: int) -> bool:
+        """Hear of these events from now on; False where that cannot be had."""
+        if mask != self._wanted:
+            self._wanted = mask
+            return bool(self._libc.inotify_add_watch(self.fd, self._path, mask) >= 0)
+        return True
+
+    def read(self) -> int:
+        """The kinds of all events so far."""
+        events = os.read(self.fd, 65536)
+        at, mask = 0, 0
+        while at < len(events):
+            _, event, _, length = struct.unpack_from("iIII", events, at)
+            mask |= event
+            at += 16 + length
+        return mask
 
 
-def _inotify(path: str) -> int | None:
-    """A descriptor that becomes readable when *path* is written or stamped; None where that cannot be had."""
+def _events(path: str) -> _Events | None:
+    """None where there is no inotify, or no more of it for this user."""
     try:
         import ctypes
 
-        libc = ctypes.CDLL(None, use_errno=True)
-        fd = int(libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK))
+        events = _Events(ctypes.CDLL(None, use_errno=True), path)
     except (AttributeError, OSError):
         return None
-    if fd < 0:
+    if events.fd < 0:
         return None
-    if libc.inotify_add_watch(fd, os.fsencode(path), _IN_MODIFY | _IN_ATTRIB) < 0:
-        os.close(fd)
+    if not events.want(_IN_ATTRIB | _IN_MODIFY):
+        os.close(events.fd)
         return None
-    return fd
+    return events

@@ -1,0 +1,1 @@
+"""The libraries users come from, in an environment of their own."""

@@ -1,0 +1,439 @@
+"""
+The beanstalkd back end: one queue server, many hosts.
+
+A lease belongs to the connection that reserved it, and ends with it.  Any
+connection may delete a job that is not reserved, so the server cannot fence a
+late delete; the handle does: it refuses once its own deadline has passed, it
+was settled, or its connection is gone.  A settle whose answer was lost is a
+lost lease, and the job may run again.
+
+Waiting is a blocking reserve, on a connection of its own that holds nothing:
+another thread may put and touch meanwhile, and beanstalkd never answers it
+with DEADLINE_SOON.  The job it brings is parked, its lease running, for the
+claim that follows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from fleet.errors import BackendUnavailable, NotSupported, PayloadTooLarge, PutUnknown, QueueError
+from fleet.queue.backend import Capabilities
+from fleet.queue.backends.beanstalkd import puts, server, tubes
+from fleet.queue.backends.beanstalkd.lease import ReservedJob, facts_of, learn
+from fleet.queue.backends.beanstalkd.links import Links
+from fleet.queue.backends.beanstalkd.protocol import Address, Link, Lost, must, unexpected
+from fleet.queue.bell import Bell
+from fleet.queue.causes import ErrorGroup
+from fleet.queue.job import BackendInfo, Filter, Job, JobState, PipelineStats, Pulse, Settlement
+from fleet.queue.minutes import Minute
+
+Orders = tuple[list[int], list[bytes]]  # the places of the verdicts, and the commands
+
+_CAPABILITIES = Capabilities(
+    max_payload=65_535,  # until the server has told its own
+    subsecond=False,
+    late_settle=False,
+    unique=False,
+    uid=False,
+    auto_uid=False,
+    reasons=False,
+    filters=True,
+    fresh_budget=False,
+    uncounted_release=False,
+    touch_ttr=False,
+    transactions=False,
+    tables=False,
+)
+_NOTHING: Orders = ([], [])
+_RESERVE = b"reserve-with-timeout 0\r\n"
+_FEWEST_RESERVES, _MOST_RESERVES = 4, 1024  # in one send
+_WHOLE = 0.95  # seconds of a wait that may as well end with the server's second
+_LATEST = 2.0  # seconds after which that second should be over
+_PARKED_FOR = 1.0  # seconds after which nobody will come for a parked job
+_LOOKS = 3  # at the front of a tube, when a worker takes it away between the look and the question
+_SETTLED = (b"DELETED", b"RELEASED", b"BURIED")
+
+
+class BeanstalkdBackend:
+    """`Backend` over own connections, or over the caller's `greenstalk.Client`."""
+
+    name = "beanstalkd"
+
+    def __init__(
+        self, address: Address = ("127.0.0.1", 11300), *, connect_timeout: float = 5.0, connection: Any = None
+    ) -> None:
+        """
+        Connect to *address*: host and port, or the path of a unix socket.
+
+        With *connection*, a greenstalk client, everything goes over it; what
+        it uses and watches is the same after each call as before.
+
+        Raises:
+            BackendUnavailable: nobody answers there.
+        """
+        self.capabilities = _CAPABILITIES
+        self._parked: deque[tuple[ReservedJob, float]] = deque()  # and since when
+        self._reserves = _FEWEST_RESERVES
+        self._bell = Bell()
+        self._links = Links(address, connect_timeout, connection, self._greet)
+
+    def _greet(self, link: Link) -> None:
+        """Learn what may change with every start of the server."""
+        with link:
+            link.send(b"stats\r\n")
+            stats = must(link.table())
+        self.capabilities = replace(_CAPABILITIES, max_payload=int(stats["max-job-size"]))
+        self._log = server.LogWatch(stats)
+
+    # -- put ---------------------------------------------------------------
+
+    def put(
+        self,
+        pipeline: str,
+        payloads: Sequence[bytes],
+        *,
+        priority: int,
+        delay: float,
+        ttr: float,
+        uids: Sequence[bytes],  # noqa: ARG002 - the server could not recognise one
+        unique: str | None,  # noqa: ARG002 - Queue has refused it
+    ) -> list[int]:
+        head = b"put %d %d %d" % (priority, math.ceil(delay), math.ceil(ttr))
+        while True:
+            link = self._links.ready()
+            if self._log.broken:
+                raise BackendUnavailable(f"{self._links.location}: put is refused. {server.STOPPED}")
+            ids: list[int] = []
+            try:
+                with link:
+                    refusal = puts.put(link, pipeline, head, payloads, ids, self._log)
+            except Lost as lost:
+                if lost.sent:
+                    raise self._unknown(f"the connection died: {lost}", ids, payloads) from lost
+                continue  # not a byte had left
+            if self._log.broken:
+                raise self._unknown(server.STOPPED, ids, payloads)
+            if refusal:
+                raise self._refused(refusal, ids, payloads)
+            return ids
+
+    def _refused(self, refusal: bytes, ids: list[int], payloads: Sequence[bytes]) -> QueueError:
+        too_big = refusal == b"JOB_TOO_BIG"
+        if too_big:
+            with contextlib.suppress(Lost):
+                self._greet(self._links.main)  # the server was started again with a smaller limit
+        why = puts.words(refusal)
+        if ids or refusal.startswith(b"BURIED "):
+            return self._unknown(why, ids, payloads)
+        kind = PayloadTooLarge if too_big else BackendUnavailable
+        return kind(f"{self._links.location}: {why}. Nothing was stored.")
+
+    def _unknown(self, why: str, ids: list[int], payloads: Sequence[bytes]) -> PutUnknown:
+        return PutUnknown(
+            f"{self._links.location}: {why}. {len(ids):,} of {len(payloads):,} payloads were stored for "
+            "certain; beanstalkd has no uids, so putting the others again may store them twice"
+        )
+
+    # -- settle and claim --------------------------------------------------
+
+    def exchange(
+        self, settlements: Sequence[Settlement], pipelines: Sequence[str], limit: int, token: int
+    ) -> tuple[list[bool], list[Job]]:
+        verdicts = [False] * len(settlements)
+        pending = _NOTHING
+        if settlements:
+            orders = self._orders(settlements)
+            pending = orders.pop(self._links.main, _NOTHING)
+            for link, theirs in orders.items():
+                self._settle(link, theirs, verdicts)
+                self._links.retire(link)
+        parked = self._fetch(pipelines, limit, token) if self._parked else []
+        if parked or not limit or not pipelines:
+            if pending is not _NOTHING:
+                self._settle(self._links.main, pending, verdicts)
+            if parked:
+                self._links.adopt(parked[0]._link)
+            return verdicts, [*parked]
+        for last in (False, True):
+            try:
+                link = self._links.ready() if pending is _NOTHING else self._links.main
+                with link:
+                    return verdicts, self._claim(link, pending, verdicts, pipelines, limit, token)
+            except Lost as lost:
+                # What the connection held is ready again: claim anew, unless there are verdicts to tell.
+                if settlements:
+                    break
+                if last:
+                    raise self._links.unavailable(lost) from lost
+            except BackendUnavailable:
+                if not any(verdicts):
+                    raise
+        return verdicts, []
+
+    def _orders(self, settlements: Sequence[Settlement]) -> dict[Link, Orders]:
+        """What the fence lets pass, by connection."""
+        orders: dict[Link, Orders] = {}
+        now = time.monotonic()
+        for index, settlement in enumerate(settlements):
+            job = settlement.job
+            if not isinstance(job, ReservedJob) or not job.is_held():
+                continue
+            link = job._link
+            command = b"delete %d\r\n" % job.id if settlement.verb == "delete" else _put_back(settlement)
+            over = job.is_over(now)
+            if link.leases.pop(job.id, None) is None or over:
+                continue
+            theirs = orders.get(link)
+            if theirs is None:
+                theirs = orders[link] = ([], [])
+            theirs[0].append(index)
+            theirs[1].append(command)
+        return orders
+
+    def _settle(self, link: Link, orders: Orders, verdicts: list[bool]) -> None:
+        with contextlib.suppress(Lost), link:  # a lease whose connection is lost is lost
+            link.send(b"".join(orders[1]))
+            _read_verdicts(link, orders, verdicts)
+
+    def _claim(
+        self,
+        link: Link,
+        orders: Orders,
+        verdicts: list[bool],
+        pipelines: Sequence[str],
+        limit: int,
+        token: int,
+    ) -> list[Job]:
+        """Settle and claim, in one round trip when one pipeline has what is asked for."""
+        jobs: list[Job] = []
+        settle = b"".join(orders[1])
+        leases = link.leases
+        for pipeline in pipelines:
+            link.watch((pipeline,))
+            while True:
+                # An empty tube costs an answer for each reserve: ask for about as many as came last time.
+                asked = min(limit - len(jobs), self._reserves)
+                asked_at = time.monotonic()
+                link.send(settle + _RESERVE * asked)
+                if settle:
+                    _read_verdicts(link, orders, verdicts)
+                    settle = b""
+                found = link.reserved(asked)
+                for id_, body in found:
+                    job = ReservedJob(id_, pipeline, body, token, link, asked_at)
+                    leases[id_] = job
+                    jobs.append(job)
+                if len(jobs) == limit:
+                    self._reserves = min(_MOST_RESERVES, max(self._reserves, limit))
+                    return jobs
+                if len(found) < asked:
+                    self._reserves = max(_FEWEST_RESERVES, 2 * len(jobs))
+                    break
+                self._reserves = min(_MOST_RESERVES, 2 * self._reserves)
+        return jobs
+
+    def touch(self, jobs: Sequence[Job], ttr: float | None) -> list[bool]:
+        if ttr is not None:
+            raise NotSupported("beanstalkd renews a lease for the job's own ttr only")
+        verdicts = [False] * len(jobs)
+        links: dict[Link, list[tuple[int, ReservedJob]]] = {}
+        now = time.monotonic()
+        for index, job in enumerate(jobs):
+            if isinstance(job, ReservedJob) and job.is_held() and not job.is_over(now):
+                links.setdefault(job._link, []).append((index, job))
+        for link, theirs in links.items():
+            learn(link)  # the new deadline needs the ttr
+            asked_at = time.monotonic()
+            try:
+                with link:
+                    link.send(b"".join([b"touch %d\r\n" % job.id for _, job in theirs]))
+                    answers = link.lines(len(theirs))
+                    for answer in answers:
+                        if answer not in (b"TOUCHED", b"NOT_FOUND"):
+                            raise unexpected(answer)
+            except Lost:
+                continue
+            for (index, job), answer in zip(theirs, answers, strict=True):
+                verdicts[index] = answer == b"TOUCHED"
+                if verdicts[index]:
+                    job.renewed(asked_at)
+                else:
+                    link.leases.pop(job.id, None)
+        return verdicts
+
+    # -- waiting -----------------------------------------------------------
+
+    def wait(self, pipelines: Sequence[str], timeout: float) -> None:
+        if self._links.borrowed or not pipelines:
+            time.sleep(min(timeout, 0.02))  # the caller's connection cannot be blocked, and has no twin
+            return
+        if any(job.pipeline in pipelines for job, _ in tuple(self._parked)):
+            return
+        try:
+            link = self._links.idle()
+            with link:
+                job = self._await(link, pipelines, timeout)
+        except (Lost, OSError):
+            time.sleep(min(timeout, 0.1))  # the claim that follows will tell
+            return
+        if job is not None:
+            self._parked.append((job, time.monotonic()))
+        else:
+            self._links.retire(link)
+
+    def interrupt(self) -> None:
+        self._bell.ring()
+
+    def _await(self, link: Link, pipelines: Sequence[str], timeout: float) -> ReservedJob | None:
+        asked_at = time.monotonic()
+        link.watch(tuple(pipelines))
+        link.send(b"reserve-with-timeout 1\r\n")
+        # The server counts whole seconds.  A wait that ends earlier is called off: that costs the connection.
+        if not link.has_answer(timeout if timeout < _WHOLE else _LATEST, self._bell.waiting_fd):
+            self._bell.wait(0)
+            link.half_close()
+            link.reserved(1)
+            link.close()
+            return None
+        found = link.reserved(1)
+        if not found:
+            return None
+        id_, body = found[0]
+        job = ReservedJob(id_, pipelines[0], body, 0, link, asked_at)
+        link.leases[id_] = job
+        if len(pipelines) > 1:  # the answer does not say which one
+            link.send(b"stats-job %d\r\n" % id_)
+            facts = facts_of(must(link.data()))
+            job.pipeline = facts.pipeline
+            job.know(facts, time.monotonic())
+        return job
+
+    def _fetch(self, pipelines: Sequence[str], limit: int, token: int) -> list[ReservedJob]:
+        """Take over the parked jobs of these pipelines, and give back what nobody came for."""
+        fetched: list[ReservedJob] = []
+        for _ in range(len(self._parked)):
+            job, since = self._parked.popleft()
+            if not job.is_held():
+                continue
+            if job.pipeline in pipelines and len(fetched) < limit:
+                job.token = token
+                fetched.append(job)
+            elif time.monotonic() - since > _PARKED_FOR:
+                back = Settlement(job=job, verb="release")
+                for link, orders in self._orders([back]).items():
+                    self._settle(link, orders, [False])
+                    self._links.retire(link)
+            else:
+                self._parked.append((job, since))
+        return fetched
+
+    # -- operators ---------------------------------------------------------
+
+    def kick(self, pipeline: str, limit: int, where: Filter) -> int:
+        _refuse_reason(where)
+        return self._links.once(lambda link: tubes.kick(link, pipeline, limit, where.ids))
+
+    def discard(self, pipeline: str, state: JobState, limit: int, where: Filter) -> int:
+        _refuse_reason(where)
+        if state is JobState.RESERVED:
+            raise NotSupported("beanstalkd lets nobody but its holder delete a reserved job")
+        return self._links.once(lambda link: tubes.discard(link, pipeline, state, limit, where.ids))
+
+    def peek(self, pipeline: str, state: JobState, limit: int, where: Filter) -> list[Job]:
+        """The first job of that state only: beanstalkd shows no more.  With ids, each of them."""
+        _refuse_reason(where)
+        if where.ids is None and state is JobState.RESERVED:
+            raise NotSupported("beanstalkd shows reserved jobs by their id only")
+        for _ in range(_LOOKS if limit else 0):
+            jobs = self._links.again(lambda link: tubes.peek(link, pipeline, state, where.ids))
+            if jobs or where.ids is not None:
+                return jobs[:limit]
+        return []
+
+    def find(self, job_id: int) -> Job | None:
+        return self._links.again(lambda link: tubes.find(link, job_id))
+
+    def pause(self, pipeline: str, seconds: float) -> None:
+        self._links.once(lambda link: tubes.pause(link, pipeline, seconds))
+        if seconds and not self._links.borrowed:
+            self._links.remember(pipeline)
+
+    def stats(self, pipeline: str, cap: int) -> PipelineStats:  # noqa: ARG002 - counters are exact
+        return self._links.again(lambda link: tubes.stats(link, pipeline))
+
+    def pipelines(self) -> list[str]:
+        return self._links.again(tubes.names)
+
+    def publish(
+        self,
+        pulse: Pulse,  # noqa: ARG002 - for the Protocol
+        minutes: Sequence[Minute],  # noqa: ARG002
+        errors: Sequence[ErrorGroup],  # noqa: ARG002
+    ) -> None:
+        raise NotSupported("beanstalkd has no tables to keep a pulse in")
+
+    def minutes(self, seconds: float, pipeline: str | None) -> list[Minute]:  # noqa: ARG002
+        raise NotSupported("beanstalkd has no tables to keep minutes in")
+
+    def errors(self, seconds: float, pipeline: str | None) -> list[ErrorGroup]:  # noqa: ARG002
+        raise NotSupported("beanstalkd has no tables to keep errors in")
+
+    def pulses(self) -> list[Pulse]:
+        raise NotSupported("beanstalkd has no tables to keep pulses in")
+
+    def restore(self, jobs: Sequence[Job], memo: str, value: str) -> None:  # noqa: ARG002 - for the Protocol
+        raise NotSupported("beanstalkd gives every job an id of its own")
+
+    def recall(self, memo: str) -> str | None:  # noqa: ARG002 - for the Protocol
+        raise NotSupported("beanstalkd has no tables to remember something in")
+
+    def migrate(self) -> tuple[int, int]:
+        raise NotSupported("beanstalkd has no tables to migrate")
+
+    def info(self) -> BackendInfo:
+        def ask(link: Link) -> BackendInfo:
+            link.send(b"stats\r\n")
+            stats = must(link.table())
+            durability, notes = server.judge(stats, self._log.broken, link.is_local())
+            return BackendInfo(
+                backend=self.name,
+                version=stats["version"],
+                location=self._links.location,
+                durability=durability,
+                notes=tuple(notes),
+            )
+
+        return self._links.again(ask)
+
+    def close(self) -> None:
+        self._links.close()
+        self._bell.close()
+
+
+def _put_back(settlement: Settlement) -> bytes:
+    job = settlement.job
+    priority = job.priority if settlement.priority is None else settlement.priority
+    if settlement.verb == "bury":
+        return b"bury %d %d\r\n" % (job.id, priority)
+    return b"release %d %d %d\r\n" % (job.id, priority, math.ceil(settlement.delay))
+
+
+def _read_verdicts(link: Link, orders: Orders, verdicts: list[bool]) -> None:
+    places = orders[0]
+    for place, answer in zip(places, link.lines(len(places)), strict=True):
+        if answer in _SETTLED:  # a release is answered BURIED when the server has no memory left
+            verdicts[place] = True
+        elif answer != b"NOT_FOUND":
+            raise unexpected(answer)
+
+
+def _refuse_reason(where: Filter) -> None:
+    if where.reason:
+        raise NotSupported("beanstalkd keeps no reasons to choose by")

@@ -1,0 +1,184 @@
+"""
+A reserved job whose details are asked for when somebody looks at them.
+
+beanstalkd answers a reserve with id and body only.  Everything else, the ttr
+included, costs a `stats-job`, which would double the work of a drain.  The
+first look at any of them asks for all jobs of the connection in one go, so a
+worker that looks at each job pays one round trip a batch.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any, NamedTuple
+
+from fleet.queue.backends.beanstalkd.protocol import Link, Lost
+from fleet.queue.job import DEFAULT_PRIORITY, Job, JobState
+
+SHORTEST_TTR = 1.0  # seconds: beanstalkd raises a smaller one
+_ASKED = frozenset(("attempt", "crashes", "expires_at", "priority", "ttr", "waited"))
+_STATES = {state.encode(): state for state in JobState}
+# Taken apart by one pattern, because a worker reads one of these for every job.
+_STATS_JOB = re.compile(
+    rb'tube: "?([^"\n]+)"?\nstate: (ready|delayed|reserved|buried)\npri: (\d+)\nage: (-?\d+)\n'
+    rb"delay: (\d+)\nttr: (\d+)\ntime-left: (-?\d+)\nfile: \d+\n"
+    rb"reserves: (\d+)\ntimeouts: \d+\nreleases: (\d+)\nburies: (\d+)\nkicks: (\d+)\n"
+)
+_ALWAYS: dict[str, Any] = {"delay": 0.0, "reason": "", "uid": b"", "unique": None}
+
+
+class Facts(NamedTuple):
+    """What `stats-job` tells, in our words."""
+
+    pipeline: str
+    state: JobState
+    priority: int
+    ttr: float
+    age: int  # seconds since the put
+    delay: int  # seconds of the last put or release
+    left: int  # seconds until a delayed job is ready, or a lease is over
+    attempt: int
+    crashes: int
+    fresh: bool  # never reserved before this reservation
+
+
+class ReservedJob(Job):
+    """
+    A `Job` bound to the connection that reserved it.
+
+    `attempt`, `crashes`, `expires_at`, `priority`, `ttr` and `waited` are asked
+    for at the first look.  Once the job is settled or its connection is gone
+    nobody can tell them: then attempt is 0, and the others are the defaults.
+    """
+
+    __slots__ = ("_asked_at", "_known", "_link", "_sure_until")
+
+    def __init__(
+        self, id: int, pipeline: str, payload: bytes, token: int, link: Link, asked_at: float
+    ) -> None:
+        # Not the base's: what is not set here is found by __getattr__.
+        self.id = id
+        self.pipeline = pipeline
+        self.payload = payload
+        self.state = JobState.RESERVED
+        self.token = token
+        self.lost = False
+        self.settled = False
+        self._queue = None
+        self._link = link
+        self._asked_at = asked_at
+        self._known = False
+        # Whatever its ttr, the lease lasts until then: no question is needed before.
+        self._sure_until = asked_at + SHORTEST_TTR
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _ALWAYS:
+            return _ALWAYS[name]
+        if name not in _ASKED:
+            raise AttributeError(name)
+        if self.is_held():
+            learn(self._link)
+        if not self._known:
+            self._never_known()
+        return getattr(self, name)
+
+    def __repr__(self) -> str:
+        attempt = f" attempt {self.attempt}" if self._known else ""  # a debugger must not ask the server
+        return f"<Job {self.id} {self.pipeline} {self.state}{attempt}>"
+
+    def is_held(self) -> bool:
+        """Whether this handle still names the lease; says nothing about its deadline."""
+        link = self._link
+        return link.leases.get(self.id) is self and not link.closed
+
+    def is_over(self, now: float) -> bool:
+        """Whether the deadline has passed; asks for the ttr when that decides it."""
+        if now < self._sure_until:
+            return False
+        if not self._known and self.is_held():
+            learn(self._link)
+        return now >= self._sure_until
+
+    def renewed(self, asked_at: float) -> None:
+        """The lease began anew, at *asked_at* or later."""
+        self._asked_at = asked_at
+        self.expires_at = self._sure_until = asked_at + self.ttr
+
+    def know(self, facts: Facts, now: float) -> None:
+        self._known = True
+        self.priority = facts.priority
+        self.ttr = facts.ttr
+        self.attempt = facts.attempt
+        self.crashes = facts.crashes
+        self.expires_at = self._sure_until = self._asked_at + facts.ttr
+        self.waited = max(0.0, facts.age - facts.delay - (now - self._asked_at)) if facts.fresh else 0.0
+
+    def _never_known(self) -> None:
+        self.lost = self.lost or self._link.closed
+        self.priority = DEFAULT_PRIORITY
+        self.ttr = SHORTEST_TTR
+        self.attempt = self.crashes = 0
+        self.expires_at = self._sure_until
+        self.waited = 0.0
+
+
+def forget(link: Link) -> None:
+    """Drop the leases that are over and that nobody settled."""
+    now = time.monotonic()
+    for job in list(link.leases.values()):
+        if job.is_over(now) and link.leases.get(job.id) is job:
+            del link.leases[job.id]
+
+
+def learn(link: Link) -> None:
+    """Ask for the facts of every job that the connection holds and nobody looked at yet."""
+    if not link.is_ours():
+        return
+    try:
+        with link:
+            unknown = [job for job in list(link.leases.values()) if not job._known]
+            link.send(b"".join([b"stats-job %d\r\n" % job.id for job in unknown]))
+            answers = [link.data() for _ in unknown]
+            known = [None if answer is None else facts_of(answer) for answer in answers]
+    except Lost:
+        return
+    now = time.monotonic()
+    for job, facts in zip(unknown, known, strict=True):
+        if facts is not None:
+            job.know(facts, now)
+        else:  # deleted by somebody else, after the lease had run out
+            job.lost = True
+            link.leases.pop(job.id, None)
+
+
+def facts_of(answer: bytes) -> Facts:
+    """
+    A `stats-job` answer in our words.
+
+    The server counts reserves, releases, buries and kicks over the job's whole
+    life.  A reservation ends in a release, in a bury, or uncounted: its worker
+    vanished.  So failures are releases and buries, and crashes are the rest.
+    Kicks cannot reset a counter; each one forgives one failure and one crash,
+    which gives a kicked job one more try.
+    """
+    found = _STATS_JOB.search(answer)
+    if found is None:
+        raise Lost(f"it told of a job in a way that is not known here: {answer[:60]!r}")
+    tube, state, *numbers = found.groups()
+    priority, age, delay, ttr, left, reserves, releases, buries, kicks = map(int, numbers)
+    running = 1 if state == b"reserved" else 0
+    ended = releases + buries
+    crashes = max(0, reserves - running - ended - kicks)
+    return Facts(
+        tube.decode("ascii"),
+        _STATES[state],
+        priority,
+        float(ttr),
+        age,
+        delay,
+        max(0, left),
+        max(0, ended - kicks) + crashes + running,
+        crashes,
+        reserves == running,
+    )

@@ -1,0 +1,356 @@
+"""
+Jobs in MySQL 8.0 or MariaDB 10.6: every verb.
+
+The server's clock counts everything.  READ COMMITTED, and rows in the order of
+their ids: with gap locks, or in another order, rivals would deadlock.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fleet.errors import OutcomeUnknown, SchemaError
+from fleet.queue.backend import Capabilities
+from fleet.queue.backends.mysql import server
+from fleet.queue.backends.mysql.claim import CHUNK, Claims
+from fleet.queue.backends.mysql.connection import Link, Lost
+from fleet.queue.backends.mysql.literal import bind, like
+from fleet.queue.backends.mysql.put import Put, restore
+from fleet.queue.backends.mysql.rows import BURIED, NUMBER, seen, text
+from fleet.queue.backends.mysql.statements import NOW, Statements
+from fleet.queue.backends.mysql.wake import Watch, nudge, path_of
+from fleet.queue.causes import KEPT as ERRORS_KEPT
+from fleet.queue.causes import ErrorGroup, error_from_row
+from fleet.queue.dsn import Dsn
+from fleet.queue.job import BackendInfo, Filter, Job, JobState, PipelineStats, Pulse, Settlement
+from fleet.queue.minutes import KEPT as MINUTES_KEPT
+from fleet.queue.minutes import Minute, minute_from_text, minute_to_text
+from fleet.queue.pulse import PULSES_KEPT, PULSES_SHOWN, is_time_to_prune, pulse_from_text, pulse_to_text
+from fleet.queue.schema import migrate
+
+_POLL_SECONDS = 0.25  # behind the bell
+_EVERYTHING = 2**31 - 1  # the limit of an operator who gave none
+_MOST_PRIORITIES = 64  # that stats looks at for the oldest job
+
+
+class MysqlBackend:
+    """`Backend` over a MySQL or MariaDB database, or over the caller's own PyMySQL connection."""
+
+    name = "mysql"
+    capabilities = Capabilities()
+
+    def __init__(
+        self, dsn: Dsn | None = None, *, connection: Any = None, commits: bool = False, prefix: str = "fleet"
+    ) -> None:
+        """
+        Connect to *dsn*, creating the tables when they are missing.
+
+        With *connection* nothing is created, set or closed, and verbs join
+        the caller's transaction.  *commits* says that outside of an open one
+        each verb is a transaction of its own, whatever its autocommit mode,
+        and that missing tables may be made.
+
+        Raises:
+            DsnError, QueueError, SchemaError: the database cannot be used.
+        """
+        self._prefix = prefix
+        self._sql = Statements(prefix)
+        self._link = Link(dsn, connection=connection, commits=commits)
+        self._claims = Claims(self._link, self._sql)
+        self._waiting = threading.Lock()
+        self._watch: Watch | None = None
+        self._path: str | None = None  # of the file that a nudge touches
+        self._misses = 0  # waits in a row that ended although the claim then got nothing
+        try:
+            if not self._link.borrowed:
+                server.check_version(self._link)
+            found = server.schema_version(self._link, self._sql)
+            if found is None and self._link.may_change_tables:
+                found = self.migrate()[1]
+            migrate.check(found, self._link.where)
+            server.check_tables(self._link, self._sql)
+        except BaseException:
+            self._link.close()
+            raise
+
+    # -- put ---------------------------------------------------------------
+
+    def put(
+        self,
+        pipeline: str,
+        payloads: Sequence[bytes],
+        *,
+        priority: int,
+        delay: float,
+        ttr: float,
+        uids: Sequence[bytes],
+        unique: str | None,
+    ) -> list[int]:
+        put = Put(self._link, self._sql, pipeline, priority=priority, delay=delay, ttr=ttr, unique=unique)
+        ids = put.store(uids, payloads)
+        self._nudge()
+        return ids
+
+    # -- settle and claim --------------------------------------------------
+
+    def exchange(
+        self, settlements: Sequence[Settlement], pipelines: Sequence[str], limit: int, token: int
+    ) -> tuple[list[bool], list[Job]]:
+        verdicts, jobs = self._claims.exchange(settlements, pipelines, limit, token)
+        if any(s.verb == "release" for s in settlements):
+            self._nudge()
+        return verdicts, jobs
+
+    def touch(self, jobs: Sequence[Job], ttr: float | None) -> list[bool]:
+        groups: dict[tuple[int, float], list[int]] = {}
+        for job in jobs:
+            groups.setdefault((job.token, ttr or job.ttr), []).append(job.id)
+        statements = []
+        for (token, seconds), ids in groups.items():
+            statements.append(bind(self._sql.touch, round(seconds * 1e6), sorted(ids), token))
+            # A row count would leave out a lease that ends when it did before.
+            statements.append(bind(self._sql.held, ids, token))
+        asked_at = time.monotonic()
+        try:
+            results = self._link.transact(
+                lambda: self._link.run(*statements, begin=True, commit=True), again=True
+            )
+        except Lost as lost:
+            raise OutcomeUnknown(f"{self._link.where}: {lost} during a touch") from lost
+        held = {
+            (id_, token)
+            for (token, _), result in zip(groups, results[1::2], strict=True)
+            for (id_,) in result.rows
+        }
+        verdicts = [(job.id, job.token) in held for job in jobs]
+        for job, renewed in zip(jobs, verdicts, strict=True):
+            if renewed:
+                job.expires_at = asked_at + (ttr or job.ttr)
+        return verdicts
+
+    # -- waiting -----------------------------------------------------------
+
+    def wait(self, pipelines: Sequence[str], timeout: float) -> None:
+        with self._waiting:
+            if self._watch is None:
+                self._watch = Watch(self._nudged_path())
+            watch = self._watch
+            watch.listen()
+            if self._link.borrowed:  # it is the caller's, also while we wait
+                watch.sleep(min(timeout, _POLL_SECONDS))
+                return
+            give_up = time.monotonic() + timeout
+            # It was ready, and the claim got nothing: somebody else is at it.  Ask less and less often.
+            if self._misses and watch.sleep(min(timeout, 0.05, 0.001 * 2**self._misses)):
+                return
+            while (due := self._next_due(pipelines)) > 0:
+                self._misses = 0
+                left = give_up - time.monotonic()
+                if left <= 0 or watch.sleep(min(due, left, _POLL_SECONDS)):
+                    return
+            self._misses += 1
+
+    def interrupt(self) -> None:
+        if self._watch is not None:
+            self._watch.interrupt()
+
+    def _next_due(self, pipelines: Sequence[str]) -> float:
+        """Seconds until something is claimable: 0 is now, infinity is "not by waiting alone"."""
+        each = [bind(self._sql.next_due, name, name, name, name) for name in pipelines]
+        soonest = float("inf")
+        for now, paused_until, ready, *dues in self._link.read(" UNION ALL ".join(each))[0].rows:
+            if paused_until and paused_until > now:
+                soonest = min(soonest, (paused_until - now) / 1e6)
+                continue
+            if ready:
+                return 0.0
+            soonest = min(soonest, *[(due - now) / 1e6 for due in dues if due is not None], soonest)
+        return max(0.0, soonest)
+
+    def _nudged_path(self) -> str:
+        if self._path is None:
+            self._path = path_of(server.identity(self._link), self._prefix)
+        return self._path
+
+    def _nudge(self) -> None:
+        if not self._link.in_callers_transaction:
+            nudge(self._nudged_path())
+
+    # -- operators ---------------------------------------------------------
+
+    def kick(self, pipeline: str, limit: int, where: Filter) -> int:
+        def change(ids: list[int]) -> list[str]:
+            return [bind(self._sql.kick, ids), bind(self._sql.returned, pipeline)]
+
+        moved = self._in_chunks(pipeline, BURIED, limit, where, change)
+        self._nudge()
+        return moved
+
+    def discard(self, pipeline: str, state: JobState, limit: int, where: Filter) -> int:
+        number = NUMBER[state]
+        return self._in_chunks(
+            pipeline, number, limit, where, lambda ids: [bind(self._sql.discard, ids, number)]
+        )
+
+    def _in_chunks(
+        self, pipeline: str, state: int, limit: int, where: Filter, change: Callable[[list[int]], list[str]]
+    ) -> int:
+        condition, values = _condition(where)
+        # Oldest first, which is the index's own order for buried jobs, and no matter when all are meant.
+        order = "turn, id" if state == BURIED or limit >= _EVERYTHING else "id"
+        select = self._sql.select.format(table=self._table(where), where=condition, order=order)
+        moved = 0
+
+        def chunk() -> tuple[int, bool]:
+            size = min(CHUNK, limit - moved)
+            statement = bind(select, pipeline, state, *values, size)
+            ids = sorted(id_ for (id_,) in self._link.run(statement, begin=True)[0].rows)
+            changed = self._link.run(*(change(ids) if ids else ()), commit=True)
+            count = changed[0].changed if ids else 0
+            return count, count > 0 and len(ids) == size
+
+        try:
+            more = limit > 0
+            while more and moved < limit:
+                count, more = self._link.transact(chunk)
+                moved += count
+        except Lost as lost:
+            raise OutcomeUnknown(f"{self._link.where}: {lost}; doing it again is safe") from lost
+        return moved
+
+    def _table(self, where: Filter) -> str:
+        return self._sql.by_turn if where.ids is None else self._sql.by_id
+
+    def peek(self, pipeline: str, state: JobState, limit: int, where: Filter) -> list[Job]:
+        condition, values = _condition(where)
+        select = self._sql.peek.format(table=self._table(where), where=condition)
+        statement = bind(select, pipeline, NUMBER[state], *values, limit)
+        return [seen(row) for row in self._link.read(statement)[0].rows]
+
+    def find(self, job_id: int) -> Job | None:
+        rows = self._link.read(bind(self._sql.find, job_id))[0].rows
+        return seen(rows[0]) if rows else None
+
+    def pause(self, pipeline: str, seconds: float) -> None:
+        until = f"{NOW} + {round(seconds * 1e6)}" if seconds else "0"
+        self._write(bind(self._sql.pause.format(until=until), pipeline))
+        self._nudge()
+
+    def stats(self, pipeline: str, cap: int) -> PipelineStats:
+        values: list[str | int] = [pipeline, cap]
+        statement = bind(self._sql.counts, pipeline, *values * 6, pipeline)
+        row = self._link.read(statement)[0].rows[0]
+        now, paused_until, ready, due, delayed, reserved, stale, buried, first_due = row
+        ready = min(cap, ready + due)  # a due job is ready, though nobody has moved it yet
+        oldest = self._oldest_ready(pipeline) if ready else None
+        if due:
+            oldest = min(oldest or first_due, first_due)
+        return PipelineStats(
+            pipeline=pipeline,
+            ready=ready,
+            delayed=delayed - due,
+            reserved=reserved,
+            buried=buried,
+            stale=stale,
+            oldest_ready=None if oldest is None else max(0.0, (now - oldest) / 1e6),
+            paused=max(0.0, ((paused_until or 0) - now) / 1e6),
+            cap=cap if cap in (ready, delayed, reserved, buried) else 0,
+        )
+
+    def _oldest_ready(self, pipeline: str) -> int | None:
+        """When the longest waiting of the first jobs of each priority became ready; one hop a priority."""
+        priority, oldest = -1, None
+        for _ in range(_MOST_PRIORITIES):
+            rows = self._link.read(bind(self._sql.first_of_next_priority, pipeline, priority))[0].rows
+            if not rows:
+                break
+            priority, since = rows[0]
+            oldest = since if oldest is None else min(oldest, since)
+        return oldest
+
+    def pipelines(self) -> list[str]:
+        return sorted(text(name) for (name,) in self._link.read(self._sql.pipelines)[0].rows)
+
+    # -- imports -----------------------------------------------------------
+
+    def restore(self, jobs: Sequence[Job], memo: str, value: str) -> None:
+        restore(self._link, self._sql, jobs, memo, value)
+        self._nudge()
+
+    def recall(self, memo: str) -> str | None:
+        rows = self._link.read(bind(self._sql.get_meta, memo))[0].rows
+        return text(rows[0][0]) if rows else None
+
+    # -- pulses ------------------------------------------------------------
+
+    def publish(self, pulse: Pulse, minutes: Sequence[Minute], errors: Sequence[ErrorGroup]) -> None:
+        sql, body = self._sql, pulse_to_text(pulse)
+        statements = [bind(sql.publish, pulse.host, pulse.process, body, body)]
+        for row in minutes:
+            told = minute_to_text(row)
+            statements.append(bind(sql.put_minute, row.minute, row.pipeline, row.process, told))
+        for e in errors:
+            values = (e.pipeline, e.kind, e.cause, e.place, e.count, e.job, e.sample)
+            statements.append(bind(sql.put_error, *values))
+        if minutes and is_time_to_prune():
+            statements.append(bind(sql.prune_minutes, MINUTES_KEPT))
+            statements.append(bind(sql.prune_errors, ERRORS_KEPT))
+            statements.append(bind(sql.prune_pulses, PULSES_KEPT))
+        self._write(*statements)
+
+    def pulses(self) -> list[Pulse]:
+        rows = self._link.read(bind(self._sql.pulses, PULSES_SHOWN * 1_000_000))[0].rows
+        return [pulse_from_text(text(body), age=max(0.0, age / 1e6)) for age, body in rows]
+
+    def minutes(self, seconds: float, pipeline: str | None) -> list[Minute]:
+        rows = self._link.read(bind(self._sql.minutes, round(seconds * 1e6), pipeline))[0].rows
+        return [
+            minute_from_text(text(name), minute, text(process), text(body))
+            for name, minute, process, body in rows
+        ]
+
+    def errors(self, seconds: float, pipeline: str | None) -> list[ErrorGroup]:
+        rows = self._link.read(bind(self._sql.errors, round(seconds * 1e6), pipeline))[0].rows
+        return [
+            error_from_row(text(name), text(kind), text(cause), text(place), count, job, text(sample), *ago)
+            for name, kind, cause, place, count, job, sample, *ago in rows
+        ]
+
+    # -- the database ------------------------------------------------------
+
+    def migrate(self) -> tuple[int, int]:
+        if not self._link.may_change_tables:
+            raise SchemaError("tables are never changed on the caller's connection: use fleet queue migrate")
+        return server.migrate_tables(self._link, self._sql, self._prefix)
+
+    def info(self) -> BackendInfo:
+        return server.describe(self._link, self._sql)
+
+    def close(self) -> None:
+        self._link.close()
+        with self._waiting:
+            if self._watch is not None:
+                self._watch.close()
+                self._watch = None
+
+    def _write(self, *statements: str) -> None:
+        """Statements of one transaction that do no harm when they are done twice."""
+        try:
+            self._link.transact(lambda: self._link.run(*statements, begin=True, commit=True), again=True)
+        except Lost as lost:
+            raise OutcomeUnknown(f"{self._link.where}: {lost}; doing it again is safe") from lost
+
+
+def _condition(where: Filter) -> tuple[str, list[Any]]:
+    """A Filter as SQL.  The column's collation is binary, so LIKE tells upper from lower case."""
+    condition, values = "", list[Any]()
+    if where.ids is not None:
+        condition += " AND id IN (%s)"
+        values.append(where.ids)
+    if where.reason:
+        condition += " AND reason LIKE %s ESCAPE '|'"
+        values.append(like(where.reason))
+    return condition, values

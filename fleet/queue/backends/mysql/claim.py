@@ -1,0 +1,283 @@
+"""
+Settle and claim: two packets and one commit.
+
+The first packet settles, glances at what was put or came back (see `mark`),
+and locks the next jobs FOR UPDATE SKIP LOCKED; the second gives them our token
+and commits.  Jobs are handed out after the COMMIT was answered.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from fleet.errors import BackendUnavailable, OutcomeUnknown
+from fleet.queue.backends.mysql.connection import Link, Lost
+from fleet.queue.backends.mysql.literal import bind, literal
+from fleet.queue.backends.mysql.mark import Mark
+from fleet.queue.backends.mysql.rows import DELAYED, RESERVED, claimed, key_of, text
+from fleet.queue.backends.mysql.settle import Group, SomeLeaseLost, groups, returns, verdicts
+from fleet.queue.backends.mysql.statements import Statements
+from fleet.queue.job import Job, Settlement
+
+CHUNK = 10_000  # jobs that one transaction makes ready or deletes: a million at once would stop everybody
+_SPARE = 50  # jobs before the mark that one look names beyond those that were asked for
+
+Row = tuple[Any, ...]
+
+
+class Claims:
+    """The marks of one connection, and how to claim with them."""
+
+    def __init__(self, link: Link, sql: Statements) -> None:
+        self._link = link
+        self._sql = sql
+        self._marks: dict[str, Mark] = {}
+        self._generation = 0  # of the connection that the marks were made on
+
+    def exchange(
+        self, settlements: Sequence[Settlement], pipelines: Sequence[str], limit: int, token: int
+    ) -> tuple[list[bool], list[Job]]:
+        """As `Backend.exchange`."""
+        if self._link.generation != self._generation:
+            self._marks.clear()
+            self._generation = self._link.generation
+        call = _Call(self, settlements, pipelines if limit else (), limit, token)
+        try:
+            return self._link.transact(call.run, joins=not limit)
+        except Lost as lost:
+            self._marks.clear()
+            return self._after_lost(lost, call)
+        except BaseException:
+            self._marks.clear()  # a look that was due may not have happened
+            raise
+
+    def mark(self, pipeline: str) -> Mark:
+        return self._marks.setdefault(pipeline, Mark())
+
+    # -- looking -----------------------------------------------------------
+
+    def look(self, pipeline: str, limit: int) -> None:
+        """Read a pipeline from the start, make ready what is due, and set its mark.  Inside of `transact`."""
+        sql, mark = self._sql, self.mark(pipeline)
+        while True:
+            started = time.monotonic()
+            facts, below = self._link.ask(
+                # The facts first: what happens between the two statements is noticed by the next glance.
+                bind(sql.facts, pipeline, pipeline, pipeline, pipeline),
+                bind(sql.below, pipeline, mark.priority, mark.priority, mark.last, limit + _SPARE),
+            )
+            now, paused_until, came_back, tail, delayed, leased = facts.rows[0]
+            dues = [(at, state) for at, state in ((delayed, DELAYED), (leased, RESERVED)) if at is not None]
+            mark.looked(came_back or 0, tail or 0, [at for at, _ in dues], below.rows, limit + _SPARE)
+            mark.looked_at = time.monotonic()
+            mark.cost = mark.looked_at - started
+            due = [state for at, state in dues if at <= now]
+            if not due or (paused_until or 0) > now or not self._revive(pipeline, due):
+                return
+
+    def _revive(self, pipeline: str, states: Sequence[int]) -> bool:
+        """Make due delayed jobs and those of lost leases ready; False when others are at it."""
+        sql = self._sql
+        select = [bind(sql.due, pipeline, state, CHUNK) for state in states]
+        found = [sorted([id_ for (id_,) in result.rows]) for result in self._link.run(*select, begin=True)]
+        updates = [
+            bind(sql.promote if state == DELAYED else sql.rescue, ids)
+            for state, ids in zip(states, found, strict=True)
+            if ids
+        ]
+        if updates:
+            updates.append(bind(sql.returned, pipeline))
+        self._link.run(*updates, commit=True)
+        return bool(updates)
+
+    # -- after the connection died at a COMMIT -------------------------------
+
+    def _after_lost(self, lost: Lost, call: _Call) -> tuple[list[bool], list[Job]]:
+        """Find out on a new connection whether it happened, and do it if it did not."""
+        try:
+            if call.pipelines and (jobs := self._found_again(call.pipelines, call.token)):
+                return call.verdicts, jobs  # one transaction: if the claim is there, so is the rest
+            settled = self._link.transact(partial(self._settle_again, call.settlements), again=True)
+            if not call.pipelines:
+                return settled, []
+            return settled, self.exchange((), call.pipelines, call.limit, call.token)[1]
+        except (Lost, BackendUnavailable) as error:
+            where = self._link.where
+            raise OutcomeUnknown(f"{where}: {lost}; and then: {error}. Doing it again is safe.") from error
+
+    def _found_again(self, pipelines: Sequence[str], token: int) -> list[Job]:
+        asked_at = time.monotonic()
+        names = ",".join([literal(name) for name in pipelines])
+        jobs = []
+        rows = self._link.read(bind(self._sql.found_again.replace("{names}", names), token))[0].rows
+        for pipeline, left, *row in rows:
+            (job,) = claimed([tuple(row)], text(pipeline), token, now=0, asked_at=0, starts=0)
+            job.expires_at = asked_at + left / 1e6
+            jobs.append(job)
+        return sorted(jobs, key=lambda job: (pipelines.index(job.pipeline), job.priority, job.id))
+
+    def _settle_again(self, settlements: Sequence[Settlement]) -> list[bool]:
+        """The truth about settlements that may have happened: a job that is gone was settled."""
+        asked = groups(self._sql, settlements, one_by_one=True)
+        if not asked:
+            return []
+        results = self._link.run(*[group.statement for group in asked], begin=True)
+        ids = [s.job.id for s in settlements]
+        tokens = dict(self._link.run(bind(self._sql.tokens, ids))[0].rows)
+        self._link.run(*returns(self._sql, settlements), commit=True)
+        return [
+            result.changed == 1
+            or (s.job.id not in tokens if s.verb == "delete" else tokens.get(s.job.id) == 0)
+            for s, result in zip(settlements, results, strict=True)
+        ]
+
+
+class _LookAgain(Exception):
+    """Something may be ready before the mark of a pipeline."""
+
+    def __init__(self, pipeline: str) -> None:
+        self.pipeline = pipeline
+
+
+class _Call:
+    """One exchange; `run` may be called again after a clash."""
+
+    def __init__(
+        self,
+        claims: Claims,
+        settlements: Sequence[Settlement],
+        pipelines: Sequence[str],
+        limit: int,
+        token: int,
+    ) -> None:
+        self._claims = claims
+        self._link = claims._link
+        self._sql = claims._sql
+        self._looked: set[str] = set()
+        self._one_by_one = False
+        self.settlements = settlements
+        self.pipelines = pipelines
+        self.limit = limit
+        self.token = token
+        self.verdicts: list[bool] = []  # of the last try
+
+    def run(self) -> tuple[list[bool], list[Job]]:
+        """Settle and claim, looking before the marks where that is needed.  Inside of `transact`."""
+        if self._link.in_callers_transaction:
+            self._one_by_one = True  # it is not ours to roll back
+        while True:
+            if self.pipelines and self._wants_a_look(self.pipelines[0]):
+                self._look(self.pipelines[0])
+            try:
+                jobs = self._claim() if self.pipelines else self._settle()
+                return self.verdicts, jobs
+            except _LookAgain as again:
+                self._link.roll_back()
+                self._look(again.pipeline)
+            except SomeLeaseLost:
+                self._link.roll_back()
+                self._one_by_one = True
+
+    def _wants_a_look(self, pipeline: str) -> bool:
+        return pipeline not in self._looked and self._claims.mark(pipeline).wants_a_look(time.monotonic())
+
+    def _look(self, pipeline: str) -> None:
+        self._claims.look(pipeline, self.limit)
+        self._looked.add(pipeline)
+
+    def _settle(self) -> list[Job]:
+        asked = groups(self._sql, self.settlements, one_by_one=self._one_by_one)
+        last = returns(self._sql, self.settlements)
+        # The row counts of single jobs are verdicts, whatever they say: no need to see them before COMMIT.
+        certain = all(len(group.members) == 1 for group in asked)
+        statements = [group.statement for group in asked] + (last if certain else [])
+        results = self._link.run(*statements, begin=True, commit=certain) if statements else []
+        self.verdicts = verdicts(len(self.settlements), asked, results)
+        if not certain:
+            self._link.run(*last, commit=True)
+        return []
+
+    def _claim(self) -> list[Job]:
+        asked = groups(self._sql, self.settlements, one_by_one=self._one_by_one)
+        asked_at = time.monotonic()
+        jobs: list[Job] = []
+        steps: list[_Step] = []
+        for pipeline in self.pipelines:
+            if self._wants_a_look(pipeline):  # not earlier: what nobody asks for is left alone
+                raise _LookAgain(pipeline)
+            step = self._lock_next(pipeline, asked, self.limit - len(jobs))
+            asked = []
+            steps.append(step)
+            jobs += claimed(step.rows, pipeline, self.token, now=step.now, asked_at=asked_at)
+            if len(jobs) >= self.limit:
+                break
+        if not jobs:
+            self._before_saying_nothing()
+        ids = sorted([job.id for job in jobs])
+        ours = [bind(self._sql.claim, self.token, ids)] if ids else []
+        results = self._link.run(*ours, *returns(self._sql, self.settlements), commit=True)
+        for step in steps:
+            step.taken()
+        if ids and results[0].changed != len(ids):  # only where the server does not lock, or no longer
+            won = {id_ for (id_,) in self._link.ask(bind(self._sql.held, ids, self.token))[0].rows}
+            jobs = [job for job in jobs if job.id in won]
+        return jobs
+
+    def _lock_next(self, pipeline: str, settling: Sequence[Group], want: int) -> _Step:
+        """Settle if there is something to, and lock the next jobs of one pipeline, in one packet."""
+        sql, mark = self._sql, self._claims.mark(pipeline)
+        first = pipeline == self.pipelines[0]
+        pick = [bind(sql.pick, mark.below, pipeline, want)] if mark.below else []
+        results = self._link.run(
+            *[group.statement for group in settling],
+            bind(sql.glance, pipeline, pipeline, pipeline, mark.tail),
+            *pick,
+            bind(sql.scan, pipeline, mark.priority, mark.priority, mark.last, want),
+            begin=first,
+        )
+        if first:
+            self.verdicts = verdicts(len(self.settlements), settling, results)
+        now, paused_until, came_back, tail, urgent, due = map(
+            int, text(results[len(settling)].rows[0][0]).split(" ")
+        )
+        is_passed = mark.glanced(now, came_back, tail, urgent, due)
+        if paused_until > now:
+            self._looked.add(pipeline)  # there is nothing to look for
+            return _Step(mark, now, [], [])
+        if is_passed and pipeline not in self._looked:
+            raise _LookAgain(pipeline)
+        below = list(results[-2].rows) if pick else []
+        behind = list(results[-1].rows)
+        if below:
+            known = {key_of(row) for row in below}
+            behind = [row for row in behind if key_of(row) not in known]
+        return _Step(mark, now, below, behind[: want - len(below)])
+
+    def _before_saying_nothing(self) -> None:
+        now = time.monotonic()
+        for pipeline in self.pipelines:
+            if pipeline not in self._looked and self._claims.mark(pipeline).allows_a_look(now):
+                raise _LookAgain(pipeline)
+
+
+class _Step:
+    """The rows that one pipeline gives to a claim: *below* its mark, and behind it."""
+
+    def __init__(self, mark: Mark, now: int, below: Sequence[Row], behind: Sequence[Row]) -> None:
+        self._mark = mark
+        self._below = below
+        self._behind = behind
+        self.now = now  # by the server's clock, microseconds
+        self.rows = [*below, *behind]
+
+    def taken(self) -> None:
+        """They are ours: move the mark."""
+        mark = self._mark
+        if self._below:
+            ours = {key_of(row)[1] for row in self._below}
+            mark.below = tuple([id_ for id_ in mark.below if id_ not in ours])
+        if self._behind:
+            mark.priority, mark.last = key_of(self._behind[-1])

@@ -1,0 +1,137 @@
+"""Storing jobs: one by one in one round trip, many through COPY, and never twice under one uid."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from psycopg import errors as pg
+
+from fleet.errors import BackendBusy, PutUnknown, UidConflict
+from fleet.queue.backends.postgres import bulk
+from fleet.queue.backends.postgres.bell import Bell
+from fleet.queue.backends.postgres.runner import RETRIES, Runner
+from fleet.queue.backends.postgres.session import Cut, Session
+from fleet.queue.backends.postgres.statements import Statements
+from fleet.queue.backends.postgres.wake import DEBOUNCE
+
+_COPY_FROM = 40  # payloads; below that one INSERT is faster than the five steps of a COPY
+_COPY_ROWS, _COPY_BYTES = 10_000, 16 * 1024 * 1024  # of one transaction
+
+
+class Puts:
+    def __init__(self, runner: Runner, sql: Statements, bell: Bell) -> None:
+        self._runner = runner
+        self._sql = sql
+        self._bell = bell
+
+    def put(self, values: dict[str, Any], uids: Sequence[bytes], payloads: Sequence[bytes]) -> list[int]:
+        """
+        Store the payloads; *values* are the other parameters of `Statements.put`, the same for all.
+
+        Raises:
+            PutUnknown: the connection broke on the way.
+            UidConflict: a uid is stored with another payload; its chunk of payloads is not.
+        """
+        try:
+            if len(payloads) == 1:
+                return [self._put_one(values, uids[0], payloads[0])]
+            ids: list[int] = []
+            for start, end in _chunks(payloads):
+                store = self._copy if end - start >= _COPY_FROM else self._insert
+                ids += self._runner.run(partial(store, values, uids[start:end], payloads[start:end]))
+                self._bell.ring([values["pipeline"]], values["delay"])
+        except Cut as cut:
+            raise PutUnknown(f"{cut}; the job may be stored. Put it again with its uid.", uids) from cut
+        return ids
+
+    def _put_one(self, values: dict[str, Any], uid: bytes, payload: bytes) -> int:
+        pipeline, delay = values["pipeline"], values["delay"]
+        values = {**values, "uid": uid, "payload": payload}
+        now = time.monotonic()
+        rings = self._bell.rings(delay) and (
+            self._runner.joins() or now - self._bell.rung_at(pipeline) >= DEBOUNCE / 2
+        )
+        id_ = self._runner.run(partial(self._store, values, rings))
+        if rings:
+            self._bell.has_rung(pipeline, now)
+        elif time.monotonic() - self._bell.rung_at(pipeline) > DEBOUNCE:
+            # It had rung just before, so this put did not; but the commit took until nobody looks any more.
+            self._bell.ring([pipeline], delay)
+        return id_
+
+    def _store(self, values: dict[str, Any], rings: bool, session: Session) -> int:
+        for _ in range(RETRIES):
+            row = self._runner.ask(session, self._sql.put[rings, session.relaxed], values).fetchone()
+            row = row or self._stored(session, values)
+            if row is not None:
+                return int(row[0])
+        raise BackendBusy(f"{self._runner.where}: jobs of the same uid or unique key come and go: try again")
+
+    def _stored(self, session: Session, values: dict[str, Any]) -> tuple[Any, ...] | None:
+        """The id of the job that keeps another one out; None when it is gone by now."""
+        ids = self._known(session, {values["uid"]: values["payload"]})
+        if ids:
+            return (ids[values["uid"]],)
+        if values["unique"] is None:
+            return None
+        return self._runner.ask(session, self._sql.by_unique, values).fetchone()
+
+    def _known(self, session: Session, payloads: dict[bytes, bytes]) -> dict[bytes, int]:
+        """The ids of stored uids; raises UidConflict where the stored payload is another one."""
+        ids = {}
+        for uid, id_, payload in self._runner.ask(session, self._sql.by_uid, {"uids": list(payloads)}):
+            if payload != payloads[uid]:
+                raise UidConflict(f"job {id_} has this uid and another payload")
+            ids[uid] = id_
+        return ids
+
+    def _copy(
+        self, values: dict[str, Any], uids: Sequence[bytes], payloads: Sequence[bytes], session: Session
+    ) -> list[int]:
+        # The ids first, and outside of the transaction: numbers of a sequence are never given back anyway.
+        ids, now = self._runner.ask(session, self._sql.next_ids, {"count": len(uids)}).fetchall()[0]
+        head = (values["pipeline"], values["state"], values["priority"], values["ttr"], now + values["delay"])
+        try:
+            with session.db.transaction():
+                if session.relaxed:
+                    session.cursor.execute(self._sql.durable)
+                with session.cursor.copy(self._sql.copy) as copy:
+                    for piece in bulk.rows(*head, ids, uids, payloads):
+                        copy.write(piece)
+        except pg.UniqueViolation:  # some uid is stored already, so this is the repetition of a put
+            return self._insert(values, uids, payloads, session)
+        return list(ids)
+
+    def _insert(
+        self, values: dict[str, Any], uids: Sequence[bytes], payloads: Sequence[bytes], session: Session
+    ) -> list[int]:
+        wanted = dict(zip(uids, payloads, strict=True))
+        if any(wanted[uid] != payload for uid, payload in zip(uids, payloads, strict=True)):
+            raise UidConflict("the same uid was given twice, with two payloads")
+        ids: dict[bytes, int] = {}
+        with session.db.transaction():
+            if session.relaxed:
+                session.cursor.execute(self._sql.durable)
+            for _ in range(RETRIES):
+                missing = {uid: payload for uid, payload in wanted.items() if uid not in ids}
+                rows = {**values, "uids": list(missing), "payloads": list(missing.values())}
+                ids.update(self._runner.ask(session, self._sql.put_rows, rows).fetchall())
+                if len(ids) < len(wanted):
+                    ids.update(self._known(session, {u: p for u, p in missing.items() if u not in ids}))
+                if len(ids) == len(wanted):
+                    return [ids[uid] for uid in uids]
+        raise BackendBusy(f"{self._runner.where}: jobs of the same uids come and go: try again")
+
+
+def _chunks(payloads: Sequence[bytes]) -> Iterator[tuple[int, int]]:
+    """Borders of the pieces that are stored in one transaction each."""
+    start = size = 0
+    for end, payload in enumerate(payloads):
+        if end - start >= _COPY_ROWS or size > _COPY_BYTES:
+            yield start, end
+            start, size = end, 0
+        size += len(payload)
+    yield start, len(payloads)

@@ -1,0 +1,292 @@
+"""A running fleet is changed: what need not stop does not stop, and what fails is undone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fleet.errors import Refused
+from fleet.manager import apply as applying
+from fleet.manager import files, history, world
+from fleet.manager.apply import Applied
+from fleet.manager.desired import desired
+from fleet.manager.files import Folder
+from fleet.manager.places import Place, place_of
+from fleet.manifest import load
+from fleet.supervisor import private
+from fleet.supervisor.process import ProcessState
+from fleet.supervisor.transport import Transport
+from tests.supervisord import VERSIONS, python_with
+
+EVERY_STEP = os.environ.get("FLEET_TEST_EVERY_STEP")  # a few minutes
+COMMAND = '[pipelines.{}]\ncommand = "{}"\nnumprocs = 2\n'
+HANDLER = '[pipelines.a]\nhandler = "jobs:{}"\nnumprocs = 2\n'
+
+
+class Shop:
+    """A folder with a manifest, and the supervisord that runs it."""
+
+    def __init__(self, root: Path, python: str) -> None:
+        self.root, self.python = root, python
+        (root / "jobs.py").write_text("def work(job): pass\n")
+        self.write("")
+
+    def write(self, *pipelines: str) -> None:
+        text = "".join(pipelines) or COMMAND.format("a", "/bin/sleep 999")
+        (self.root / "fleet.toml").write_text(f'project = "shop"\n{text}')
+
+    @property
+    def place(self) -> Place:
+        return place_of(load(self.root / "fleet.toml", environ={}))
+
+    def apply(self, **more: object) -> Applied:
+        manifest = load(self.root / "fleet.toml", environ={})
+        place = place_of(manifest)
+        return applying.apply(place, desired(manifest, place), **{"undo": True, "timeout": 20, **more})
+
+    def pids(self, *groups: str) -> dict[str, int]:
+        found = (p for p in self.place.client().processes() if p.state is ProcessState.RUNNING)
+        return {p.name: p.pid for p in found if not groups or p.group in groups}
+
+    def groups(self) -> set[str]:
+        return {p.group for p in self.place.client().processes()}
+
+    def files(self) -> dict[str, str]:
+        return {p.name: p.read_text() for p in self.place.conf_dir.glob("fleet.*")}
+
+
+@pytest.fixture(params=VERSIONS)
+def shop(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+    """Nothing runs yet; whatever runs at the end is ended."""
+    python = python_with(request.param)
+    start = private.start
+    monkeypatch.setattr(private, "start", lambda home, **more: start(home, **{"python": python, **more}))
+    made = Shop(tmp_path, python)
+    try:
+        yield made
+    finally:
+        home = private.home(tmp_path / ".fleet")
+        if private.find(home) is not None:
+            made.place.client().stop_all()
+        private.stop(home)
+
+
+def test_new_settings_that_do_not_work_stop_nobody(shop: Shop) -> None:
+    """One worker tries the new handler; the old ones never hear of it, and nothing of it is left."""
+    shop.write(HANDLER.format("work"), COMMAND.format("b", "/bin/sleep 999"))
+    shop.apply()
+    before, there = shop.pids(), shop.files()
+    shop.write(HANDLER.format("nowhere"), COMMAND.format("b", "/bin/sleep 998"))
+    done = shop.apply()
+
+    assert done.undone
+    (failed,) = done.failed
+    assert failed.pipeline == "a"
+    assert "nowhere" in failed.failures[0].lines[-1]
+    assert (shop.pids(), shop.files()) == (before, there)
+    assert shop.groups() == {"shop-a", "shop-b"}
+    assert not list((shop.root / ".fleet" / "logs").glob("*~new*"))
+
+
+def test_new_settings_that_work_replace_the_old(shop: Shop) -> None:
+    """The one that was tried leaves again."""
+    shop.write(HANDLER.format("work"))
+    shop.apply()
+    before = shop.pids()
+    shop.write(HANDLER.format("work") + 'timeout = "5s"\n')
+    assert not shop.apply().failed
+    assert sorted(shop.pids()) == sorted(before)
+    assert not set(shop.pids().values()) & set(before.values())
+    assert shop.groups() == {"shop-a"}
+    assert not [name for name in shop.files() if "~" in name]
+
+
+def test_in_a_surge_capacity_never_falls(shop: Shop) -> None:
+    """The new ones run before an old one stops, and until the group itself runs again."""
+    surge = COMMAND.format("a", "/bin/sleep {}") + 'rollout = "surge"\n'
+    shop.write(surge.format(999))
+    shop.apply()
+    before = set(shop.pids().values())
+    shop.write(surge.format(998))
+    counts: list[int] = []
+    done = watched(shop.apply, lambda: counts.append(len(shop.pids())))
+    assert not done.failed
+    assert min(counts) >= 2
+    assert max(counts) == 4
+    assert not before & set(shop.pids().values())
+    assert shop.groups() == {"shop-a"}
+
+
+def watched(work: Callable[[], Applied], look: Callable[[], None]) -> Applied:
+    """Do *work* in a thread and *look* all the time."""
+    results: list[Applied] = []
+    thread = threading.Thread(target=lambda: results.append(work()))
+    thread.start()
+    while thread.is_alive():
+        look()
+        time.sleep(0.02)
+    return results[0]
+
+
+def test_what_does_not_come_up_is_put_back(shop: Shop) -> None:
+    """A changed, a new and a removed pipeline: files byte for byte, and the same processes run again."""
+    a, b, c = (COMMAND.format(name, "/bin/sleep 999") for name in "abc")
+    shop.write(a, b, c)
+    shop.apply()
+    before, there = shop.pids(), shop.files()
+    shop.write(a, COMMAND.format("b", "/bin/false"), COMMAND.format("d", "/bin/sleep 999"))
+    done = shop.apply()
+    assert done.undone
+    assert [group.pipeline for group in done.failed] == ["b"]
+    assert shop.files() == there
+    assert shop.pids("shop-a") == {n: p for n, p in before.items() if n.startswith("shop-a")}
+    assert sorted(shop.pids()) == sorted(before)
+    assert shop.groups() == {"shop-a", "shop-b", "shop-c"}
+    shop.write(a, b, c)
+    assert shop.apply().is_unchanged
+
+
+def test_a_first_apply_that_fails_leaves_nothing_running(shop: Shop) -> None:
+    """As it was: no supervisord, no files."""
+    shop.write(COMMAND.format("a", "/bin/sleep 999"), COMMAND.format("b", "/bin/false"))
+    assert shop.apply().undone
+    assert private.find(private.home(shop.root / ".fleet")) is None
+    assert shop.files() == {}
+
+
+def test_a_process_that_gives_no_sign_of_life_has_not_come_up(shop: Shop) -> None:
+    """RUNNING says that it did not die yet, and no more."""
+    done = shop.apply(is_alive=lambda process: process.name.endswith("_00"), timeout=2)
+    assert [f.process.name for f in done.failed[0].failures] == ["shop-a_01"]
+    assert "no sign" in done.failed[0].failures[0].reason
+
+
+def test_a_failure_from_before_undoes_nothing(shop: Shop) -> None:
+    """It is told, and what was asked for now is kept."""
+    broken = COMMAND.format("b", "/bin/false")
+    shop.write(COMMAND.format("a", "/bin/sleep 999"), broken)
+    shop.apply(undo=False)
+    shop.write(COMMAND.format("a", "/bin/sleep 998"), broken)
+    done = shop.apply()
+    assert [group.pipeline for group in done.failed] == ["b"]
+    assert not done.undone
+    assert "998" in shop.files()["fleet.shop-a.conf"]
+
+
+def test_a_plan_is_for_one_world_only(shop: Shop) -> None:
+    """A process that somebody stopped since then is enough."""
+    shop.apply()
+    manifest = load(shop.root / "fleet.toml", environ={})
+    planned = world.plan(shop.place, desired(manifest, shop.place))
+    assert planned.is_nothing
+    shop.place.client().stop(["shop-a:shop-a_00"])
+    with pytest.raises(Refused, match="plan again"):
+        shop.apply(expect=planned.fingerprint)
+    assert len(shop.pids()) == 1
+
+
+def test_a_hand_made_update_is_mended(shop: Shop) -> None:
+    """supervisorctl drains and restarts the group of a moved number; the next apply finds all of it right."""
+    shop.apply()
+    shop.write(COMMAND.format("a", "/bin/sleep 999").replace("2", "3"))
+    shop.apply()
+    conf = str(shop.place.main_conf)
+    done = subprocess.run(
+        [shop.python, "-m", "supervisor.supervisorctl", "-c", conf, "-s", shop.place.url, "update"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert "shop-a: updated process group" in done.stdout
+    shop.apply()
+    before = shop.pids()
+    assert len(before) == 3
+    assert shop.apply().is_unchanged
+    assert shop.pids() == before
+
+
+class Killed(BaseException):
+    """Ends an apply at once, as a kill would: no handler of an exception may run on it."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["trial", "surge"])
+def test_killed_at_any_step_a_second_apply_reaches_the_goal(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The k-th file step or call to supervisord is the last one, for a sample of k from 1 to the end."""
+    shop = Shop(tmp_path, sys.executable)
+    surge = 'rollout = "surge"\n' if kind == "surge" else ""
+    manifests = [
+        (HANDLER.format("work") + f'timeout = "{n}s"\n' + surge, COMMAND.format(gone, "/bin/sleep 999"))
+        for n, gone in ((5, "b"), (6, "c"))
+    ]
+    shop.write(*manifests[0])
+    shop.apply()
+    steps: list[int] = []
+
+    def counted(cls: type, name: str) -> None:
+        real = getattr(cls, name)
+
+        def step(self: object, *args: object, **more: object) -> object:
+            # Polls are alike, and many: only what changes something counts.
+            if name != "call" or args[0] not in ("supervisor.getAllProcessInfo",):
+                steps[0] -= 1
+                if steps[0] == 0:
+                    raise Killed
+            return real(self, *args, **more)
+
+        monkeypatch.setattr(cls, name, step)
+
+    try:
+        for cls, name in ((Transport, "call"), (Folder, "write"), (Folder, "remove")):
+            counted(cls, name)
+        k, turn = 1, 1
+        while True:
+            shop.write(*manifests[turn % 2])
+            steps[:] = [k]
+            try:
+                shop.apply()
+            except Killed:
+                pass
+            else:
+                break
+            steps[:] = [10_000]
+            for path in shop.place.conf_dir.glob("fleet.*"):
+                assert path.read_text().endswith("\n"), f"{path.name} is not whole after step {k}"
+            done = shop.apply()
+            assert not done.failed, k
+            assert shop.apply().is_unchanged, k
+            assert shop.groups() == {"shop-a", f"shop-{'bc'[turn % 2]}"}, k
+            assert len(shop.pids()) == 4, k
+            assert not [name for name in shop.files() if "~" in name], k
+            k, turn = k + (1 if k < 4 or EVERY_STEP else 8), turn + 1
+        assert k > 15
+    finally:
+        steps[:] = [10_000]
+        shop.place.client().stop_all()
+        private.stop(private.home(tmp_path / ".fleet"))
+
+
+def test_ten_revisions_are_remembered(tmp_path: Path) -> None:
+    """The same once more is none; the oldest goes."""
+    (tmp_path / "conf.d").mkdir()
+    path = tmp_path / "fleet.toml"
+    with files.opened(tmp_path / "conf.d", private=True) as folder:
+        for n in (*range(1, 12), 11):
+            path.write_text(f'[pipelines.a]\ncommand = "/bin/sleep {n}"\n')
+            manifest = load(path, environ={})
+            wanted = desired(manifest, place_of(manifest))
+            history.save(folder, wanted, at=float(n))
+        found = history.revisions(folder, "")
+    assert [revision.number for revision in found] == list(range(2, 12))
+    assert found[-1].desired.files == wanted.files
+    assert found[-1].desired.shapes == wanted.shapes
+    assert found[-1].desired.access == wanted.access

@@ -1,0 +1,119 @@
+"""Programs that run already become pipelines, and what was guessed is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fleet.errors import RenderError
+from fleet.manifest import load
+from fleet.manifest.adopt import Adopted, all_names, from_procfile, from_supervisor
+from fleet.manifest.draft import FIRST, Draft, text_of
+from fleet.manifest.values import Pipeline
+
+LARAVEL = """\
+[program:laravel-worker]
+process_name=%(program_name)s_%(process_num)02d
+command=php artisan queue:work --id=%(process_num)02d --rate=5%% {process} ; a comment
+numprocs=8
+stopwaitsecs=3600
+stopasgroup=true
+stopsignal=INT
+directory=%(here)s/app
+stdout_logfile=/var/log/shop/worker.log
+stdout_logfile_maxbytes=5MB
+environment=APP_ENV="prod",DB_PASSWORD='it,s',N=3
+[program:odd name]
+command=/bin/sleep 1
+startsecs=0
+autorestart=false
+[group:all]
+programs=laravel-worker
+"""
+
+
+def pipelines(adopted: Adopted, folder: Path) -> dict[str, Pipeline]:
+    path = folder / "fleet.toml"
+    path.write_text(text_of(all_names(iter(adopted.drafts)), source="x"))
+    return dict(load(path, environ={}).pipelines)
+
+
+def test_a_file_of_supervisord(tmp_path: Path) -> None:
+    """Its words become the manifest's; percent signs, braces and comments keep their meaning."""
+    adopted = from_supervisor(Path("/srv/x.conf"), LARAVEL)
+    assert adopted.left == ("[group:all] has no counterpart here",)
+    found = pipelines(adopted, tmp_path)
+    worker = found["laravel-worker"]
+    assert worker.command == "php artisan queue:work --id={process} --rate=5% {{process}}"
+    assert (worker.numprocs, worker.stop.signal, worker.stop.grace, worker.stop.group) == (
+        8,
+        "INT",
+        3600,
+        True,
+    )
+    assert str(worker.directory) == "/srv/app"
+    assert str(worker.logs.dir) == "/var/log/shop"
+    assert worker.logs.max_size == 5 * 1024**2
+    assert worker.environment == {"APP_ENV": "prod", "DB_PASSWORD": "it,s", "N": "3"}
+    odd = found["odd-name"]
+    assert odd.supervisor == {"startsecs": "1", "autorestart": "false"}
+    said = " ".join(guess for draft in adopted.drafts for guess in draft.guesses)
+    for word in ("DB_PASSWORD looks like a secret", "startsecs is 1", "the name was 'odd name'"):
+        assert word in said
+
+
+def test_a_procfile(tmp_path: Path) -> None:
+    """A shell reads such a line: it stays only where the line needs it."""
+    text = (
+        "web: puma -p $PORT\nworker: RAILS_ENV=prod rake jobs:work\nboth: a && b\n# c\nno line\nworker: x y\n"
+    )
+    adopted = from_procfile(text)
+    assert adopted.left == ("line 5 is not NAME: COMMAND",)
+    found = pipelines(adopted, tmp_path)
+    assert {name: p.command for name, p in found.items()} == {
+        "web": "sh -c 'exec puma -p $PORT'",
+        "worker": "rake jobs:work",
+        "both": "sh -c 'a && b'",
+        "worker-2": "x y",
+    }
+    assert found["worker"].environment == {"RAILS_ENV": "prod"}
+
+
+def test_what_is_no_file_of_supervisord_is_refused() -> None:
+    """With its name."""
+    with pytest.raises(RenderError, match=r"x\.conf is not a file of supervisord"):
+        from_supervisor(Path("/x.conf"), "just text\n")
+
+
+def test_the_first_manifest_can_be_used(tmp_path: Path) -> None:
+    """Every comment that is a setting, too."""
+    path = tmp_path / "fleet.toml"
+    path.write_text(FIRST)
+    assert load(path, environ={}).pipelines["hello"].numprocs == 2
+    lines = (
+        line.lstrip("# ") if line.startswith("# ") and " = " in line else line for line in FIRST.splitlines()
+    )
+    text = "\n".join(line for line in lines if not line.startswith(('dsn = "postgresql', "url", "conf_dir")))
+    path.write_text(text.replace("password = {", "# ").replace('command = "php', '# "'))
+    assert load(path, environ={}).pipelines["hello"].rollout == "surge"
+
+
+@given(
+    command=st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1), value=st.text(max_size=20)
+)
+def test_any_text_survives_the_way_into_a_manifest(
+    command: str, value: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """TOML has its own escapes; a comment must not end early."""
+    import tomllib
+
+    draft = Draft(name="a b.c", keys={"command": command}, environment={"X": value}, guesses=(command,))
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return
+    found = tomllib.loads(text_of([draft], source=command))
+    assert found["pipelines"]["a b.c"] == {"command": command, "environment": {"X": value}}

@@ -1,0 +1,142 @@
+"""
+A TCP proxy that breaks connections on purpose, for tests of what a client does then.
+
+    with Proxy(server.port) as proxy:
+        queue = fleet.connect(f"postgresql://fleet@127.0.0.1:{proxy.port}/postgres")
+        proxy.cut_after(replies=0)  # the server acts, and its answer is lost
+        ...
+        assert proxy.cuts == 1  # a fault that did not bite proves nothing
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import struct
+import threading
+from types import TracebackType
+
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST instead of FIN
+_PIECE = 65536
+
+
+class Proxy:
+    """
+    Passes bytes between clients and 127.0.0.1:*target*, from a thread of its own.
+
+    port      where clients connect
+    accepted  connections so far
+    cuts      connections that were broken on purpose so far
+    """
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.accepted = 0
+        self.cuts = 0
+        self._budget: dict[str, int | None] = {"requests": None, "replies": None}
+        self._stalled = False
+        self._peers: dict[socket.socket, tuple[socket.socket, str]] = {}  # where its bytes go, and as what
+        self._lock = threading.RLock()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._wake_read, self._wake_write = socket.socketpair()
+        self._selector.register(self._wake_read, selectors.EVENT_READ)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._closed = False
+
+    def cut_after(self, *, requests: int | None = None, replies: int | None = None) -> None:
+        """Break the connection on which more than that many further bytes go; 0 loses the very next."""
+        with self._lock:
+            self._budget = {"requests": requests, "replies": replies}
+
+    def cut(self) -> None:
+        """Break every connection now."""
+        with self._lock:
+            for client in [s for s, (_, kind) in self._peers.items() if kind == "requests"]:
+                self._break(client)
+
+    def stall(self, stalled: bool = True) -> None:
+        """Pass nothing on, and refuse nothing: a half-open connection."""
+        with self._lock:
+            self._stalled = stalled
+        self._wake_write.send(b".")
+
+    def close(self) -> None:
+        self._closed = True
+        self._wake_write.send(b".")
+        self._thread.join(5)
+        with self._lock:
+            for each in (*self._peers, self._listener, self._wake_read, self._wake_write):
+                each.close()
+        self._selector.close()
+
+    def __enter__(self) -> Proxy:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- the thread
+
+    def _run(self) -> None:
+        while not self._closed:
+            for key, _ in self._selector.select(0.02 if self._stalled else None):
+                with self._lock:
+                    if key.fileobj is self._listener:
+                        self._accept()
+                    elif key.fileobj is self._wake_read:
+                        self._wake_read.recv(_PIECE)
+                    elif key.fileobj in self._peers and not self._stalled:
+                        self._pass(key.fileobj)  # type: ignore[arg-type]
+
+    def _accept(self) -> None:
+        client, _ = self._listener.accept()
+        try:
+            server = socket.create_connection(("127.0.0.1", self.target), timeout=5)
+        except OSError:
+            client.close()
+            return
+        self.accepted += 1
+        for source, sink, kind in ((client, server, "requests"), (server, client, "replies")):
+            source.settimeout(5)
+            self._peers[source] = (sink, kind)
+            self._selector.register(source, selectors.EVENT_READ)
+
+    def _pass(self, source: socket.socket) -> None:
+        sink, kind = self._peers[source]
+        try:
+            data = source.recv(_PIECE)
+            budget = self._budget[kind]
+            if data and budget is not None:
+                sink.sendall(data[:budget])
+                if len(data) > budget:
+                    self._budget = {"requests": None, "replies": None}
+                    self.cuts += 1
+                    self._break(source)
+                    return
+                self._budget[kind] = budget - len(data)
+            elif data:
+                sink.sendall(data)
+        except OSError:
+            data = b""
+        if not data:
+            self._drop(source)
+
+    def _break(self, source: socket.socket) -> None:
+        for each in (source, self._peers[source][0]):
+            with contextlib.suppress(OSError):
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self._drop(source)
+
+    def _drop(self, source: socket.socket) -> None:
+        for each in (source, self._peers[source][0]):
+            with contextlib.suppress(KeyError, ValueError):
+                self._selector.unregister(each)
+            self._peers.pop(each, None)
+            each.close()

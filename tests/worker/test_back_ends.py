@@ -1,0 +1,199 @@
+"""A worker process on every back end: draining, leases, kill -9 at each step, outages, refusals."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+import fleet
+from fleet.queue.consumer import SLICE
+from tests import servers
+from tests.waiting import eventually
+from tests.worker.conftest import Site
+
+End = Callable[..., int]
+pytestmark = pytest.mark.slow
+
+FAIL_POINTS = Path(__file__).parent / "fail_points"
+SERVERS = {"postgresql": "postgres_dsn", "mariadb": "mariadb_dsn", "beanstalkd": "beanstalkd_dsn"}
+START = {"postgresql": servers.postgres, "mariadb": servers.mariadb, "beanstalkd": servers.beanstalkd}
+_on_server = [pytest.param(name, marks=pytest.mark.server) for name in SERVERS]
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(params=["sqlite", *_on_server])
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
+    dsn = "" if request.param == "sqlite" else str(request.getfixturevalue(SERVERS[request.param]))
+    with contextlib.closing(Site(tmp_path, dsn, f"w{os.getpid()}-{next(_numbers)}")) as site:
+        yield site
+
+
+@pytest.fixture(params=_on_server)
+def server(request: pytest.FixtureRequest) -> Iterator[servers.Server]:
+    """A server of its own, which the test may end and start again."""
+    try:
+        with START[request.param](durable=True) as server:
+            yield server
+    except servers.NotInstalled as missing:
+        pytest.skip(str(missing))
+
+
+def test_a_worker_drains_its_pipeline_and_leaves(site: Site, end: End) -> None:
+    """Each job once and in order; an idle worker hears SIGTERM at once."""
+    ids = site.queue.put_many(site.pipeline, range(500))
+    worker = site.worker("note")
+    site.wait_until_empty(within=30)
+
+    assert site.lines() == [str(id_) for id_ in ids]
+    time.sleep(0.2)  # it waits for jobs by now
+    asked_at = time.monotonic()
+    assert end(worker) == 0
+    assert time.monotonic() - asked_at < SLICE - 1
+    assert "done=500 failed=0 buried=0 lost=0" in site.log
+
+
+def test_a_job_put_while_the_worker_waits_is_done_at_once(site: Site, end: End) -> None:
+    """Well before the next claim that would find it anyhow."""
+    worker = site.worker("note")
+    for count in range(1, 4):
+        time.sleep(0.3)
+        put_at = time.monotonic()
+        site.queue.put(site.pipeline, 1)
+        site.wait_for(count)
+        assert count == 1 or time.monotonic() - put_at < SLICE / 2  # the first one waits for the start
+    assert end(worker) == 0
+
+
+def test_the_lease_of_a_long_job_is_kept(site: Site, end: End) -> None:
+    """A job longer than its ttr runs once, although another worker waits for it."""
+    site.queue.put(site.pipeline, 4.5, ttr=2)
+    workers = [site.worker("nap"), site.worker("nap")]
+
+    assert [line.split()[1:] for line in site.wait_for(1, within=20)] == [["1", "0", "False"]]
+    site.wait_until_empty()
+    assert [end(worker) for worker in workers] == [0, 0]
+    assert len(site.lines()) == 1
+
+
+@pytest.mark.parametrize("handler", ["nap", "nap_async"])
+def test_sigterm_drains_every_slot(site: Site, end: End, handler: str) -> None:
+    """The jobs in hand are finished and settled, the others are left ready for the next worker."""
+    site.queue.put_many(site.pipeline, [0.8] * 6)
+    worker = site.worker(handler, concurrency=3)
+    site.wait_for(3, "begun", within=20)
+
+    assert end(worker) == 0
+    done = len(site.lines())
+    assert done >= 3
+    stats = site.queue.stats(site.pipeline)
+    assert (stats.ready, stats.reserved) == (6 - done, 0)
+
+
+@pytest.mark.parametrize(
+    ("point", "attempt", "crashes"),
+    [
+        ("claim-not-sent", 1, 0),
+        ("claim-not-committed", 1, 0),
+        ("claim-committed", 2, 1),
+        ("handler-running", 2, 1),
+        ("handler-done", 2, 1),
+        ("ack-not-sent", 2, 1),
+        ("ack-not-committed", 2, 1),
+        ("ack-sent", None, None),
+        ("ack-confirmed", None, None),
+    ],
+)
+def test_kill_9_at_each_step_loses_no_job(
+    site: Site, point: str, attempt: int | None, crashes: int | None
+) -> None:
+    """
+    The census adds up, starts are counted, and the rescue takes no longer than the rest of the lease.
+
+    A job whose acknowledgement had reached the server is done; every other one comes back.
+    """
+    if point.endswith("not-committed") and not site.dsn.startswith("sqlite"):
+        pytest.skip("one message there: it is sent or not")
+    ttr = 1.5 if site.queue.capabilities.subsecond else 2
+    id_ = site.queue.put(site.pipeline, 0, ttr=ttr)
+    worker = site.worker("nap", env={"PYTHONPATH": str(FAIL_POINTS), "FLEET_TEST_KILL_AT": point})
+    assert worker.wait(20) == -9
+
+    job = site.queue.reserve(site.pipeline, timeout=ttr + 4 if attempt else 0.2)
+    if attempt is None:
+        assert job is None
+    else:
+        assert job is not None
+        assert (job.id, job.attempt, job.crashes) == (id_, attempt, crashes)
+        job.delete()
+    assert site.is_empty()
+    assert len(site.lines()) == (0 if point.startswith(("claim", "handler-running")) else 1)
+
+
+def test_fail_points_are_not_shipped() -> None:
+    """They live beside the tests, and no line of the package knows their switch."""
+    package = Path(fleet.__file__).parent
+    assert not [path for path in package.rglob("*.py") if "KILL_AT" in path.read_text("utf-8")]
+
+
+def test_an_outage_is_waited_out(server: servers.Server, tmp_path: Path, end: End) -> None:
+    """For any time: the process stays, says so, costs next to nothing, and works again by itself."""
+    with contextlib.closing(Site(tmp_path, server.dsn)) as site:
+        site.queue.put(site.pipeline, 1)
+        worker = site.worker("note")
+        site.wait_for(1, within=20)
+        server.kill()
+        eventually(lambda: "waiting back end away since" in site.log, within=SLICE + 10)
+        time.sleep(2)  # its pauses have grown by then
+        process = psutil.Process(worker.pid)
+        before = process.cpu_times()
+        time.sleep(5)
+        after = process.cpu_times()
+        assert (after.user + after.system - before.user - before.system) / 5 < 0.05
+        assert worker.poll() is None
+        assert site.log.count("waiting back end away since") == 1
+
+        server.start()
+        back_at = time.monotonic()
+        with fleet.connect(server.dsn) as fresh:
+            fresh.put(site.pipeline, 2)
+        site.wait_for(2, within=10 - (time.monotonic() - back_at))
+        eventually(lambda: "back-end-back" in site.log)
+        assert end(worker) == 0
+
+
+def test_a_worker_waits_for_a_server_that_is_not_there_yet(
+    server: servers.Server, tmp_path: Path, end: End
+) -> None:
+    """Started before its server, as after a boot."""
+    with contextlib.closing(Site(tmp_path, server.dsn)) as site:
+        server.stop()
+        worker = site.worker("note")
+        eventually(lambda: "waiting back end away since" in site.log, within=20)
+        assert worker.poll() is None
+        server.start()
+        with fleet.connect(server.dsn) as fresh:
+            fresh.put(site.pipeline, 1)
+        site.wait_for(1)
+        assert end(worker) == 0
+
+
+@pytest.mark.server
+def test_a_refused_permission_is_no_outage(postgres_dsn: str, tmp_path: Path) -> None:
+    """Waiting would not heal it: exit 6, in words."""
+    import psycopg
+
+    role = f"weak_{os.getpid()}"
+    with contextlib.closing(Site(tmp_path, postgres_dsn)) as site:
+        with psycopg.connect(postgres_dsn, autocommit=True) as db:
+            db.execute(f"CREATE ROLE {role} LOGIN")
+        weak = site.spec("note", queue={"dsn": postgres_dsn.replace("fleet@", f"{role}@")})
+        worker = site.run(str(weak))
+        assert worker.wait(20) == 6
+        assert "permission" in site.log and "Traceback" not in site.log
