@@ -34,6 +34,7 @@ PANELS = ("look", "run", "jobs", "deploy", "system")
 
 COMMANDS = (
     Command("status", "look", "status:status", "Pipelines, processes and jobs; live on a terminal"),
+    Command("why", "look", "why:why", "Why a pipeline is as it is, and what to type"),
     Command("logs", "look", "logs:logs", "Log lines of any processes, also as they come"),
     Command("events", "look", "events:events", "What was done here, by whom, and when"),
     Command("up", "run", "up:up", "Start everything that the manifest asks for"),
@@ -61,7 +62,7 @@ COMMANDS = (
     Command("queue migrate", "system", "queue:migrate", "Create or update the queue's tables"),
     Command("import", "system", "import_:import_", "Bring jobs over from another library"),
     Command("demo", "system", "demo:demo", "Real jobs through real workers, and the proof"),
-    Command("schema", "system", "schema:schema", "The manifest's JSON schema, for editors"),
+    Command("schema", "system", "schema:schema", "JSON schema of the manifest, or of status --json"),
     Command("version", "system", "version:version", "Versions of fleet and what it stands on"),
 )
 

@@ -56,6 +56,11 @@ def decide(
     raise Refused(f"this cannot be undone. Add --confirm {name}. Nothing was changed.")
 
 
+def is_read_only() -> bool:
+    """Whether FLEET_READ_ONLY forbids every change."""
+    return os.environ.get("FLEET_READ_ONLY", "") not in ("", "0")
+
+
 def free() -> None:
     """Before a change that asks nobody: only FLEET_READ_ONLY stops it."""
     ask(Weight.FREE, "", name="")
@@ -74,7 +79,7 @@ def ask(weight: Weight, effect: str, *, name: str, confirmed: str | None = None)
         yes=settings().yes,
         confirmed=confirmed,
         is_terminal=output.is_terminal(sys.stdin) and output.is_terminal(sys.stderr),
-        read_only=os.environ.get("FLEET_READ_ONLY", "") not in ("", "0"),
+        read_only=is_read_only(),
     )
     if step == "go":
         return

@@ -17,9 +17,7 @@ from types import FrameType
 from fleet.cli import output
 from fleet.cli.context import settings
 from fleet.cli.demo_work import Work, doubts, tally, work
-from fleet.cli.status import asker
-from fleet.dashboard import live
-from fleet.dashboard.view import Look
+from fleet.cli.status import Eyes, screen
 from fleet.errors import PartlyDone, Refused
 from fleet.manager import stop
 from fleet.manager.apply import apply
@@ -146,7 +144,7 @@ def _prove(queue: Queue, jobs: Work, folder: Path) -> int:
 def _watch(manifest: Manifest) -> str:
     """The dashboard until somebody leaves it; returns how: q lets the workers go on, all else ends them."""
     output.note("opening the dashboard: q leaves it, the workers keep running; Ctrl-C stops all")
-    return live.run(asker(manifest), look=Look(ascii=output.ascii_only()), console=output.console())
+    return screen(manifest, Eyes(manifest))
 
 
 def _say_goodbye(queue: Queue, jobs: Work, directory: Path, stays: bool) -> None:

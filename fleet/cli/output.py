@@ -1,9 +1,7 @@
 """
 Where text leaves the command line: streams, colours, tables, JSON.
 
-Data goes to stdout; notes, prompts and errors to stderr.  This is also the
-command line's only door to rich, and it opens it late: importing rich costs
-as much time as a whole `fleet jobs list`.
+Data goes to stdout; notes, prompts and errors to stderr.
 """
 
 from __future__ import annotations
@@ -16,25 +14,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from fleet.cli.context import settings
+from fleet.dashboard.paint import SGR
 from fleet.dashboard.text import show, width_of
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from fleet.dashboard.lines import Line
-
-# Sixteen colours and no more: the terminal's own theme decides how they look.
-_SGR = {
-    "bold": "1",
-    "dim": "2",
-    "reverse": "7",
-    "red": "31",
-    "green": "32",
-    "yellow": "33",
-    "blue": "34",
-    "magenta": "35",
-    "cyan": "36",
-}
 
 
 def wants_colour(when: str, environ: Mapping[str, str], is_terminal: bool) -> bool:
@@ -83,28 +67,11 @@ def ascii_only() -> bool:
     return False
 
 
-def console(stream: TextIO | None = None) -> Console:
-    """A rich console on *stream* that follows the colour rules above."""
-    from rich.console import Console
-
-    stream = stream or sys.stdout
-    coloured, seen = colour(stream), is_terminal(stream)
-    return Console(
-        file=stream,
-        force_terminal=coloured or seen,
-        no_color=not coloured,  # keeps bold and reverse, which NO_COLOR does not speak of
-        color_system="standard" if coloured or seen else None,
-        markup=False,
-        emoji=False,
-        highlight=False,
-    )
-
-
 def paint(text: str, style: str, stream: TextIO | None = None) -> str:
     """*text* in a style of space-separated words such as "bold red", if *stream* gets colour."""
     if not (text and style and colour(stream)):
         return text
-    return f"\x1b[{';'.join(_SGR[word] for word in style.split())}m{text}\x1b[0m"
+    return f"\x1b[{';'.join(SGR[word] for word in style.split())}m{text}\x1b[0m"
 
 
 def painted(line: Line) -> str:

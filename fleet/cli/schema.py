@@ -8,12 +8,13 @@ import typer
 
 
 def schema(
-    what: Annotated[str, typer.Argument(metavar="manifest", help="Which schema")] = "manifest",
+    what: Annotated[str, typer.Argument(metavar="manifest|status", help="which schema")] = "manifest",
 ) -> None:
     """
-    The JSON schema of the manifest, for editors.
+    The JSON schema of the manifest, for editors, or of `fleet status --json`.
 
     fleet schema manifest > fleet.schema.json
+    fleet schema status
 
     Then put this line on top of fleet.toml:
 
@@ -22,8 +23,15 @@ def schema(
     import json
 
     from fleet.cli import output
-    from fleet.manifest.schema import json_schema
 
-    if what != "manifest":
-        raise typer.BadParameter(f"no schema {what!r}; there is: manifest")
-    output.say(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+    if what == "manifest":
+        from fleet.manifest.schema import json_schema
+
+        found = json_schema()
+    elif what == "status":
+        from fleet.dashboard.schema import status_schema
+
+        found = status_schema()
+    else:
+        raise typer.BadParameter(f"no schema {what!r}; there are: manifest, status")
+    output.say(json.dumps(found, indent=2, ensure_ascii=False))

@@ -9,8 +9,9 @@ import typer
 
 if TYPE_CHECKING:
     from fleet.dashboard.facts import Snapshot
-    from fleet.dashboard.view import Look
+    from fleet.dashboard.look import Look
     from fleet.manifest import Manifest
+    from fleet.queue.queue import Queue
 
 TROUBLE = 3
 INTERRUPTED = 130
@@ -27,6 +28,10 @@ def status(
         bool, typer.Option("--check", help="print only trouble; exit 3 if there is any")
     ] = False,
     procs: Annotated[bool, typer.Option("--procs", help="the processes too")] = False,
+    html: Annotated[
+        str, typer.Option("--html", metavar="FILE", help="one self-contained page; - is standard output")
+    ] = "",
+    read_only: Annotated[bool, typer.Option("--read-only", help="keys that change something do not")] = False,
 ) -> int:
     """
     Whether what runs is what the manifest asks for, and what the queue holds.
@@ -36,55 +41,74 @@ def status(
       fleet status
       fleet status emails thumbs --once --procs
       fleet status --check || mail -s trouble ops@example.org
+      fleet status --html incident.html
       fleet status --json | jq '.pipelines[] | select(.state != "ok")'
     """
     from fleet.cli import output
     from fleet.cli.context import load_manifest, settings
-    from fleet.dashboard.view import Look
+    from fleet.dashboard.look import Look
 
     manifest = _only(load_manifest(), pipelines or [])
-    ask = asker(manifest)
+    eyes = Eyes(manifest)
     look = Look(ascii=output.ascii_only())
     if check:
-        return _check(ask(None))
-    if watch:
-        return _watch(ask, look, _seconds(watch), procs)
-    if once or output.plain():
-        _report(ask(None), look, procs)
+        return _check(eyes.look(None))
+    if html:
+        _write_page(eyes.look(None), look, html)
         return 0
-    from fleet.dashboard import live
-
-    reason = live.run(ask, look=look, console=output.console())
+    if watch:
+        return _watch(eyes.look, look, _seconds(watch), procs)
+    if once or output.plain():
+        _report(eyes.look(None), look, procs)
+        return 0
+    reason = screen(manifest, eyes, read_only=read_only)
     if settings().verbose:
         output.note(f"dashboard {reason}")
     return {"quit": 0, "interrupted": INTERRUPTED}.get(reason, TERMINATED)
 
 
-def asker(manifest: Manifest) -> Callable[[Snapshot | None], Snapshot]:
+class Eyes:
     """
-    A function that takes a snapshot each time it is called.
+    Takes snapshots of one manifest.
 
-    The queue is opened by the first call that can; until then each snapshot
+    The queue is opened by the first look that can; until then each snapshot
     says why not.
     """
-    from fleet.cli.context import open_queue
-    from fleet.dashboard.snapshot import take
-    from fleet.errors import FleetError
-    from fleet.manager.places import place_of
-    from fleet.queue.queue import Queue
 
-    place = place_of(manifest)
-    opened: list[Queue] = []
+    def __init__(self, manifest: Manifest) -> None:
+        from fleet.manager.places import place_of
 
-    def ask(previous: Snapshot | None) -> Snapshot:
-        if not opened:
+        self._manifest = manifest
+        self._place = place_of(manifest)
+        self.queue: Queue | None = None
+
+    def look(self, previous: Snapshot | None) -> Snapshot:
+        from fleet.cli.context import open_queue
+        from fleet.dashboard.snapshot import take
+        from fleet.errors import FleetError
+
+        if self.queue is None:
             try:
-                opened.append(open_queue(manifest))
+                self.queue = open_queue(self._manifest)
             except FleetError as error:
-                return take(manifest, error, place, previous)
-        return take(manifest, opened[0], place, previous)
+                return take(self._manifest, error, self._place, previous)
+        return take(self._manifest, self.queue, self._place, previous)
 
-    return ask
+
+def screen(manifest: Manifest, eyes: Eyes, *, read_only: bool = False) -> str:
+    """The live screen; why it ended, as `live.run` says it."""
+    from fleet.cli import confirm, output
+    from fleet.cli.app import COMMANDS
+    from fleet.cli.hands import Hands
+    from fleet.dashboard import live
+    from fleet.dashboard.look import Look
+
+    look = Look(
+        ascii=output.ascii_only(),
+        read_only=read_only or confirm.is_read_only(),
+        can_scale=any(command.name == "scale" for command in COMMANDS),
+    )
+    return live.run(eyes.look, look=look, hands=Hands(manifest, eyes), colour=output.colour())
 
 
 def _only(manifest: Manifest, names: Sequence[str]) -> Manifest:
@@ -160,3 +184,20 @@ def _check(snapshot: Snapshot) -> int:
         for text in view.troubles(snapshot):
             output.say(text)
     return 0 if snapshot.ok else TROUBLE
+
+
+def _write_page(snapshot: Snapshot, look: Look, path: str) -> None:
+    from pathlib import Path
+
+    from fleet.cli import output
+    from fleet.dashboard.html import page
+
+    text = page(snapshot, look)
+    if path == "-":
+        output.say(text.rstrip())
+        return
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise typer.BadParameter(f"cannot write {path}: {error.strerror}") from error
+    output.note(f"written: {path}")

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 from fleet.dashboard.facts import Health, PipelineRow, ProcessRow
+from fleet.dashboard.flow import WINDOW
 from fleet.dashboard.lines import Column
-from fleet.dashboard.text import show
+from fleet.dashboard.spark import resample, spark
+from fleet.dashboard.text import cut, show
 from fleet.units import short_duration, short_size
 
+_STAMP = re.compile(r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,]?\d*(?:Z|[+-]\d\d:?\d\d)?\s*")
 UNKNOWN = "–"  # a number that cannot be had; never 0
 
 ICONS = {
@@ -49,6 +55,13 @@ def rate(number: float | None) -> str:
     if number is None:
         return UNKNOWN
     return f"{number:.1f}" if number < 999.95 else count(round(number))
+
+
+def share(number: float | None) -> str:
+    """At most four characters: "0.4%", "31%"."""
+    if number is None:
+        return UNKNOWN
+    return f"{number:.1%}" if number < 0.0995 else f"{number:.0%}"
 
 
 def seconds(number: float | None) -> str:
@@ -105,12 +118,41 @@ def _scale(row: PipelineRow) -> str:
     return str(row.floor) if row.most == row.floor else f"{row.floor}-{row.most}"
 
 
+def _drains(row: PipelineRow) -> str:
+    """What becomes of the backlog if all goes on as now."""
+    if row.drains_in is None or row.paused > 0:
+        return UNKNOWN
+    if row.drains_in == float("inf"):
+        return f"never at {row.running}" if row.running else "never"
+    return "now" if row.drains_in < 1 else short_duration(row.drains_in)
+
+
+def _drains_style(row: PipelineRow) -> str:
+    return "yellow" if row.drains_in == float("inf") and row.health.is_trouble else ""
+
+
+def _trail(row: PipelineRow) -> str:
+    last = row.trail[-1][0] if row.trail else 0.0
+    return spark(resample(row.trail, last, WINDOW))
+
+
+def _errors_style(row: PipelineRow) -> str:
+    return "red" if (row.flow.errors or 0) >= 0.1 else ""
+
+
+def _log(row: ProcessRow) -> str:
+    """The last line without the time that workers write in front: it is from just now, or the row says so."""
+    return show(_STAMP.sub("", row.log), 300)
+
+
 def _current(row: ProcessRow) -> str:
     """What a process does now, in the words of the one who knows."""
     if row.age > 0:
         return f"seen {short_duration(row.age)} ago"
     if row.state not in ("RUNNING", "OUTSIDE"):
         return show(row.note, 200) or UNKNOWN
+    if row.health is Health.SLOW:
+        return f"#{row.job} {short_duration(row.job_for)} slow"
     if row.health is Health.STALE:
         return f"silent {short_duration(row.pulse_age or 0)}"
     if row.job is not None:
@@ -139,38 +181,49 @@ _OLDEST = Column[PipelineRow](
     head="OLDEST", cell=lambda row: seconds(row.oldest_ready), style=_oldest_style, right=True, least=6
 )
 
-PIPELINES = (_NAME, _STATE, _PROCS, _READY, _DELAY, _RSVD, _BURIED, _RATE, _OLDEST)
+_P50 = Column[PipelineRow](head="p50", cell=lambda row: seconds(row.flow.wait_p50), right=True, least=5)
+_P95 = Column[PipelineRow](head="p95", cell=lambda row: seconds(row.flow.wait_p95), right=True, least=5)
+
+PIPELINES = (_NAME, _PROCS, _READY, _DELAY, _RSVD, _BURIED, _RATE, _P50, _P95, _OLDEST)
 
 NARROW_PIPELINES = (
     _NAME,
     _PROCS,
     _READY,
-    Column[PipelineRow](head="DELAY", cell=_DELAY.cell, style=_jobs_style, right=True, least=5, drop=9),
-    Column[PipelineRow](head="RSVD", cell=_RSVD.cell, style=_jobs_style, right=True, least=4, drop=8),
-    Column[PipelineRow](head="BURIED", cell=_BURIED.cell, style=_buried_style, right=True, least=6, drop=6),
-    Column[PipelineRow](head="JOBS/s", cell=_rate, right=True, least=6, drop=7),
-    Column[PipelineRow](head="OLDEST", cell=_OLDEST.cell, style=_oldest_style, right=True, least=6, drop=5),
+    replace(_DELAY, drop=9),
+    replace(_RSVD, drop=8),
+    replace(_BURIED, drop=4),
+    replace(_RATE, drop=6),
+    replace(_P50, drop=10),
+    replace(_P95, drop=7),
+    replace(_OLDEST, drop=5),
 )
 
+_HOSTS = Column[PipelineRow](head="HOSTS", cell=lambda row: show(",".join(row.hosts), 20), least=6)
 WIDE_PIPELINES = (
-    Column[PipelineRow](head="PIPELINE", cell=lambda row: show(row.name, 24), least=12),
-    _STATE,
-    Column[PipelineRow](head="HOSTS", cell=lambda row: show(",".join(row.hosts), 20), least=6),
+    Column[PipelineRow](head="PIPELINE", cell=lambda row: show(row.name, 30), least=12),
+    _HOSTS,
     _PROCS,
     Column[PipelineRow](head="SCALE", cell=_scale, least=5),
     _READY,
+    Column[PipelineRow](head="5 MIN", cell=_trail, style=_jobs_style, least=8),
     _DELAY,
     _RSVD,
-    Column[PipelineRow](
-        head="STALE", cell=lambda row: _jobs(row, "stale"), style=_jobs_style, right=True, least=5
-    ),
     _BURIED,
-    _RATE,
-    Column[PipelineRow](head="DONE", cell=lambda row: count(row.done), right=True, least=6),
-    Column[PipelineRow](head="FAIL", cell=lambda row: count(row.failed), right=True, least=4),
+    Column[PipelineRow](head="IN/s", cell=lambda row: rate(row.flow.arrivals), right=True, least=6),
+    Column[PipelineRow](
+        head="OUT/s", cell=lambda row: "paused" if row.paused > 0 else rate(row.out), right=True, least=6
+    ),
+    Column[PipelineRow](
+        head="ERR", cell=lambda row: share(row.flow.errors), style=_errors_style, right=True, least=4
+    ),
+    _P50,
+    _P95,
+    Column[PipelineRow](head="RUN p95", cell=lambda row: seconds(row.flow.run_p95), right=True, least=7),
     _OLDEST,
-    Column[PipelineRow](head="", cell=lambda row: show(row.reason, 200), style=_health, least=4, grows=True),
+    Column[PipelineRow](head="DRAINS IN", cell=_drains, style=_drains_style, least=10, grows=True),
 )
+
 
 _PROCESS = Column[ProcessRow](
     head="PROCESS", cell=lambda row: show(row.name, 24), style=_process_style, least=15
@@ -209,9 +262,10 @@ _FAIL = Column[ProcessRow](
 _JOB = Column[ProcessRow](head="JOB", cell=_current, style=_process_style, least=6, grows=True)
 
 PROCESSES = (_PROCESS, _PROCESS_STATE, _PID, _UP, _CPU, _RSS, _DONE, _JOB)
+_HOST = Column[ProcessRow](head="HOST", cell=lambda row: show(row.host, 20), style=_process_style, least=6)
 WIDE_PROCESSES = (
     Column[ProcessRow](head="PROCESS", cell=lambda row: show(row.name, 40), style=_process_style, least=15),
-    Column[ProcessRow](head="HOST", cell=lambda row: show(row.host, 20), style=_process_style, least=6),
+    _HOST,
     _PROCESS_STATE,
     _PID,
     _UP,
@@ -220,9 +274,9 @@ WIDE_PROCESSES = (
     _DONE,
     _FAIL,
     Column[ProcessRow](
-        head="JOBS/s", cell=lambda row: rate(row.rate), style=_process_style, right=True, least=6
+        head="CURRENT JOB", cell=lambda row: cut(_current(row), 40), style=_process_style, least=24
     ),
-    Column[ProcessRow](head="CURRENT JOB", cell=_current, style=_process_style, least=6, grows=True),
+    Column[ProcessRow](head="LAST LOG LINE", cell=_log, style=_process_style, least=6, grows=True),
 )
 
 
@@ -251,6 +305,8 @@ PLAIN_PIPELINES = (
     Column[PipelineRow](
         head="JOBS/s", cell=lambda row: UNKNOWN if row.rate is None else f"{row.rate:.1f}", right=True
     ),
+    Column[PipelineRow](head="P50", cell=lambda row: seconds(row.flow.wait_p50), right=True),
+    Column[PipelineRow](head="P95", cell=lambda row: seconds(row.flow.wait_p95), right=True),
     Column[PipelineRow](head="OLDEST", cell=lambda row: seconds(row.oldest_ready), right=True),
     Column[PipelineRow](head="WHY", cell=lambda row: show(row.reason) or UNKNOWN),
 )

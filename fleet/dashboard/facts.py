@@ -7,6 +7,10 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from fleet.dashboard.flow import Flow
+from fleet.manager.events import Event
+from fleet.queue.minutes import Minute
+
 SCHEMA = "fleet.status/1"
 ABSENT = "ABSENT"  # wanted, and supervisord does not know it
 OUTSIDE = "OUTSIDE"  # alive by its pulse, and supervisord does not know it
@@ -76,6 +80,26 @@ class Alert:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """Errors of one cause at one place, whatever became of the jobs."""
+
+    pipeline: str
+    cause: str
+    place: str
+    count: int
+    kinds: tuple[tuple[str, int], ...]  # (buried retried timeout crashed, how many), the gravest first
+    first_at: float  # Unix time
+    last_at: float
+    job: int = 0  # the newest
+    sample: str = ""  # its message as it was
+
+    @property
+    def is_grave(self) -> bool:
+        """Jobs were buried, or took their workers with them: somebody has to act."""
+        return any(kind in ("buried", "crashed") for kind, _ in self.kinds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineRow:
     """Processes and jobs of one pipeline, joined.  None is a number that could not be had."""
 
@@ -93,10 +117,18 @@ class PipelineRow:
     procs_age: float = 0.0  # the same for `running` and supervisord
     oldest_ready: float | None = None  # seconds, None when nothing is ready or nobody knows
     paused: float = 0.0  # seconds left
-    rate: float | None = None  # jobs finished a second
+    rate: float | None = None  # jobs finished a second, just now
     done: int | None = None  # by the processes that run now
     failed: int | None = None
     alerts: tuple[Alert, ...] = ()
+    flow: Flow = field(default_factory=Flow)  # the last five minutes
+    drains_in: float | None = None  # seconds; infinity: never, if all goes on as now
+    trail: tuple[tuple[float, int], ...] = ()  # (Unix time, ready jobs) of the last five minutes
+
+    @property
+    def out(self) -> float | None:
+        """Jobs a second over the last minutes; just now, where no worker writes minutes."""
+        return self.rate if self.flow.out is None else self.flow.out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +155,10 @@ class ProcessRow:
     beat: float | None = None  # when its pulse was sent, on the clock of `Snapshot.clock`
     pulse_age: float | None = None  # seconds, None without a pulse
     cpu_seconds: float | None = None  # total, where psutil was asked
+    skew: float | None = None  # seconds that its host's clock is behind ours
+    log: str = ""  # the last line that it wrote
+    logfile: str = ""
+    log_mark: tuple[int, int] = (0, 0)  # size and time of the file when `log` was read
     age: float = 0.0  # above 0 when supervisord is away and this row is its last word
 
 
@@ -137,7 +173,10 @@ class Snapshot:
     hosts: tuple[Source, ...] = ()
     pipelines: tuple[PipelineRow, ...] = ()
     processes: tuple[ProcessRow, ...] = ()
-    warnings: tuple[str, ...] = field(default=())
+    causes: tuple[Cause, ...] = ()  # errors of the last hour, the latest first
+    events: tuple[Event, ...] = ()  # what was done, and what this run has seen change; oldest first
+    minutes: tuple[Minute, ...] = ()  # raw rows, so that the next snapshot need not ask for them
+    minutes_at: float | None = None  # when they were read, on `clock`
 
     @property
     def ok(self) -> bool:
@@ -183,6 +222,8 @@ class Snapshot:
             "hosts": [{"name": host.name, **_source(host)} for host in self.hosts],
             "pipelines": [_pipeline(row) for row in self.pipelines],
             "processes": [_process(row) for row in self.processes],
+            "errors": [_cause(cause) for cause in self.causes],
+            "events": [_event(event) for event in self.events],
         }
 
 
@@ -218,7 +259,20 @@ def _pipeline(row: PipelineRow) -> dict[str, Any]:
         },
         "jobs_age": _seconds(row.jobs_age),
         "oldest_ready": _seconds(row.oldest_ready),
-        "rate": {"in": None, "out": None if row.rate is None else round(row.rate, 3)},
+        "rate": {
+            "in": _seconds(row.flow.arrivals),
+            "out": _seconds(row.out),
+            "errors": _seconds(row.flow.errors),
+            "now": _seconds(row.rate),
+        },
+        "wait": {"p50": _seconds(row.flow.wait_p50), "p95": _seconds(row.flow.wait_p95)},
+        "run": {
+            "p50": _seconds(row.flow.run_p50),
+            "p95": _seconds(row.flow.run_p95),
+            "mean": _seconds(row.flow.run_mean),
+        },
+        "drains_in": None if row.drains_in in (None, float("inf")) else _seconds(row.drains_in),
+        "never_drains": row.drains_in == float("inf"),
         "done": row.done,
         "failed": row.failed,
         "alerts": [{"code": a.code, "limit": a.limit, "value": round(a.value, 3)} for a in row.alerts],
@@ -241,8 +295,34 @@ def _process(row: ProcessRow) -> dict[str, Any]:
         "job": None if row.job is None else {"id": row.job, "since": _seconds(row.job_for)},
         "doing": row.doing or None,
         "note": row.note or None,
+        "log": row.log or None,
         "pulse_age": _seconds(row.pulse_age),
         "age": _seconds(row.age),
+    }
+
+
+def _cause(cause: Cause) -> dict[str, Any]:
+    return {
+        "pipeline": cause.pipeline,
+        "group": cause.cause,
+        "where": cause.place or None,
+        "count": cause.count,
+        "kinds": dict(cause.kinds),
+        "first": _rfc3339(cause.first_at),
+        "last": _rfc3339(cause.last_at),
+        "job": cause.job or None,
+        "sample": cause.sample or None,
+    }
+
+
+def _event(event: Event) -> dict[str, Any]:
+    return {
+        "at": _rfc3339(event.at),
+        "kind": event.kind,
+        "text": event.text,
+        "pipelines": list(event.pipelines),
+        "by": event.by or None,
+        "revision": event.revision or None,
     }
 
 

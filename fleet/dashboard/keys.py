@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fleet.dashboard.facts import Snapshot
-from fleet.dashboard.view import SORTS, Look, key_of, pipeline_rows, process_rows
+from fleet.dashboard.details import about_cause, about_process
+from fleet.dashboard.facts import PipelineRow, Snapshot
+from fleet.dashboard.look import (
+    PANES,
+    SORTS,
+    Look,
+    Overlay,
+    Wish,
+    key_of,
+    pipeline_rows,
+    rows_of,
+    selected,
+)
+from fleet.queue.causes import pattern
 
 INTERVALS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
@@ -58,10 +70,16 @@ def decode(data: bytes) -> list[str]:
 
 def press(look: Look, key: str, snapshot: Snapshot) -> Look | None:
     """The look after one key; None means that the reader wants to leave."""
+    if look.note:
+        look = replace(look, note="")
+    if look.command is not None:
+        return _confirm(look, key)
     if look.typing:
         return _type(look, key)
-    if look.help and key != "q":
+    if look.help and key not in ("q", "quit"):
         return replace(look, help=False)
+    if look.overlay is not None and key not in ("q", "quit"):
+        return _read(look, look.overlay, key)
     match key:
         case "q" | "quit":
             return None
@@ -76,7 +94,7 @@ def press(look: Look, key: str, snapshot: Snapshot) -> Look | None:
         case "page down":
             return _move(look, snapshot, PAGE)
         case "tab":
-            return replace(look, pane="processes" if look.pane == "pipelines" else "pipelines")
+            return replace(look, pane=PANES[(PANES.index(look.pane) + 1) % len(PANES)])
         case "enter":
             return _enter(look, snapshot)
         case "/":
@@ -90,8 +108,80 @@ def press(look: Look, key: str, snapshot: Snapshot) -> Look | None:
         case "-":
             return replace(look, interval=_next(look.interval, 1))
         case "esc":
-            return replace(look, filter="", only=None, pipeline=None, process=None)
+            return replace(look, filter="", only=None, pane=PANES[0], pipeline=None, process=None, cause=None)
+        case "e":
+            return replace(look, pane="errors", only=look.only or pipeline_of(look, snapshot))
+        case "w" | "l" | "p" | "S" | "K" | "R" | "X":
+            return _act(look, key, snapshot)
     return look
+
+
+def _act(look: Look, key: str, snapshot: Snapshot) -> Look:
+    """Keys that need the world outside: the screen carries out the wish."""
+    name = pipeline_of(look, snapshot)
+    row = next((row for row in snapshot.pipelines if row.name == name), None)
+    if row is None:
+        return replace(look, note="select a row first: j, k")
+    process = next((p for p in snapshot.processes if key_of(p) == look.process), None)
+    one = process.name if process is not None and look.pane == "processes" else row.name
+    if key == "w":
+        return replace(look, wish=Wish(verb="why", words=(row.name,)))
+    if key == "l":
+        return replace(look, wish=Wish(verb="logs", words=(one,)))
+    if look.read_only:
+        return replace(look, note="read-only: nothing was changed")
+    if key == "p":
+        return replace(look, wish=Wish(verb="resume" if row.paused > 0 else "pause", words=(row.name,)))
+    if key == "K":
+        cause = next((c for c in snapshot.causes if key_of(c) == look.cause), None)
+        which = ("--error", pattern(cause.cause)) if cause and look.pane == "errors" else ("--all",)
+        return replace(look, command=("jobs", "kick", row.name, *which, "--yes"))
+    if key == "R":
+        return replace(look, command=("restart", one, "--yes"))
+    if key == "X":
+        return replace(look, command=("stop", one, "--yes"))
+    if not look.can_scale:
+        return replace(look, note="this fleet has no scale command")
+    return replace(look, command=("scale", f"{row.name}="), number=True)
+
+
+def pipeline_of(look: Look, snapshot: Snapshot) -> str | None:
+    """The pipeline that the selected row belongs to; the first one where nothing is selected."""
+    if look.only is not None:
+        return look.only
+    rows = {key_of(row): row for row in rows_of(snapshot, look)}
+    chosen = rows.get(selected(look) or "")
+    if chosen is not None:
+        return chosen.name if isinstance(chosen, PipelineRow) else chosen.pipeline
+    first = next(iter(pipeline_rows(snapshot, look)), None)
+    return look.pipeline or (first.name if first and look.pane == "pipelines" else None)
+
+
+def _confirm(look: Look, key: str) -> Look | None:
+    """A command waits: enter runs it, digits go into its number, anything else cancels."""
+    words = look.command or ()
+    if key == "quit":
+        return None
+    if look.number and key.isdigit() and len(words[-1].partition("=")[2]) < 4:
+        return replace(look, command=(*words[:-1], words[-1] + key))
+    if look.number and key == "backspace":
+        shorter = words[-1] if words[-1].endswith("=") else words[-1][:-1]
+        return replace(look, command=(*words[:-1], shorter))
+    done = replace(look, command=None, number=False)
+    if key != "enter":
+        return replace(done, note="cancelled: nothing was changed")
+    if words[-1].endswith("="):
+        return look
+    return replace(done, wish=Wish(verb="run", words=words), note="running …")
+
+
+def _read(look: Look, overlay: Overlay, key: str) -> Look:
+    """Scroll a text, or leave it."""
+    steps = {"up": -1, "k": -1, "down": 1, "j": 1, "page up": -PAGE, "page down": PAGE, " ": PAGE}
+    if key in steps:
+        top = min(max(0, overlay.top + steps[key]), max(0, len(overlay.lines) - 1))
+        return replace(look, overlay=replace(overlay, top=top))
+    return replace(look, overlay=None)
 
 
 def _type(look: Look, key: str) -> Look | None:
@@ -109,28 +199,28 @@ def _type(look: Look, key: str) -> Look | None:
 
 def _move(look: Look, snapshot: Snapshot, step: int) -> Look:
     """Select the row *step* further in the pane; the first press selects the first row."""
-    rows = pipeline_rows(snapshot, look) if look.pane == "pipelines" else process_rows(snapshot, look)
-    keys = [key_of(row) for row in rows]
+    keys = [key_of(row) for row in rows_of(snapshot, look)]
     if not keys:
         return look
-    selected = look.pipeline if look.pane == "pipelines" else look.process
-    if selected in keys:
-        selected = keys[min(max(keys.index(selected) + step, 0), len(keys) - 1)]
+    chosen = selected(look)
+    if chosen in keys:
+        chosen = keys[min(max(keys.index(chosen) + step, 0), len(keys) - 1)]
     else:
-        selected = keys[0] if step > 0 else keys[-1]
+        chosen = keys[0] if step > 0 else keys[-1]
     if look.pane == "pipelines":
-        # While the selection moves, the processes below follow it only if they did before.
-        return replace(look, pipeline=selected, only=selected if look.only else None)
-    return replace(look, process=selected)
+        # While the selection moves, the rows below follow it only if they did before.
+        return replace(look, pipeline=chosen, only=chosen if look.only else None)
+    return replace(look, **{"process" if look.pane == "processes" else "cause": chosen})  # type: ignore[arg-type]
 
 
 def _enter(look: Look, snapshot: Snapshot) -> Look:
-    if look.only is not None:
-        return replace(look, only=None)
-    chosen = look.pipeline
+    if look.pane == "errors":
+        cause = next((c for c in snapshot.causes if key_of(c) == look.cause), None)
+        return look if cause is None else replace(look, overlay=about_cause(cause, look))
     if look.pane == "processes":
-        chosen = next((row.pipeline for row in snapshot.processes if key_of(row) == look.process), None)
-    return replace(look, only=chosen)
+        row = next((p for p in snapshot.processes if key_of(p) == look.process), None)
+        return look if row is None else replace(look, overlay=about_process(row))
+    return replace(look, only=None if look.only is not None else look.pipeline)
 
 
 def _next(interval: float, step: int) -> float:

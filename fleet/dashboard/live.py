@@ -1,9 +1,8 @@
 """
 The live screen: one thread asks, this one draws and reads keys.
 
-rich draws on the alternate screen; the standard library reads the keys.  On
-every way out (q, Ctrl-C, SIGTERM, SIGHUP, an exception) the terminal is as it
-was, and Ctrl-Z gives it back until `fg`.
+On every way out (q, Ctrl-C, SIGTERM, SIGHUP, an exception) the terminal is as
+it was, and Ctrl-Z gives it back until `fg`.
 """
 
 from __future__ import annotations
@@ -16,20 +15,18 @@ import termios
 import threading
 import time
 import tty
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from types import FrameType
-from typing import Any
-
-from rich.console import Console
-from rich.live import Live
-from rich.text import Text
+from typing import Any, Protocol
 
 from fleet.dashboard import keys, view
 from fleet.dashboard.facts import Snapshot
 from fleet.dashboard.lines import Line, Span
-from fleet.dashboard.view import Look
+from fleet.dashboard.look import Look, Overlay, Wish
+from fleet.dashboard.paint import Screen
 
 SLOWEST = 60.0  # seconds between two looks, at most, however slow the sources are
 
@@ -39,11 +36,24 @@ Ask = Callable[[Snapshot | None], Snapshot]
 _ENDING = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
 
 
+class Hands(Protocol):
+    """What keys can do beyond the screen.  Each may take its time: it runs in a thread of its own."""
+
+    def read(self, verb: str, name: str) -> tuple[str, list[str]]:
+        """The title and the lines of "why" or "logs" for a pipeline or process."""
+        ...
+
+    def act(self, verb: str, words: tuple[str, ...]) -> tuple[str, list[str]]:
+        """Pause, resume or run a command; one line that says what came of it, and more if it failed."""
+        ...
+
+
 def run(
     ask: Ask,
     *,
     look: Look | None = None,
-    console: Console | None = None,
+    hands: Hands | None = None,
+    colour: bool = True,
     farewell: Callable[[Snapshot | None], str] | None = None,
 ) -> str:
     """
@@ -53,7 +63,7 @@ def run(
     *farewell* gets the last snapshot and returns the text that is printed once
     the terminal is back.  An exception of *ask* ends the screen and is raised.
     """
-    screen = _Screen(ask, look or Look(), console or Console(markup=False, emoji=False, highlight=False))
+    screen = _Screen(ask, look or Look(), hands, colour)
     reason = screen.run()
     if farewell is not None and reason == "quit":
         text = farewell(screen.shown)
@@ -99,6 +109,10 @@ class _Poller(threading.Thread):
             self._wake.wait(max(pace - took, 0.05))
             self._wake.clear()
 
+    def hurry(self) -> None:
+        """Something was changed: look again now."""
+        self._wake.set()
+
     def pace(self, interval: float) -> None:
         if interval != self.interval:
             self.interval = interval
@@ -114,10 +128,12 @@ class _Poller(threading.Thread):
 
 
 class _Screen:
-    def __init__(self, ask: Ask, look: Look, console: Console) -> None:
+    def __init__(self, ask: Ask, look: Look, hands: Hands | None, colour: bool) -> None:
         self.look = look
         self.shown: Snapshot | None = None
-        self._console = console
+        self._hands = hands
+        self._results: deque[Overlay | str] = deque()  # of the threads that carry out wishes
+        self._screen = Screen(sys.stdout.fileno(), colour=colour, encoding=sys.stdout.encoding or "utf-8")
         self._reason = ""
         self._suspend = False
         self._stdin = _terminal_fd()
@@ -126,7 +142,6 @@ class _Screen:
         os.set_blocking(self._ear, False)
         os.set_blocking(self._mouth, False)
         self._poller = _Poller(ask, look.interval, self._tell)
-        self._live: Live | None = None
 
     def run(self) -> str:
         try:
@@ -157,18 +172,23 @@ class _Screen:
         latest = poller.latest
         if latest is not None and (self.shown is None or not self.look.frozen):
             self.shown = latest
-        width, height = self._console.size
+        while self._results:
+            result = self._results.popleft()
+            if isinstance(result, Overlay):
+                self.look = replace(self.look, overlay=result, note="")
+            else:
+                self.look = replace(self.look, note=result)
+        width, height = self._screen.size()
         late = time.monotonic() - poller.answered_at - 3 * max(self.look.interval, 1.0)
         look = replace(self.look, slow=poller.slow, late=max(late, 0.0))
         if self.shown is None:
             lines: list[Line] = [(Span(" asking supervisord and the queue …"),)]
         else:
             lines = view.frame(self.shown, look, width, height)
-        if self._live is not None:
-            try:
-                self._live.update(_to_rich(lines), refresh=True)
-            except OSError:  # the terminal went away
-                self._reason = self._reason or "hung up"
+        try:
+            self._screen.draw(lines, (width, height))
+        except OSError:  # the terminal went away
+            self._reason = self._reason or "hung up"
 
     def _wait(self) -> None:
         """Until a key, a snapshot, a signal, or a second is over."""
@@ -194,7 +214,34 @@ class _Screen:
                     self._reason = self._reason or "quit"
                     return
                 self.look = look
+                if look.wish is not None:
+                    self.look = replace(look, wish=None, note=look.note or "asking …")
+                    self._carry_out(look.wish)
             self._poller.pace(self.look.interval)
+
+    def _carry_out(self, wish: Wish) -> None:
+        """In a thread, so that keys and numbers go on meanwhile."""
+        hands = self._hands
+        if hands is None:
+            self.look = replace(self.look, note="not here")
+            return
+
+        def work() -> None:
+            try:
+                if wish.verb in ("why", "logs"):
+                    title, lines = hands.read(wish.verb, wish.words[0])
+                    self._results.append(Overlay(title=title, lines=tuple(lines)))
+                else:
+                    note, lines = hands.act(wish.verb, wish.words)
+                    if lines:
+                        self._results.append(Overlay(title=note, lines=tuple(lines)))
+                    self._results.append(note)
+                    self._poller.hurry()
+            except Exception as error:  # told on the screen: it must not end because of one key
+                self._results.append(f"{type(error).__name__}: {error}")
+            self._tell()
+
+        threading.Thread(target=work, name="fleet-key", daemon=True).start()
 
     def _tell(self) -> None:
         with suppress(OSError):  # full: it will wake anyway; closed: nobody is left to wake
@@ -209,20 +256,13 @@ class _Screen:
         if self._stdin is not None:
             saved = termios.tcgetattr(self._stdin)
             tty.setcbreak(self._stdin)
-        self._live = Live(
-            console=self._console,
-            screen=True,
-            auto_refresh=False,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
         try:
-            self._live.start()
+            sys.stdout.flush()
+            self._screen.enter()
             yield
         finally:
             with suppress(OSError):  # the terminal may be gone
-                self._live.stop()
-            self._live = None
+                self._screen.leave()
             if saved is not None and self._stdin is not None:
                 with suppress(termios.error):
                     termios.tcsetattr(self._stdin, termios.TCSADRAIN, saved)
@@ -265,13 +305,3 @@ def _terminal_fd() -> int | None:
         return number if os.isatty(number) else None
     except (AttributeError, OSError, ValueError):  # closed or replaced
         return None
-
-
-def _to_rich(lines: list[Line]) -> Text:
-    text = Text(no_wrap=True, overflow="crop", end="")
-    for number, line in enumerate(lines):
-        if number:
-            text.append("\n")
-        for span in line:
-            text.append(span.text, span.style or None)
-    return text

@@ -11,31 +11,33 @@ from __future__ import annotations
 import re
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from fleet.dashboard import flow as flows
 from fleet.dashboard import state
-from fleet.dashboard.facts import ABSENT, OUTSIDE, Jobs, PipelineRow, ProcessRow, Snapshot, Source
+from fleet.dashboard.changes import changes
+from fleet.dashboard.facts import ABSENT, OUTSIDE, Cause, Jobs, PipelineRow, ProcessRow, Snapshot, Source
+from fleet.dashboard.flow import Flow
+from fleet.dashboard.sources import Place, Told, ask_queue, ask_supervisord, with_log
 from fleet.errors import FleetError
+from fleet.manager import events
 
 if TYPE_CHECKING:
     from fleet.manifest import Manifest, Pipeline
+    from fleet.queue.causes import ErrorGroup
     from fleet.queue.job import PipelineStats, Pulse
+    from fleet.queue.minutes import Minute
     from fleet.queue.queue import Queue
-    from fleet.supervisor.client import Supervisor
     from fleet.supervisor.process import Process
 
-CAP = 100_000  # a count stops here and shows "100k+"
-PATIENCE = 2.0  # seconds for one answer of supervisord
 _NUMBER = re.compile(r"_(\d+)$")
 _IDLE_ROOM = frozenset(["STOPPED", "EXITED"])
-
-
-class Place(Protocol):
-    """Where a supervisord is; `fleet.manager.places.Place` is one."""
-
-    def client(self, timeout: float = ...) -> Supervisor: ...
+_GRAVITY = ("buried", "crashed", "timeout", "retried")
+_EVENTS_SEEN = 50  # changes that one run remembers
+_EVENTS_BACK = 7 * 86400.0  # seconds
+_STEP = 5.0  # seconds between two points of a trail
 
 
 def take(
@@ -50,9 +52,12 @@ def take(
     """
     host = socket.gethostname()
     now, clock = time.time(), time.monotonic()
-    daemon, found = _ask_supervisord(place, host, now, previous)
-    store, stats, pulses = _ask_queue(manifest, queue, now, previous)
-    heard = {(pulse.host, pulse.process): pulse for pulse in pulses}
+    daemon, found = ask_supervisord(place, host, now, previous)
+    told = ask_queue(manifest, queue, now, clock, previous)
+    heard = {(pulse.host, pulse.process): pulse for pulse in told.pulses}
+    minutes: dict[str, list[Minute]] = {}
+    for minute in told.minutes:
+        minutes.setdefault(minute.pipeline, []).append(minute)
     before = {row.full_name: row for row in previous.processes} if previous else {}
     pipelines, processes = [], []
     for pipeline in manifest.pipelines.values():
@@ -67,74 +72,68 @@ def take(
         known = {row.full_name for row in rows}
         rows += [
             _outside_row(manifest, pipeline, pulse, clock)
-            for pulse in pulses
+            for pulse in told.pulses
             if pulse.pipeline == pipeline.queue_name
             and pulse.process not in known
             and pulse.age <= state.STALE_PULSE
         ]
+        rows, row = _pipeline_row(
+            pipeline, rows, told, minutes.get(pipeline.queue_name, []), daemon, host, now, previous
+        )
         processes += rows
-        pipelines.append(_pipeline_row(pipeline, rows, stats, daemon, store, host, previous))
-    return Snapshot(
+        pipelines.append(row)
+    snapshot = Snapshot(
         taken_at=now,
         clock=clock,
         project=manifest.project or manifest.root.name,
-        queue=store,
+        queue=told.source,
         hosts=(daemon,),
         pipelines=tuple(pipelines),
         processes=tuple(processes),
+        causes=_causes(manifest, told, now, previous),
+        minutes=told.minutes,
+        minutes_at=told.minutes_at,
+    )
+    return replace(snapshot, events=_events(manifest, snapshot, previous))
+
+
+def _causes(manifest: Manifest, told: Told, now: float, previous: Snapshot | None) -> tuple[Cause, ...]:
+    if told.errors is None:  # not asked this time
+        return previous.causes if previous else ()
+    return causes_of(manifest, told.errors, now)
+
+
+def causes_of(manifest: Manifest, groups: Iterable[ErrorGroup], now: float) -> tuple[Cause, ...]:
+    """Error groups of the manifest's pipelines, one for each cause and place."""
+    names = {pipeline.queue_name: name for name, pipeline in manifest.pipelines.items()}
+    found: dict[tuple[str, str, str], list[ErrorGroup]] = {}
+    for group in groups:
+        if group.pipeline in names:
+            found.setdefault((group.pipeline, group.cause, group.place), []).append(group)
+    return tuple(
+        Cause(
+            pipeline=names[name],
+            cause=cause,
+            place=place,
+            count=sum(group.count for group in same),
+            kinds=tuple((kind, group.count) for kind in _GRAVITY for group in same if group.kind == kind),
+            first_at=now - max(group.first for group in same),
+            last_at=now - min(group.last for group in same),
+            job=same[0].job,
+            sample=same[0].sample,
+        )
+        for (name, cause, place), same in found.items()
     )
 
 
-# --- the two servers
-
-
-def _ask_supervisord(
-    place: Place, host: str, now: float, previous: Snapshot | None
-) -> tuple[Source, dict[str, list[Process]]]:
-    """Whether it answered, and its processes by group."""
-    last = next((source for source in previous.hosts if source.name == host), None) if previous else None
-    try:
-        found = place.client(timeout=PATIENCE).processes()
-    except (FleetError, OSError) as error:
-        return _silent(host, error, now, last, previous), {}
-    groups: dict[str, list[Process]] = {}
-    for process in found:
-        groups.setdefault(process.group, []).append(process)
-    return Source(name=host, ok=True), groups
-
-
-def _ask_queue(
-    manifest: Manifest, queue: Queue | FleetError, now: float, previous: Snapshot | None
-) -> tuple[Source, dict[str, PipelineStats], list[Pulse]]:
-    name = _location(manifest.queue.dsn)
-    last = previous.queue if previous else None
-    if isinstance(queue, FleetError):
-        return _silent(name, queue, now, last, previous), {}, []
-    try:
-        names = dict.fromkeys(pipeline.queue_name for pipeline in manifest.pipelines.values())
-        stats = {each: queue.stats(each, cap=CAP) for each in names}
-        pulses = queue.pulses()
-    except (FleetError, OSError) as error:
-        return _silent(name, error, now, last, previous), {}, []
-    return Source(name=name, ok=True), stats, pulses
-
-
-def _silent(
-    name: str, error: Exception, now: float, last: Source | None, previous: Snapshot | None
-) -> Source:
-    was_silent = last is not None and not last.ok
-    since = last.since if was_silent and last else now
-    if last is None or previous is None or last.age is None:
-        age = None
-    else:
-        age = last.age + (now - previous.taken_at)
-    return Source(name=name, ok=False, error=str(error) or type(error).__name__, since=since, age=age)
-
-
-def _location(dsn: str) -> str:
-    """The DSN without what might be secret: user, password and options."""
-    head, _, rest = dsn.partition("://")
-    return f"{head}://{rest.rpartition('@')[2].partition('?')[0]}"
+def _events(manifest: Manifest, snapshot: Snapshot, previous: Snapshot | None) -> tuple[events.Event, ...]:
+    """What commands noted in the file, and what this run saw change."""
+    since = snapshot.taken_at - _EVENTS_BACK
+    noted = [event for event in events.read(manifest.state_dir, limit=_EVENTS_SEEN) if event.at >= since]
+    # Those of the file have somebody who did it; what was merely seen has not.
+    seen = [event for event in previous.events if not event.by] if previous else []
+    seen = [*seen, *changes(previous, snapshot)][-_EVENTS_SEEN:]
+    return tuple(sorted([*noted, *seen], key=lambda event: event.at))
 
 
 # --- processes
@@ -188,6 +187,7 @@ def _process_row(
         note=_note(process),
     )
     last = before.get(row.full_name)
+    row = with_log(row, process.logfile, last)
     if pulse is not None:
         row = _with_pulse(row, pulse, clock, last)
     if process.pid is not None and (pulse is None or pulse.age > state.STALE_PULSE or not pulse.rss):
@@ -210,6 +210,7 @@ def _with_pulse(row: ProcessRow, pulse: Pulse, clock: float, last: ProcessRow | 
         note=pulse.note or row.note,
         beat=clock - pulse.age,
         pulse_age=pulse.age,
+        skew=time.time() - pulse.age - pulse.clock if pulse.clock else None,
     )
 
 
@@ -302,31 +303,33 @@ def _note(process: Process) -> str:
 def _pipeline_row(
     pipeline: Pipeline,
     rows: Sequence[ProcessRow],
-    stats: Mapping[str, PipelineStats],
+    told: Told,
+    minutes: Sequence[Minute],
     daemon: Source,
-    store: Source,
     host: str,
+    now: float,
     previous: Snapshot | None,
-) -> PipelineRow:
-    supervised = [row for row in rows if row.state != OUTSIDE]
+) -> tuple[list[ProcessRow], PipelineRow]:
+    """The row of a pipeline, and its processes again, those marked whose job takes too long."""
+    store = told.source
     last = next((row for row in previous.pipelines if row.name == pipeline.name), None) if previous else None
-    counted = _counted(stats.get(pipeline.queue_name), last, store)
-    oldest, paused = counted["oldest_ready"], counted["paused"]
-    exceeded = (
-        state.alerts(counted["jobs"], oldest, pipeline.alerts.oldest, pipeline.alerts.buried)
-        if store.ok
-        else ()
-    )
+    counted = _counted(told.stats.get(pipeline.queue_name), last, store)
+    jobs, oldest, paused = counted["jobs"], counted["oldest_ready"], counted["paused"]
+    lately = Flow() if not store.ok else flows.flow(minutes, now, held=_held(jobs))
+    rows = [state.with_slow_job(row, lately.run_p95) for row in rows]
+    supervised = [row for row in rows if row.state != OUTSIDE]
+    exceeded = state.alerts(jobs, oldest, pipeline.alerts.oldest, pipeline.alerts.buried) if store.ok else ()
     health, reason = state.pipeline_health(
         queue_answers=store.ok,
         supervisord_answers=daemon.ok,
         processes=supervised,
-        jobs=counted["jobs"],
+        jobs=jobs,
         exceeded=exceeded,
         paused=paused,
     )
     above = sum(_index(row.full_name) >= pipeline.numprocs for row in supervised)
-    return PipelineRow(
+    ready = None if jobs is None or not store.ok or jobs.ready == jobs.cap > 0 else jobs.ready
+    return rows, PipelineRow(
         name=pipeline.name,
         queue_name=pipeline.queue_name,
         hosts=(host,),
@@ -341,8 +344,27 @@ def _pipeline_row(
         done=_sum(row.done for row in rows),
         failed=_sum(row.failed for row in rows),
         alerts=exceeded,
+        flow=lately,
+        drains_in=flows.drains_in(ready, lately),
+        trail=_trail(ready, lately, now, last),
         **counted,
     )
+
+
+def _held(jobs: Jobs | None) -> int | None:
+    if jobs is None or (jobs.cap and jobs.cap in (jobs.ready, jobs.delayed, jobs.reserved)):
+        return None
+    return jobs.ready + jobs.delayed + jobs.reserved
+
+
+def _trail(
+    ready: int | None, lately: Flow, now: float, last: PipelineRow | None
+) -> tuple[tuple[float, int], ...]:
+    """Points of the last minutes: our own every few seconds, and before them those that workers counted."""
+    points = list(last.trail) if last else list(lately.ready)
+    if ready is not None and (not points or now - points[-1][0] >= _STEP):
+        points.append((now, ready))
+    return tuple(point for point in points if now - point[0] <= flows.WINDOW)
 
 
 def _counted(stats: PipelineStats | None, last: PipelineRow | None, store: Source) -> dict[str, Any]:

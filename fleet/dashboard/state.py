@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from fleet.dashboard.facts import ABSENT, Alert, Health, Jobs, ProcessRow
 from fleet.units import format_duration, short_duration
 
 STALE_PULSE = 15.0  # seconds: three pulses in a row did not come
+SLOW_JOB = 10  # times the run p95, and
+_SLOW_AT_LEAST = 30.0  # seconds: ten times nothing is still quick
 
 # Said once for each row; the source's own error is said once for all.
 QUEUE_AWAY = "the queue does not answer"
@@ -36,6 +39,16 @@ def process_health(state: str, pulse_age: float | None, doing: str = "") -> Heal
         if pulse_age is not None and pulse_age > STALE_PULSE:
             return Health.STALE
     return health
+
+
+def with_slow_job(row: ProcessRow, run_p95: float | None) -> ProcessRow:
+    """The process, marked slow when its job takes far longer than others of its pipeline."""
+    if run_p95 is None or row.job is None or row.health is not Health.OK:
+        return row
+    if row.job_for <= max(SLOW_JOB * run_p95, _SLOW_AT_LEAST):
+        return row
+    note = f"job #{row.job} runs for {short_duration(row.job_for)}, p95 is {short_duration(run_p95)}"
+    return replace(row, health=Health.SLOW, note=note)
 
 
 def alerts(
@@ -97,6 +110,9 @@ def pipeline_health(
         alert = limits["oldest"]
         waits, limit_text = short_duration(alert.value), format_duration(alert.limit)
         return Health.SLOW, f"oldest ready job waits {waits} (alert at {limit_text})"
+    if slow := by_health.get(Health.SLOW):
+        more = f" and {len(slow) - 1} more" if len(slow) > 1 else ""
+        return Health.SLOW, f"{slow[0].name}: {slow[0].note}{more}"
     if stale := by_health.get(Health.STALE):
         return Health.STALE, f"{stale[0].name} sent no pulse for {short_duration(stale[0].pulse_age or 0)}"
     if jobs is not None and jobs.stale:

@@ -8,8 +8,7 @@ table for a pipe.  No line of the first two is wider than the terminal.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, tzinfo
+from dataclasses import replace
 
 from fleet.dashboard.columns import (
     ICONS,
@@ -23,88 +22,107 @@ from fleet.dashboard.columns import (
     WIDE_PROCESSES,
     count,
     rate,
+    share,
 )
 from fleet.dashboard.facts import Health, PipelineRow, ProcessRow, Snapshot, Source
+from fleet.dashboard.flow import WINDOW
 from fleet.dashboard.lines import Column, Line, Row, Span, fit, spread, table, text_of, to_ascii, window
+from fleet.dashboard.look import Look, key_of, pipeline_rows, process_rows
+from fleet.dashboard.panes import (
+    bottom,
+    clock,
+    error_lines,
+    event_lines,
+    footer,
+    help_lines,
+    overlay_lines,
+)
+from fleet.dashboard.spark import CELLS, resample, spark
 from fleet.dashboard.state import QUEUE_AWAY, SUPERVISORD_AWAY
-from fleet.dashboard.text import show, width_of
+from fleet.dashboard.text import show
 from fleet.units import short_duration
 
 NARROW = 72  # below: pipelines only
-WIDE = 130  # from here: hosts, room, totals, reasons in the row
+WIDE = 150  # from here: hosts, room, rates in and out, errors and events side by side
+_SHORT = 14  # lines: below, pipelines only
+_TALL = 20  # from here more than one line of trouble
 _SAID_ALREADY = (QUEUE_AWAY, SUPERVISORD_AWAY)  # by the line of the source itself
-SORTS = ("trouble", "name", "load")
-
-KEYS = (
-    ("q", "quit; the workers go on"),
-    ("?", "this help"),
-    ("up down, j k", "select a row"),
-    ("tab", "the other pane: pipelines, processes"),
-    ("enter", "only the selected pipeline's processes, and back"),
-    ("/", "filter by name; enter keeps it, esc clears it"),
-    ("s", "sort by trouble, name or load"),
-    ("space", "freeze the screen, and go on"),
-    ("+ -", "look more or less often"),
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """How the reader wants to see it: everything that keys change."""
-
-    ascii: bool = False
-    timezone: tzinfo | None = None  # None: this host's
-    interval: float = 1.0  # seconds between two snapshots
-    slow: bool = False  # the interval was doubled because the sources are slow
-    frozen: bool = False
-    late: float = 0.0  # seconds since a snapshot was due and none came
-    pane: str = "pipelines"  # or "processes"
-    pipeline: str | None = None  # selected row
-    process: str | None = None  # selected row, "host/full_name"
-    only: str | None = None  # show the processes of this pipeline only
-    filter: str = ""
-    typing: bool = False  # the filter is being typed
-    sort: str = SORTS[0]
-    help: bool = False
+_RECENT = 3600.0  # seconds: a deploy is news for that long
 
 
 def frame(snapshot: Snapshot, look: Look, width: int, height: int) -> list[Line]:
     """The whole live screen: at most *height* lines, none wider than *width*."""
     rule: Line = (Span("─" * width, "dim"),)
-    pipelines, processes = pipeline_rows(snapshot, look), process_rows(snapshot, look)
     top = [_title(snapshot, look, width), fit(_totals(snapshot, width), width)]
-    below = _footer(look, width)
-    trouble = _trouble(snapshot, look, width)[: 3 if height >= 20 else 1]
-    if trouble:
-        trouble = [rule, *trouble]
-    columns = _pipeline_columns(width)
+    trouble = _trouble(snapshot, look, width)[: 3 if height >= _TALL else 1]
+    trouble = [rule, *trouble] if trouble else []
+    if look.help or look.overlay:
+        trouble = []
+    room = height - len(top) - len(trouble) - 2  # the last rule and the line of keys
     if look.help:
-        middle, trouble = [rule, *_help(width)], []
-    elif width < NARROW or height < 14:
-        room = height - len(top) - len(trouble) - 4  # rule, head, rule, footer
-        middle = [rule, *_pane(columns, pipelines, look, "pipelines", width, room)]
+        middle = [rule, *help_lines(width)]
+    elif look.overlay is not None:
+        middle = [rule, *overlay_lines(look.overlay, width, room - 1)]
+    elif width < NARROW or height < _SHORT:
+        middle = [rule, *_pipelines(snapshot, look, width, room - 2)]
     else:
-        room = max(height - len(top) - len(trouble) - 6, 2)  # two rules, two heads, rule, footer
-        share = min(max(len(pipelines), 1), max(room - 4, room // 2))
-        middle = [rule, *_pane(columns, pipelines, look, "pipelines", width, share)]
-        middle += [
-            rule,
-            *_pane(_process_columns(width), processes, look, "processes", width, room - share),
-        ]
+        middle = _panes(snapshot, look, width, room)
     body = [*top, *middle][: max(height - len(trouble) - 2, 0)]
     body += [()] * (height - 2 - len(trouble) - len(body))
-    lines = [*body, *trouble, rule, below][-max(height, 1) :]
+    lines = [*body, *trouble, rule, footer(look, width)][-max(height, 1) :]
     return [to_ascii(line) for line in lines] if look.ascii else lines
+
+
+def _panes(snapshot: Snapshot, look: Look, width: int, room: int) -> list[Line]:
+    """Pipelines above, the chosen pane below, and what happened at the bottom, in *room* lines."""
+    rule: Line = (Span("─" * width, "dim"),)
+    side_by_side = width >= WIDE and room >= 20
+    in_place = look.pane in ("errors", "events") and not side_by_side
+    least = 4 if room >= 14 else 2  # lines for the pane in the middle
+    below: list[Line] = []
+    spare = room - 3 - min(len(snapshot.pipelines), 6) - least - 1
+    if side_by_side:
+        below = bottom(snapshot, look, width, min(8, max(4, spare - 1)))
+    elif spare >= 2 and snapshot.events and not in_place:
+        below = bottom(snapshot, look, width, min(3, spare - 1))
+    below = [rule, *below] if below else []
+    room -= len(below)
+    left = max(room - 4, 2)  # two rules and two heads
+    share_of_pipelines = min(max(len(pipeline_rows(snapshot, look)), 1), max(left - least, left // 2))
+    upper = _pipelines(snapshot, look, width, share_of_pipelines)
+    height = left - share_of_pipelines
+    if in_place and look.pane == "errors":
+        middle = error_lines(snapshot, look, width, height + 1)
+    elif in_place:
+        middle = event_lines(snapshot, look, width, height + 1)
+    else:
+        rows = process_rows(snapshot, look)
+        middle = _pane(_process_columns(snapshot, width), rows, look, "processes", width, height)
+    middle = [*middle, *[()] * (height + 1 - len(middle))]
+    return [rule, *upper, rule, *middle, *below]
 
 
 def once(snapshot: Snapshot, look: Look, width: int, *, processes: bool = False) -> list[Line]:
     """One report for a terminal, as long as it needs to be."""
-    head, rows = _table(_pipeline_columns(width), pipeline_rows(snapshot, look), look, "", width)
+    columns = _pipeline_columns(snapshot, width)
+    head, rows = _table(columns, pipeline_rows(snapshot, look), look, "", width)
     lines = [_title(snapshot, look, width, live=False), head, *rows, *_trouble(snapshot, look, width)]
     if processes:
-        head, rows = _table(_process_columns(width), process_rows(snapshot, look), look, "", width)
+        columns_of_processes = _process_columns(snapshot, width)
+        head, rows = _table(columns_of_processes, process_rows(snapshot, look), look, "", width)
         lines += [(), head, *rows]
+    if hint := _look_closer(snapshot):
+        lines.append(fit((Span(hint, "dim"),), width))
     return [to_ascii(line) for line in lines] if look.ascii else lines
+
+
+def _look_closer(snapshot: Snapshot) -> str:
+    names = [
+        row.name for row in snapshot.pipelines if row.health.is_trouble and row.reason not in _SAID_ALREADY
+    ]
+    if not names:
+        return ""
+    return "look closer: " + " · ".join(f"fleet why {show(name, 30)}" for name in names[:3])
 
 
 def plain(snapshot: Snapshot, look: Look, *, processes: bool = False) -> list[str]:
@@ -140,43 +158,6 @@ def troubles(snapshot: Snapshot) -> list[str]:
     ]
 
 
-# --- rows: chosen and sorted
-
-
-def pipeline_rows(snapshot: Snapshot, look: Look) -> list[PipelineRow]:
-    """Trouble first, then in the order of the manifest, unless the reader sorts otherwise."""
-    rows = [row for row in snapshot.pipelines if look.filter.lower() in row.name.lower()]
-    if look.sort == "trouble":
-        rows.sort(key=lambda row: row.health.rank)
-    elif look.sort == "name":
-        rows.sort(key=lambda row: row.name)
-    elif look.sort == "load":
-        rows.sort(key=lambda row: -(row.jobs.ready if row.jobs else -1))
-    return rows
-
-
-def process_rows(snapshot: Snapshot, look: Look) -> list[ProcessRow]:
-    """Those that do not run first, then as supervisord numbers them, or by CPU."""
-    rows = [
-        row
-        for row in snapshot.processes
-        if (look.only is None or row.pipeline == look.only)
-        and (look.filter.lower() in row.name.lower() or look.filter.lower() in row.pipeline.lower())
-    ]
-    if look.sort == "trouble":
-        rows.sort(key=lambda row: (row.state in ("RUNNING", "OUTSIDE"), row.health.rank))
-    elif look.sort == "name":
-        rows.sort(key=lambda row: row.name)
-    elif look.sort == "load":
-        rows.sort(key=lambda row: -(row.cpu or 0))
-    return rows
-
-
-def key_of(row: PipelineRow | ProcessRow) -> str:
-    """What `Look.pipeline` and `Look.process` hold to name a row."""
-    return row.name if isinstance(row, PipelineRow) else f"{row.host}/{row.full_name}"
-
-
 # --- parts of the screen
 
 
@@ -200,11 +181,11 @@ def _title(snapshot: Snapshot, look: Look, width: int, live: bool = True) -> Lin
     spans.append(Span(f" · {running}/{snapshot.wanted} processes"))
     if width >= WIDE:
         spans.append(Span(f" · {show(snapshot.queue.name, 60)}", "" if snapshot.queue.ok else "bold red"))
-    at = _clock(snapshot.taken_at, look)
+    at = clock(snapshot.taken_at, look)
     if not live:
         return spread(tuple(spans), (Span(at),), width)
     every = f"every {_interval(look.interval)}{' (slow)' if look.slow else ''} · "
-    right = [Span(f"{at} · {every if width >= NARROW else ''}")]
+    right = [Span(f"{_deploy(snapshot) if width >= WIDE else ''}{at} · {every if width >= NARROW else ''}")]
     if look.frozen:
         right.append(Span("frozen", "bold yellow"))
     elif look.late > 0:
@@ -212,6 +193,15 @@ def _title(snapshot: Snapshot, look: Look, width: int, live: bool = True) -> Lin
     else:
         right.append(Span("live", "green"))
     return spread(tuple(spans), tuple(right), width)
+
+
+def _deploy(snapshot: Snapshot) -> str:
+    """ "up 9f3c1a 4m ago · " when that is news."""
+    last = next((event for event in reversed(snapshot.events) if event.is_deploy), None)
+    ago = snapshot.taken_at - last.at if last else _RECENT
+    if last is None or ago >= _RECENT:
+        return ""
+    return " ".join(filter(None, (last.kind, show(last.revision, 12)))) + f" {short_duration(ago)} ago · "
 
 
 def _interval(seconds: float) -> str:
@@ -225,6 +215,14 @@ def _totals(snapshot: Snapshot, width: int) -> Line:
     for state in ("ready", "delayed", "reserved", "buried"):
         parts.append(f"{state} {count(snapshot.total(state))}{plus if state == 'ready' else ''}")
     parts.append(f"{rate(snapshot.rate)} jobs/s")
+    errors = _errors(snapshot)
+    if errors is not None:
+        parts.append(f"{share(errors)} errors")
+    if width >= WIDE:
+        parts[0] += f" {_all_ready(snapshot)}"
+        parts[4] += f" {_all_minutes(snapshot, 'per_minute')}"
+        if errors is not None:
+            parts[5] += f" {_all_minutes(snapshot, 'failed_per_minute')}"
     while len(parts) > 1 and len("   ".join(parts)) + 1 > width:
         parts.pop()
     left: Line = (Span(" " + "   ".join(parts), dim),)
@@ -238,25 +236,52 @@ def _totals(snapshot: Snapshot, width: int) -> Line:
     return spread(left, tuple(tally), width)
 
 
+def _errors(snapshot: Snapshot) -> float | None:
+    """The share of all attempts that failed."""
+    known = [row.flow for row in snapshot.pipelines if row.flow.errors is not None]
+    attempts = sum(flow.ended for flow in known)
+    if not known:
+        return None
+    return sum((flow.errors or 0.0) * flow.ended for flow in known) / attempts if attempts else 0.0
+
+
+def _all_ready(snapshot: Snapshot) -> str:
+    """The sum of the pipelines' trails, where all are known."""
+    lines = [resample(row.trail, snapshot.taken_at, WINDOW) for row in snapshot.pipelines]
+    cells = list(zip(*lines, strict=True)) if lines else [()] * CELLS
+    return spark([None if not cell or None in cell else sum(v or 0 for v in cell) for cell in cells])
+
+
+def _all_minutes(snapshot: Snapshot, what: str) -> str:
+    """Minutes that are over, all pipelines together."""
+    lines = [getattr(row.flow, what)[:-1] for row in snapshot.pipelines if row.flow.per_minute]
+    return spark([sum(cell) for cell in zip(*lines, strict=True)]) if lines else ""
+
+
 def _trouble(snapshot: Snapshot, look: Look, width: int) -> list[Line]:
-    """Who is silent since when; and, where rows have no room for it, why they are not well."""
+    """Who is silent since when, and why which pipeline is not well."""
     lines = silences(snapshot, look)
-    if width < WIDE:
-        for row in sorted(snapshot.pipelines, key=lambda row: row.health.rank):
-            if row.health.is_trouble and row.reason not in _SAID_ALREADY:
-                icon = Span(f" {ICONS[row.health]} ", STYLES[row.health])
-                lines.append((icon, Span(f"{show(row.name, 30)}: {show(row.reason, 200)}")))
+    for row in sorted(snapshot.pipelines, key=lambda row: row.health.rank):
+        if row.health.is_trouble and row.reason not in _SAID_ALREADY:
+            icon = Span(f" {ICONS[row.health]} ", STYLES[row.health])
+            name = Span(f"{show(row.name, 30)} {row.health.value}: ", STYLES[row.health])
+            lines.append((icon, name, Span(show(row.reason, 200))))
     return [fit(line, width) for line in lines]
 
 
 def _silence(what: str, source: Source, now: float, look: Look) -> Line:
     silent = now - source.since if source.since is not None else 0.0
-    since = f" since {_clock(now - silent, look)} ({short_duration(silent)})" if silent >= 1 else ""
+    since = f" since {clock(now - silent, look)} ({short_duration(silent)})" if silent >= 1 else ""
     return (
         Span(" ✖ ", "bold red"),
         Span(f"no answer{since} from {what}: ", "bold"),
         Span(show(source.error, 300)),
     )
+
+
+def _pipelines(snapshot: Snapshot, look: Look, width: int, height: int) -> list[Line]:
+    rows = pipeline_rows(snapshot, look)
+    return _pane(_pipeline_columns(snapshot, width), rows, look, "pipelines", width, height)
 
 
 def _pane(
@@ -298,56 +323,17 @@ def _table(
     return fit((Span("   "), *head), width), lines
 
 
-def _footer(look: Look, width: int) -> Line:
-    if look.typing:
-        return fit(
-            (Span(f" / {show(look.filter, 40)}▏", "bold"), Span("   enter keep   esc clear", "dim")), width
-        )
-    enter = "all processes" if look.only else "its processes"
-    hints = [("?", "help"), ("q", "quit"), ("jk", "select"), ("enter", enter), ("/", "filter"), ("s", "sort")]
-    hints += [("space", "go on" if look.frozen else "freeze"), ("+-", "interval"), ("tab", "pane")]
-    state = f"/{show(look.filter, 20)} " if look.filter else ""
-    state += f"sort: {look.sort} " if look.sort != SORTS[0] else ""
-    spans: list[Span] = []
-    used = width_of(state) - (not state)  # the last blank may fall off the edge
-    for key, what in hints:
-        need = len(key) + len(what) + 3
-        if used + need > width:
-            break
-        spans += [Span(f" {key}", "bold"), Span(f" {what} ", "dim")]
-        used += need
-    return spread(tuple(spans), (Span(state, "bold yellow"),), width)
-
-
-def _help(width: int) -> list[Line]:
-    # Without headings, so that all of it fits on 24 lines.
-    lines: list[Line] = [(Span(f"   {key:14}", "bold"), Span(what)) for key, what in KEYS]
-    lines.append(())
-    words = {
-        Health.OK: "as many processes run as the manifest wants",
-        Health.FAILING: "a process that does not stay up, buried jobs, or no queue",
-        Health.SLOW: "the oldest ready job waits longer than the manifest allows",
-        Health.STALE: "a worker is silent, or leases ran out",
-        Health.UNKNOWN: "supervisord does not answer",
-        Health.STARTING: "on its way up; draining: on its way down",
-        Health.PAUSED: "hands out no jobs for a while",
-        Health.STOPPED: "stopped by hand, or not applied yet",
-    }
-    for health, what in words.items():
-        icon = Span(f"   {ICONS[health]} ", STYLES[health])
-        lines.append((icon, Span(f"{health.value:12}", STYLES[health]), Span(what)))
-    return [fit(line, width) for line in lines]
-
-
-def _pipeline_columns(width: int) -> Sequence[Column[PipelineRow]]:
+def _pipeline_columns(snapshot: Snapshot, width: int) -> Sequence[Column[PipelineRow]]:
     if width < NARROW:
         return NARROW_PIPELINES
-    return WIDE_PIPELINES if width >= WIDE else PIPELINES
+    return _without_hosts(WIDE_PIPELINES, snapshot) if width >= WIDE else PIPELINES
 
 
-def _process_columns(width: int) -> Sequence[Column[ProcessRow]]:
-    return WIDE_PROCESSES if width >= WIDE else PROCESSES
+def _process_columns(snapshot: Snapshot, width: int) -> Sequence[Column[ProcessRow]]:
+    return _without_hosts(WIDE_PROCESSES, snapshot) if width >= WIDE else PROCESSES
 
 
-def _clock(at: float, look: Look) -> str:
-    return datetime.fromtimestamp(at, UTC).astimezone(look.timezone).strftime("%H:%M:%S")
+def _without_hosts(columns: Sequence[Column[Row]], snapshot: Snapshot) -> Sequence[Column[Row]]:
+    """Where there is one host only, its name stands in the title."""
+    hosts = {host.name for host in snapshot.hosts} | {row.host for row in snapshot.processes}
+    return columns if len(hosts) > 1 else [c for c in columns if c.head not in ("HOST", "HOSTS")]

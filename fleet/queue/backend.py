@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from fleet.queue.causes import ErrorGroup
 from fleet.queue.job import BackendInfo, Filter, Job, JobState, PipelineStats, Pulse, Settlement
+from fleet.queue.minutes import Minute
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +31,7 @@ class Capabilities:
     uncounted_release: bool = True  # release may give the attempt back
     touch_ttr: bool = True  # touch may set another length than the job's ttr
     transactions: bool = True  # put and delete can join the caller's transaction
-    tables: bool = True  # pulses live beside the jobs
+    tables: bool = True  # pulses, minutes and errors live beside the jobs
 
 
 class Backend(Protocol):
@@ -161,12 +163,25 @@ class Backend(Protocol):
         """Names that hold jobs or are paused, sorted."""
         ...
 
-    def publish(self, pulse: Pulse) -> None:
-        """Keep the latest pulse of one process; a small write that never waits long."""
+    def publish(self, pulse: Pulse, minutes: Sequence[Minute], errors: Sequence[ErrorGroup]) -> None:
+        """
+        Keep the latest pulse of one process, replace its minutes, and add its errors to those of others.
+
+        One small write that never waits long.  Now and then it also deletes a
+        few hundred rows that are too old, so that no table grows for ever.
+        """
         ...
 
     def pulses(self) -> list[Pulse]:
         """The latest pulse of each process that beat within the last hour."""
+        ...
+
+    def minutes(self, seconds: float, pipeline: str | None) -> list[Minute]:
+        """Rows of the minutes that ended less than *seconds* ago, of all processes, oldest first."""
+        ...
+
+    def errors(self, seconds: float, pipeline: str | None) -> list[ErrorGroup]:
+        """Groups whose last error is less than *seconds* ago, the latest first, 200 at most."""
         ...
 
     def migrate(self) -> tuple[int, int]:

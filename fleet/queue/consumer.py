@@ -11,6 +11,7 @@ line, so no blocked log can cost a lease.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -18,9 +19,11 @@ from typing import TYPE_CHECKING
 
 from fleet.errors import BackendUnavailable, NotSupported, OutcomeUnknown, QueueError
 from fleet.queue.bell import Bell
+from fleet.queue.causes import CRASHED, ErrorGroup
 from fleet.queue.hand import LINGER, NEVER, Hand
 from fleet.queue.job import Job, Settlement
 from fleet.queue.outage import Outage
+from fleet.queue.telemetry import FINEST, Telemetry, sample, write
 from fleet.queue.vitals import EVERY, Tally, Vitals, supervised
 
 if TYPE_CHECKING:
@@ -49,6 +52,7 @@ class Consumer:
     alone      claim one job at a time, however short they are
     pulse      publish one every two seconds, six when idle; None: when supervisord runs us
     note       gets one line about an outage or a lost lease; must not block
+    run_dir    where the pulse goes when the back end has no tables; "": nowhere
     lifeline   renews leases while the interpreter stands still
     """
 
@@ -61,6 +65,7 @@ class Consumer:
         alone: bool = False,
         pulse: bool | None = None,
         note: Callable[[str], None] | None = None,
+        run_dir: str = "",
         lifeline: Lifeline | None = None,
     ) -> None:
         self._queue = queue
@@ -70,9 +75,11 @@ class Consumer:
         self._late_settle = queue.capabilities.late_settle
         self.tally = Tally()
         self._vitals = Vitals(",".join(self._pipelines), self.tally)
+        self._telemetry = Telemetry(self._pipelines, self._vitals.host, self._vitals.process, os.getpid())
+        self._run_dir = run_dir
         self._pulse_at = 0.0 if (supervised() if pulse is None else pulse) else NEVER
 
-        self._lock = threading.Lock()  # guards _hand, _doubtful and tally; never held during I/O
+        self._lock = threading.Lock()  # guards _hand, _doubtful, tally and _telemetry; never held during I/O
         self._hand = Hand(slots, alone=alone, gives_back=queue.capabilities.uncounted_release)
         self._doubtful: set[Job] = set()  # sent once already, and the answer got lost
         self._fetching = threading.Lock()  # one claim at a time
@@ -120,9 +127,11 @@ class Consumer:
         self._wake_by(due)
         return job
 
-    def settle(self, settlement: Settlement, *, failed: bool = False) -> None:
+    def settle(
+        self, settlement: Settlement, *, failed: bool = False, error: ErrorGroup | None = None
+    ) -> None:
         """
-        Note how the job ended; *failed*: by an error.
+        Note how the job ended; *failed*: by an error, *error*: its cause, for those who count them.
 
         It is sent with the next claim, or within 10 ms of the next `take`.
         """
@@ -131,24 +140,52 @@ class Consumer:
         with self._lock:
             tally = self.tally
             tally.finished += 1
-            if failed:
-                tally.failed += 1
             if job.lost and not self._late_settle:
                 self._hand.refused.add(job)
-            ours = self._hand.finish(settlement, now)
-            if not ours:
+            ran = self._hand.finish(settlement, now)
+            counts = self._telemetry.counts[job.pipeline]
+            if ran is None:
                 tally.lost += 1
-        if not ours:
+            elif ran < FINEST:
+                counts.brief += 1
+                counts.busy += ran
+            else:
+                counts.ran(ran)
+            if failed:
+                tally.failed += 1
+                counts.failed += 1
+            if error is not None:
+                self._telemetry.error(error)
+        if ran is None:
             self._note(f"lease-lost job={job.id} pipeline={job.pipeline} attempt={job.attempt}")
         elif self._idle or self._paused or self._stopping:
             self._bell.ring()
         # Else `take` either claims, which sends this too, or has the keeper send it in 10 ms.
 
     def forget(self, job: Job) -> None:
-        """The job was settled without us, by its own handle."""
+        """The job was settled without us, by its own handle; it counts as done."""
+        now = time.monotonic()
         with self._lock:
             self.tally.finished += 1
-            self._hand.drop(job, time.monotonic())
+            counts = self._telemetry.counts[job.pipeline]
+            counts.ran(self._hand.drop(job, now))
+            counts.done += 1
+
+    def note_error(self, error: ErrorGroup | None) -> None:
+        """Count the cause of an attempt that `abandon` is going to end."""
+        if error is not None:
+            with self._lock:
+                self._telemetry.error(error)
+
+    def crashed(self, job: Job) -> None:
+        """The job came from a worker that vanished."""
+        group = ErrorGroup(
+            pipeline=job.pipeline, kind=CRASHED, cause="the worker died or vanished", place="", job=job.id
+        )
+        with self._lock:
+            self.tally.crashed += 1
+            self._telemetry.counts[job.pipeline].crashed += 1
+            self._telemetry.error(group)
 
     def begun_at(self, job: Job) -> float:
         """When the job in hand was begun, by `time.monotonic()`."""
@@ -206,6 +243,8 @@ class Consumer:
             batch += self._hand.hand_over() + self._hand.empty_buffer()
         if batch:
             self._queue.exchange(batch, (), 0)
+        if self._pulse_at != NEVER:
+            self._publish()
 
     def close(self, patience: float = 5.0) -> None:
         """Settle what is over, give back the rest, and end the keeper; an outage is waited for that long."""
@@ -232,6 +271,8 @@ class Consumer:
             self._bell.close()
             if self._lifeline is not None:
                 self._lifeline.close()
+            if self._pulse_at != NEVER and not self._outage.since:
+                self._publish()  # the last seconds count too
 
     def _send_off(self) -> bool:
         with self._lock:
@@ -282,6 +323,8 @@ class Consumer:
         with self._lock:
             lost = self._count(batch, verdicts)
             now = time.monotonic()
+            if jobs:
+                self._telemetry.waited(jobs)
             surplus = self._hand.take_in(jobs, now) if jobs else []
             if self._lifeline is not None and jobs:
                 self._lifeline.hold(self._hand.held, now)
@@ -317,6 +360,7 @@ class Consumer:
     def _count(self, batch: list[Settlement], verdicts: Sequence[bool]) -> list[Job]:
         """Add the verdicts to the tally; the jobs whose lease was gone."""
         tally = self.tally
+        before = tally.done, tally.buried, tally.released
         lost = []
         for settlement, took_effect in zip(batch, verdicts, strict=True):
             verb = settlement.verb
@@ -330,6 +374,13 @@ class Consumer:
                 tally.buried += 1
             elif settlement.counted:
                 tally.released += 1
+        if len(self._pipelines) == 1:
+            counts = self._telemetry.counts[self._pipelines[0]]
+            counts.done += tally.done - before[0]
+            counts.buried += tally.buried - before[1]
+            counts.retried += tally.released - before[2]
+        else:
+            self._telemetry.settled(batch)
         if self._doubtful:
             self._doubtful.difference_update([settlement.job for settlement in batch])
         return lost
@@ -460,12 +511,21 @@ class Consumer:
             job_for=time.monotonic() - begun_at if job else 0.0,
             note=str(self._outage),
         )
+        with self._lock:
+            self._telemetry.roll(time.time())
+            due = self._telemetry.due_samples()
+        for pipeline in due:
+            if found := sample(self._queue, pipeline):
+                self._telemetry.sampled(pipeline, *found)
+        with self._lock:
+            rows, errors = self._telemetry.take()
         try:
-            self._queue.publish(pulse)
+            write(self._queue, self._run_dir, pulse, rows, errors)
         except NotSupported:
             self._pulse_at = NEVER
-        except QueueError:
-            pass  # the next one comes soon, and the claims tell about outages
+        except QueueError:  # the next one comes soon, and the claims tell about outages
+            with self._lock:
+                self._telemetry.take_back(rows, errors)
 
 
 def _say_nothing(_: str) -> None: ...

@@ -78,24 +78,31 @@ class Hand:
         self.running[job] = self.begun_at = now
         return job
 
-    def finish(self, settlement: Settlement, now: float) -> bool:
-        """Note how a job ended; False when its lease was refused, so that there is nothing to settle."""
+    def finish(self, settlement: Settlement, now: float) -> float | None:
+        """
+        Note how a job ended; the seconds that it ran.
+
+        None when its lease was refused, so that there is nothing to settle.
+        """
         job = settlement.job
-        self.pace.saw(now - self.running.pop(job, now))
+        ran = now - self.running.pop(job, now)
+        self.pace.saw(ran)
         if job in self.refused:
             self.refused.discard(job)
             self.held.discard(job)
-            return False
+            return None
         if not self.finished:
             self.finished_at = now
         self.finished.append(settlement)
-        return True
+        return ran
 
-    def drop(self, job: Job, now: float) -> None:
-        """Forget a job that was settled without us."""
-        self.pace.saw(now - self.running.pop(job, now))
+    def drop(self, job: Job, now: float) -> float:
+        """Forget a job that was settled without us; the seconds that it ran."""
+        ran = now - self.running.pop(job, now)
+        self.pace.saw(ran)
         self.held.discard(job)
         self.refused.discard(job)
+        return ran
 
     def hand_over(self) -> list[Settlement]:
         """What is to be sent now; from here on nobody renews these leases."""

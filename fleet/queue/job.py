@@ -43,7 +43,8 @@ class Job:
     state     JobState at the time it was read
     token     names and fences the lease; 0 when this handle holds none
     delay     seconds until it is ready, for a delayed job that was peeked at
-    waited    seconds between "could have run" and this reserve, by the server's clock
+    waited    seconds between "could have run" and this reserve, by the server's clock; of a
+              job that was peeked at: since it became ready, or was buried
     reason    why it was buried or released last, "" when it never was
     uid       16 bytes made by the producer, b"" where the back end has none
     unique    the unique key, or None
@@ -231,6 +232,7 @@ class Pulse:
     cpu: float = 0.0  # share of one core since the last pulse
     up: float = 0.0  # seconds since the process started
     note: str = ""  # such as "back end away since 14:02:31"
+    clock: float = 0.0  # Unix time when it was sent, by the worker's own clock; 0 when not told
     age: float = 0.0
 
 

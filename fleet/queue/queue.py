@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from fleet.errors import BackendUnavailable, LeaseLost, NotSupported
 from fleet.queue.backend import Backend, Capabilities
+from fleet.queue.causes import ErrorGroup
 from fleet.queue.job import (
     DEFAULT_PRIORITY,
     DEFAULT_TTR,
@@ -21,6 +22,7 @@ from fleet.queue.job import (
     Pulse,
     Settlement,
 )
+from fleet.queue.minutes import Minute
 from fleet.queue.names import check_delay, check_pipeline, check_priority, check_ttr, check_uid, check_unique
 from fleet.queue.payload import encode
 
@@ -432,15 +434,27 @@ class Queue:
         with self._held() as backend:
             return backend.recall(memo)
 
-    def publish(self, pulse: Pulse) -> None:
-        """Keep the latest pulse of a worker process, for the dashboard."""
+    def publish(
+        self, pulse: Pulse, minutes: Sequence[Minute] = (), errors: Sequence[ErrorGroup] = ()
+    ) -> None:
+        """Keep what a worker process says of itself, for the dashboard."""
         with self._held() as backend:
-            backend.publish(pulse)
+            backend.publish(pulse, minutes, errors)
 
     def pulses(self) -> list[Pulse]:
         """The latest pulse of each worker process of the last hour."""
         with self._held() as backend:
             return backend.pulses()
+
+    def minutes(self, seconds: float, pipeline: str | None = None) -> list[Minute]:
+        """What each worker process did in each of the last minutes, at most two hours back."""
+        with self._held() as backend:
+            return backend.minutes(seconds, pipeline)
+
+    def errors(self, seconds: float, pipeline: str | None = None) -> list[ErrorGroup]:
+        """Errors by cause, those that happened in the last *seconds*, the latest first."""
+        with self._held() as backend:
+            return backend.errors(seconds, pipeline)
 
     def info(self) -> BackendInfo:
         """Server, version, schema and the durability level that is in force."""

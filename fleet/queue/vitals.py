@@ -70,8 +70,8 @@ class Vitals:
     def __init__(self, pipeline: str, tally: Tally) -> None:
         self._pipeline = pipeline
         self._tally = tally
-        self._host = os.uname().nodename
-        self._process = identity()
+        self.host = os.uname().nodename
+        self.process = identity()
         self._started = time.monotonic()
         self._cpu = time.process_time()
         self._at = self._started
@@ -82,8 +82,8 @@ class Vitals:
         self._cpu, self._at = cpu, now
         tally = self._tally
         return Pulse(
-            host=self._host,
-            process=self._process,
+            host=self.host,
+            process=self.process,
             pid=os.getpid(),
             pipeline=self._pipeline,
             state=state,
@@ -98,4 +98,5 @@ class Vitals:
             cpu=share,
             up=now - self._started,
             note=note,
+            clock=round(time.time(), 3),
         )

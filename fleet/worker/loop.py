@@ -12,7 +12,7 @@ from fleet.queue.queue import Queue
 from fleet.queue.vitals import supervised
 from fleet.worker.handler import Handler, is_async
 from fleet.worker.log import Log
-from fleet.worker.outcome import Bury, Interrupted, after_error, crashed
+from fleet.worker.outcome import Bury, Interrupted, after_error, crashed, group_of
 from fleet.worker.slots import MainThread, Slots, Threads
 from fleet.worker.spec import WorkerSpec
 from fleet.worker.watch import Watch
@@ -51,6 +51,7 @@ class Worker:
             slots=spec.concurrency,
             alone=alone or spec.policy.max_crashes == 1,
             note=log.line,
+            run_dir=spec.run_dir,
             lifeline=lifeline,
         )
         self._slots = _slots_for(handler, spec.concurrency)
@@ -91,11 +92,11 @@ class Worker:
                 continue  # a server that is away is not an empty queue
             if job is None or not job.crashes:
                 return job
-            self.consumer.tally.crashed += 1
+            self.consumer.crashed(job)
             verdict = crashed(job, self._policy)
             if verdict is None:
                 return job
-            self.consumer.settle(verdict)
+            self.consumer.settle(verdict, error=group_of(job, None, verdict, self._policy))
             self._log("buried", job=job.id, pipeline=job.pipeline, attempt=job.attempt, reason=verdict.reason)
 
     def _ended(self, job: Job, error: BaseException | None) -> None:
@@ -118,14 +119,16 @@ class Worker:
             self.watch.drain("recycle: jobs")
 
     def _failed(self, job: Job, error: BaseException) -> None:
+        group = None
         try:
             verdict = after_error(job, error, self._policy, os.urandom(1)[0] / 255)
+            group = group_of(job, error, verdict, self._policy)
         except Exception as broken:  # an error that cannot even be described must not end the worker
             verdict = Settlement(
                 job=job, verb="release", delay=self._policy.first, reason=type(broken).__name__
             )
         fault = not isinstance(error, Bury | Interrupted)
-        self.consumer.settle(verdict, failed=fault)
+        self.consumer.settle(verdict, failed=fault, error=group)
         head, _, detail = verdict.reason.partition("\n")
         fields: dict[str, object] = {
             "job": job.id,

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from fleet.queue.causes import BURIED, MAX_PLACE, MAX_SAMPLE, RETRIED, TIMEOUT, ErrorGroup, normalise
 from fleet.queue.job import Job, Settlement
 from fleet.units import parse_duration
 
@@ -102,34 +103,69 @@ def crashed(job: Job, policy: Policy) -> Settlement | None:
     )
 
 
+def group_of(job: Job, error: BaseException | None, verdict: Settlement, policy: Policy) -> ErrorGroup | None:
+    """
+    What an attempt that failed is counted under; None for one that is no failure.
+
+    *error* is None for a job that is buried because its workers died.
+    """
+    if isinstance(error, Interrupted):
+        return None
+    head = verdict.reason.partition("\n")[0]
+    place = ""
+    if error is not None:
+        path, function = _where(error)
+        place = f"{path} {function}".strip()
+        message = _head(error) if not isinstance(error, Bury) else error.reason or "Bury"
+        head = clean(" ".join(message.split())[:_MAX_HEAD], job, policy.redact)
+    kind = BURIED if verdict.verb == "bury" else TIMEOUT if isinstance(error, JobTimeout) else RETRIED
+    return ErrorGroup(
+        pipeline=job.pipeline,
+        kind=kind,
+        cause=normalise(head),
+        place=place[-MAX_PLACE:],
+        job=job.id,
+        sample=head[:MAX_SAMPLE],
+    )
+
+
 def describe(error: BaseException, job: Job, redact: Iterable[str] = ()) -> str:
     """
     "KeyError: 'body' at shop/jobs/email.py:9", and the traceback in the lines below it.
 
     The first line is the same for the same cause, so errors can be counted by it.
     """
+    head, place = _head(error), location(error)
+    if place:
+        head = f"{head} at {place}"
+    return clean(f"{head}\n{_traceback_of(error)}", job, redact)
+
+
+def _head(error: BaseException) -> str:
     name = type(error).__name__
     try:
         message = " ".join(str(error).split())
     except Exception:  # a broken __str__ must not hide the error
         message = "(no message: str() of the error failed)"
-    head = f"{name}: {message}" if message else name
-    place = location(error)
-    head = f"{head[:_MAX_HEAD]} at {place}" if place else head[:_MAX_HEAD]
-    return clean(f"{head}\n{_traceback_of(error)}", job, redact)
+    return (f"{name}: {message}" if message else name)[:_MAX_HEAD]
 
 
 def location(error: BaseException) -> str:
     """ "file.py:line" of the innermost frame that is the user's own code, "" without a traceback."""
+    return _where(error)[0]
+
+
+def _where(error: BaseException) -> tuple[str, str]:
+    """The same, and the function."""
     import traceback  # needed by failures only
 
-    found = last = ""
+    found = last = ("", "")
     for frame, line in traceback.walk_tb(error.__traceback__):
         path = frame.f_code.co_filename
-        last = f"{_short(path)}:{line}"
+        last = (f"{_short(path)}:{line}", frame.f_code.co_name)
         if not _is_foreign(path):
             found = last
-    return found or last
+    return found if found[0] else last
 
 
 def clean(text: str, job: Job | None = None, redact: Iterable[str] = ()) -> str:

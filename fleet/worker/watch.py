@@ -22,7 +22,7 @@ from fleet.queue.vitals import resident_bytes
 from fleet.worker import signals
 from fleet.worker.log import Log
 from fleet.worker.orphan import Parentage
-from fleet.worker.outcome import Interrupted, JobTimeout, after_error, interrupted
+from fleet.worker.outcome import Interrupted, JobTimeout, after_error, group_of, interrupted
 from fleet.worker.slots import Slots
 from fleet.worker.spec import WorkerSpec
 
@@ -185,6 +185,7 @@ class Watch:
         where = self._slots.stack(job)
         error = JobTimeout(f"{blow.error}, and did not end when it was told to")
         verdict = after_error(job, error, self._spec.policy, _chance())
+        self._consumer.note_error(group_of(job, error, verdict, self._spec.policy))
         self._end_hard(EXIT_STUCK, f"job {job.id} does not end", others, [verdict], where=where)
 
     def _end_hard(

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from dataclasses import replace
 
 from fleet.dashboard import live
 from fleet.dashboard.facts import Snapshot
+from fleet.dashboard.look import Look
 from tests.dashboard.scenes import SCENES
+
+
+class Hands:
+    """Tells what it was asked for."""
+
+    def read(self, verb: str, name: str) -> tuple[str, list[str]]:
+        return f"{verb} {name}", [f"line {number} about {name}" for number in range(100)]
+
+    def act(self, verb: str, words: tuple[str, ...]) -> tuple[str, list[str]]:
+        if words[0] == "stop":
+            return "exit 7", ["it did not stop"]
+        return f"did {verb} {' '.join(words)}", []
 
 
 def main() -> None:
@@ -25,9 +39,15 @@ def main() -> None:
             time.sleep(2)
         return replace(scene, taken_at=time.time())
 
-    look = live.Look(interval=0.2)
+    look = Look(interval=0.2)
     print("before the screen")
-    reason = live.run(ask, look=look, farewell=lambda last: f"{last.project} goes on; try: fleet why emails")
+    reason = live.run(
+        ask,
+        look=look,
+        hands=Hands(),
+        colour=not os.environ.get("NO_COLOR"),
+        farewell=lambda last: f"{last.project} goes on; try: fleet why emails",
+    )
     print(f"ended: {reason}")
 
 

@@ -238,3 +238,39 @@ def test_no_color_leaves_icons_and_bold_but_no_colour(terminal):
     it.finish()
     assert b"\x1b[31m" not in it.raw
     assert b"\x1b[1;31m" not in it.raw
+
+
+def test_why_and_logs_are_read_beside_the_running_screen(terminal):
+    """w and l open a text that scrolls; esc goes back to the tables."""
+    it = terminal("fatal")
+    it.until(lambda text: "emails_00" in text)
+    it.press("w")
+    it.until(lambda text: "why reports" in text and "line 3 about reports" in text)
+    it.press("jj")
+    it.until(lambda text: "line 1 about" not in text and "↑ 2" in text)
+    it.press("\x1b")
+    it.until(lambda text: "emails_00" in text)
+    it.press("\tj")
+    it.until(lambda text: "▸✖ reports_01" in text)
+    it.press("l")
+    it.until(lambda text: "logs reports_01" in text)
+    it.press("q")
+    assert it.finish() == 0
+
+
+def test_a_capital_key_shows_the_command_and_asks(terminal):
+    """Nothing runs before enter; what came of it stands where the keys stood."""
+    it = terminal("fatal")
+    it.until(lambda text: "emails_00" in text)
+    it.press("R")
+    it.until(lambda text: "fleet restart reports --yes" in text and "⏎ run · esc cancel" in text)
+    it.press("\x1b")
+    it.until(lambda text: "cancelled: nothing was changed" in text)
+    it.press("K\r")
+    it.until(lambda text: "did run jobs kick reports --all --yes" in text)
+    it.press("X\r")
+    it.until(lambda text: "exit 7" in text and "it did not stop" in text)
+    it.press("\x1bp")
+    it.until(lambda text: "did pause reports" in text)
+    it.press("q")
+    assert it.finish() == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,9 +15,12 @@ import pytest
 from fleet.dashboard.facts import Health, Snapshot
 from fleet.dashboard.snapshot import take
 from fleet.errors import BackendUnavailable
+from fleet.manager import events
 from fleet.manifest import Manifest, load
-from fleet.queue import Queue, connect
+from fleet.queue import Queue, connect, rundir
+from fleet.queue.causes import ErrorGroup
 from fleet.queue.job import Pulse
+from fleet.queue.minutes import BUCKETS, Minute
 from fleet.supervisor import private
 from fleet.supervisor.client import Supervisor
 from tests.supervisord import private_home
@@ -241,6 +245,92 @@ def test_a_silent_supervisord_keeps_its_last_rows(manifest, queue, place):
     assert (never.processes, never.running) == ((), None)
 
 
+def rows_of_this_minute(**changes: object) -> list[Minute]:
+    now = time.time()
+    values = {"pipeline": "emails", "minute": int(now) // 60, "process": "a", "began": now - 20, **changes}
+    return [Minute(**values)]  # type: ignore[arg-type]
+
+
+def test_minutes_become_rates_and_times(manifest, queue, place):
+    """Out, in, errors, wait, run, and when the backlog is gone."""
+    queue.put_many("emails", range(50))
+    waits = (0, 40, *[0] * (BUCKETS - 2))
+    told = rows_of_this_minute(done=40, failed=2, busy=8.0, waits=waits, runs=waits, held=10, ready=10)
+    queue.publish(pulse(manifest, place), told)
+    emails = row(take(manifest, queue, place), "emails")
+    assert emails.flow.out == pytest.approx(2.0, rel=0.1)
+    assert emails.flow.arrivals == pytest.approx(4.0, rel=0.1)
+    assert emails.flow.run_mean == pytest.approx(0.2)
+    assert emails.flow.errors == pytest.approx(0.05)
+    assert emails.drains_in == float("inf")
+    assert emails.trail[0][1] == 10
+    assert emails.trail[-1][1] == 50
+    document = take(manifest, queue, place).to_dict()["pipelines"][0]
+    assert (document["drains_in"], document["never_drains"]) == (None, True)
+    assert document["rate"]["in"] == pytest.approx(4.0, rel=0.2)
+    assert document["wait"]["p95"] < 0.01
+    assert row(take(manifest, queue, place), "thumbs").flow.out is None
+
+
+def test_errors_become_causes_of_the_manifest_s_pipelines(manifest, queue, place):
+    """Kinds of one cause are one line, the gravest first."""
+    group = {"pipeline": "emails", "cause": "KeyError: 'TZ'", "place": "a.py:14 build"}
+    errors = [
+        ErrorGroup(**group, kind="retried", count=92, job=6),
+        ErrorGroup(**group, kind="buried", count=23, job=7),
+        ErrorGroup(pipeline="stranger", cause="x", place="", kind="buried"),
+    ]
+    queue.publish(pulse(manifest, place), (), errors)
+    snapshot = take(manifest, queue, place)
+    (cause,) = snapshot.causes
+    assert (cause.count, cause.kinds) == (115, (("buried", 23), ("retried", 92)))
+    assert cause.is_grave
+    assert snapshot.to_dict()["errors"][0]["kinds"] == {"buried": 23, "retried": 92}
+    assert take(manifest, queue, place, snapshot).causes == snapshot.causes, "not asked again at once"
+
+
+def test_a_queue_without_tables_is_read_from_the_run_directory(manifest, queue, place, monkeypatch):
+    """As with beanstalkd: pulses, minutes and errors of this host's workers."""
+    queue.capabilities  # noqa: B018 - the real ones first
+    monkeypatch.setattr(type(queue.backend), "capabilities", replace(queue.capabilities, tables=False))
+    group = ErrorGroup(pipeline="emails", cause="x", place="", kind="buried")
+    rundir.write(manifest.state_dir / "run", pulse(manifest, place), rows_of_this_minute(done=40), [group])
+    snapshot = take(manifest, queue, place)
+    assert row(snapshot, "emails_00").done == 100
+    assert row(snapshot, "emails").flow.out == pytest.approx(2.0, rel=0.1)
+    assert [cause.cause for cause in snapshot.causes] == ["x"]
+
+
+def test_events_are_those_of_the_file_and_those_that_were_seen(manifest, queue, place):
+    """In the order of time; what was seen is kept from look to look."""
+    events.tell(manifest.state_dir, "up", "emails 2/2", ["emails"])
+    first = take(manifest, queue, place)
+    away = take(manifest, BackendUnavailable("connection refused"), place, first)
+    back = take(manifest, queue, place, away)
+    assert [event.kind for event in back.events] == ["up", "away", "well"]
+    assert [event["kind"] for event in back.to_dict()["events"]] == ["up", "away", "well"]
+
+
+def test_a_job_that_takes_far_longer_than_others_makes_its_process_slow(manifest, queue, place):
+    """Ten times the p95, and at least half a minute."""
+    runs = (0, 0, 40, *[0] * (BUCKETS - 3))
+    queue.publish(pulse(manifest, place, job_for=41.0), rows_of_this_minute(done=40, runs=runs))
+    snapshot = take(manifest, queue, place)
+    assert row(snapshot, "emails_00").health is Health.SLOW
+    assert "job #7 runs for 41s" in row(snapshot, "emails").reason
+
+
+def test_the_last_line_of_a_log_and_a_clock_that_is_wrong(manifest, queue, place, tmp_path):
+    """The file is read where it lies; the worker's clock is compared with ours."""
+    queue.publish(pulse(manifest, place, clock=time.time() - 90))
+    snapshot = take(manifest, queue, place)
+    assert row(snapshot, "emails_00").skew == pytest.approx(90, abs=2)
+    path = row(snapshot, "emails_01").logfile
+    with open(path, "a") as log:
+        log.write("one\ntwo \x1b[31mred\n\n")
+    assert row(take(manifest, queue, place, snapshot), "emails_01").log == "two \x1b[31mred"
+
+
 def test_the_document_has_a_schema_and_is_plain_json(manifest, queue, place):
     """Durations are seconds, times are UTC, and what is unknown is null."""
     document = json.loads(json.dumps(take(manifest, queue, place).to_dict()))
@@ -249,7 +339,7 @@ def test_the_document_has_a_schema_and_is_plain_json(manifest, queue, place):
     assert document["hosts"][0]["reachable"] is True
     emails = document["pipelines"][0]
     assert emails["procs"] == {"running": 2, "wanted": 2, "floor": 2, "max": 4}
-    assert emails["rate"] == {"in": None, "out": None}
+    assert emails["rate"] == {"in": None, "out": None, "errors": None, "now": None}
     assert document["processes"][0]["full_name"] == "shop-emails:shop-emails_00"
 
 

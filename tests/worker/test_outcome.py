@@ -6,11 +6,12 @@ import json
 
 import pytest
 
-from fleet.queue.job import Job
+from fleet.queue.job import Job, Settlement
 from fleet.worker.outcome import (
     MAX_REASON,
     Bury,
     Interrupted,
+    JobTimeout,
     Policy,
     Retry,
     after_error,
@@ -18,6 +19,7 @@ from fleet.worker.outcome import (
     crashed,
     delay_before_retry,
     describe,
+    group_of,
 )
 
 STEADY = Policy(max=3, first=10, factor=2, cap=60, jitter=False)
@@ -127,3 +129,51 @@ def test_an_error_that_cannot_be_printed_is_still_described() -> None:
             raise RuntimeError
 
     assert describe(raised(Broken()), job()).startswith("Broken: (no message")
+
+
+def test_failures_of_one_cause_are_one_group() -> None:
+    """Class, message without its numbers, place and function; how the attempt ended is the kind."""
+    groups = []
+    for number, attempt in ((17, 1), (18, 4)):
+        error = raised(ValueError(f"row {number} is bad"))
+        verdict = after_error(job(attempt), error, STEADY, 0.5)
+        groups.append(group_of(job(attempt), error, verdict, STEADY))
+    assert all(group is not None for group in groups)
+    first, last = groups
+    assert first.cause == last.cause == "ValueError: row # is bad"
+    assert first.place == last.place
+    assert first.place.endswith(" raised")
+    assert (first.kind, last.kind) == ("retried", "buried")
+    assert first.sample == "ValueError: row 17 is bad"
+
+
+def test_what_is_counted_under_a_cause() -> None:
+    """A reason given by Bury, a time limit, a worker that died; but not an interruption."""
+    late = raised(JobTimeout("the job ran longer than 5 seconds"))
+    wish = raised(Bury("no such address"))
+    verdict = crashed(job(crashes=3), STEADY)
+    assert verdict is not None
+
+    def kind_and_cause(error: BaseException | None, verdict: Settlement) -> tuple[str, str]:
+        group = group_of(job(), error, verdict, STEADY)
+        assert group is not None
+        return group.kind, group.cause
+
+    assert kind_and_cause(late, after_error(job(), late, STEADY, 0)) == (
+        "timeout",
+        "JobTimeout: the job ran longer than # seconds",
+    )
+    assert kind_and_cause(wish, after_error(job(), wish, STEADY, 0)) == ("buried", "no such address")
+    assert kind_and_cause(None, verdict)[0] == "buried"
+    told = Interrupted("the worker has to end")
+    assert group_of(job(), told, after_error(job(), told, STEADY, 0), STEADY) is None
+
+
+def test_a_secret_in_a_message_is_masked_in_its_group_too() -> None:
+    """The same redaction as the reason that is kept with the job."""
+    policy = Policy(redact=("password",))
+    error = raised(ValueError("login hunter22 failed"))
+    its_job = job(payload={"password": "hunter22"})
+    group = group_of(its_job, error, after_error(its_job, error, policy, 0), policy)
+    assert group is not None
+    assert "hunter22" not in group.cause + group.sample

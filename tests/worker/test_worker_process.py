@@ -532,3 +532,21 @@ def _is_alive(pid: int) -> bool:
             return file.read().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_a_worker_tells_what_it_did_and_what_went_wrong(site: Site, end: End) -> None:
+    """Minutes and error groups reach the queue's tables, at the latest when the worker leaves."""
+    site.queue.put_many("emails", ["fail", "bury", "bury"])
+    names = {"SUPERVISOR_PROCESS_NAME": "emails_00", "SUPERVISOR_GROUP_NAME": "emails"}
+    worker = site.worker("outcomes", env=names)
+    eventually(lambda: site.queue.stats("emails").buried == 2)
+    assert end(worker) == 0
+
+    rows = site.queue.minutes(120)
+    assert (sum(row.retried for row in rows), sum(row.buried for row in rows)) == (1, 2)
+    assert rows[0].process.split()[1] == "emails:emails_00"
+    groups = {group.kind: group for group in site.queue.errors(60)}
+    assert {kind: group.count for kind, group in groups.items()} == {"buried": 2, "retried": 1}
+    assert groups["retried"].cause == "KeyError: 'fail'"
+    assert "handlers.py:" in groups["buried"].place
+    assert groups["buried"].place.endswith(" outcomes")

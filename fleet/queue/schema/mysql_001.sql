@@ -42,6 +42,27 @@ CREATE TABLE IF NOT EXISTS {prefix}_pulses (
     PRIMARY KEY (host, process)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
+CREATE TABLE IF NOT EXISTS {prefix}_minutes (
+    minute   BIGINT       NOT NULL,                    -- Unix time / 60, by the worker's clock
+    pipeline VARCHAR(200) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    process  VARCHAR(200) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,  -- host, name and pid: only it writes the row
+    body     TEXT         CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,  -- JSON
+    PRIMARY KEY (minute, pipeline, process)
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+CREATE TABLE IF NOT EXISTS {prefix}_errors (
+    pipeline VARCHAR(200) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    kind     VARCHAR(16)  CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,  -- buried retried timeout crashed
+    cause    VARCHAR(160) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,  -- "KeyError: 'TZ'", # for what differs
+    place    VARCHAR(120) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,  -- "file.py:14 func"
+    count    BIGINT       NOT NULL,
+    first_at BIGINT       NOT NULL,                    -- the server's clock, microseconds
+    last_at  BIGINT       NOT NULL,
+    job      BIGINT       NOT NULL,                    -- id of the newest one
+    sample   VARCHAR(400) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,  -- its message
+    PRIMARY KEY (pipeline, kind, cause, place)
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
 CREATE TABLE IF NOT EXISTS {prefix}_meta (
     name  VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,    -- "schema", and memos of imports
     value MEDIUMTEXT   CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,

@@ -46,6 +46,29 @@ CREATE TABLE {prefix}_pulses (
     PRIMARY KEY (host, process)
 );
 
+CREATE TABLE {prefix}_minutes (
+    minute   bigint NOT NULL,                      -- Unix time / 60, by the worker's clock
+    pipeline text   COLLATE "C" NOT NULL,
+    process  text   COLLATE "C" NOT NULL,          -- host, name and pid: only this process writes the row
+    body     text   NOT NULL,                      -- JSON
+    PRIMARY KEY (minute, pipeline, process)
+)
+-- Each row is written thirty times and then never again: new versions beside the old one need no index entry.
+WITH (fillfactor = 50);
+
+CREATE TABLE {prefix}_errors (
+    first_at bigint NOT NULL,
+    last_at  bigint NOT NULL,
+    count    bigint NOT NULL,
+    job      bigint NOT NULL,                      -- id of the newest one
+    pipeline text   COLLATE "C" NOT NULL,
+    kind     text   COLLATE "C" NOT NULL,          -- buried retried timeout crashed
+    cause    text   COLLATE "C" NOT NULL,          -- "KeyError: 'TZ'", # for what differs
+    place    text   COLLATE "C" NOT NULL,          -- "file.py:14 func"
+    sample   text   NOT NULL,                      -- its message
+    PRIMARY KEY (pipeline, kind, cause, place)
+);
+
 CREATE TABLE {prefix}_meta (
     name  text PRIMARY KEY,                        -- "schema"
     value text NOT NULL

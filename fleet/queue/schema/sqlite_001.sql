@@ -39,6 +39,27 @@ CREATE TABLE {prefix}_pulses (
     PRIMARY KEY (host, process)
 ) WITHOUT ROWID;
 
+CREATE TABLE {prefix}_minutes (
+    minute   INTEGER NOT NULL,                     -- Unix time / 60, by the worker's clock
+    pipeline TEXT    NOT NULL,
+    process  TEXT    NOT NULL,                     -- host, name and pid: only this process writes the row
+    body     TEXT    NOT NULL,                     -- JSON
+    PRIMARY KEY (minute, pipeline, process)
+) WITHOUT ROWID;
+
+CREATE TABLE {prefix}_errors (
+    pipeline TEXT    NOT NULL,
+    kind     TEXT    NOT NULL,                     -- buried retried timeout crashed
+    cause    TEXT    NOT NULL,                     -- "KeyError: 'TZ'", # for what differs
+    place    TEXT    NOT NULL,                     -- "file.py:14 func"
+    count    INTEGER NOT NULL,
+    first_at INTEGER NOT NULL,                     -- wall clock, microseconds
+    last_at  INTEGER NOT NULL,
+    job      INTEGER NOT NULL,                     -- id of the newest one
+    sample   TEXT    NOT NULL,                     -- its message
+    PRIMARY KEY (pipeline, kind, cause, place)
+) WITHOUT ROWID;
+
 CREATE TABLE {prefix}_meta (
     name  TEXT PRIMARY KEY,                        -- "schema", "boot"
     value TEXT NOT NULL

@@ -30,7 +30,9 @@ from fleet.queue.backends.beanstalkd.lease import ReservedJob, facts_of, learn
 from fleet.queue.backends.beanstalkd.links import Links
 from fleet.queue.backends.beanstalkd.protocol import Address, Link, Lost, must, unexpected
 from fleet.queue.bell import Bell
+from fleet.queue.causes import ErrorGroup
 from fleet.queue.job import BackendInfo, Filter, Job, JobState, PipelineStats, Pulse, Settlement
+from fleet.queue.minutes import Minute
 
 Orders = tuple[list[int], list[bytes]]  # the places of the verdicts, and the commands
 
@@ -369,8 +371,19 @@ class BeanstalkdBackend:
     def pipelines(self) -> list[str]:
         return self._links.again(tubes.names)
 
-    def publish(self, pulse: Pulse) -> None:  # noqa: ARG002 - for the Protocol
+    def publish(
+        self,
+        pulse: Pulse,  # noqa: ARG002 - for the Protocol
+        minutes: Sequence[Minute],  # noqa: ARG002
+        errors: Sequence[ErrorGroup],  # noqa: ARG002
+    ) -> None:
         raise NotSupported("beanstalkd has no tables to keep a pulse in")
+
+    def minutes(self, seconds: float, pipeline: str | None) -> list[Minute]:  # noqa: ARG002
+        raise NotSupported("beanstalkd has no tables to keep minutes in")
+
+    def errors(self, seconds: float, pipeline: str | None) -> list[ErrorGroup]:  # noqa: ARG002
+        raise NotSupported("beanstalkd has no tables to keep errors in")
 
     def pulses(self) -> list[Pulse]:
         raise NotSupported("beanstalkd has no tables to keep pulses in")

@@ -22,14 +22,17 @@ from fleet.queue.backends.mysql.put import Put, restore
 from fleet.queue.backends.mysql.rows import BURIED, NUMBER, seen, text
 from fleet.queue.backends.mysql.statements import NOW, Statements
 from fleet.queue.backends.mysql.wake import Watch, nudge, path_of
+from fleet.queue.causes import KEPT as ERRORS_KEPT
+from fleet.queue.causes import ErrorGroup, error_from_row
 from fleet.queue.dsn import Dsn
 from fleet.queue.job import BackendInfo, Filter, Job, JobState, PipelineStats, Pulse, Settlement
-from fleet.queue.pulse import pulse_from_text, pulse_to_text
+from fleet.queue.minutes import KEPT as MINUTES_KEPT
+from fleet.queue.minutes import Minute, minute_from_text, minute_to_text
+from fleet.queue.pulse import PULSES_KEPT, PULSES_SHOWN, is_time_to_prune, pulse_from_text, pulse_to_text
 from fleet.queue.schema import migrate
 
 _POLL_SECONDS = 0.3  # behind the bell
 _EVERYTHING = 2**31 - 1  # the limit of an operator who gave none
-_PULSES_KEPT = 3600  # seconds
 _MOST_PRIORITIES = 64  # that stats looks at for the oldest job
 
 
@@ -283,13 +286,38 @@ class MysqlBackend:
 
     # -- pulses ------------------------------------------------------------
 
-    def publish(self, pulse: Pulse) -> None:
-        body = pulse_to_text(pulse)
-        self._write(bind(self._sql.publish, pulse.host, pulse.process, body, body))
+    def publish(self, pulse: Pulse, minutes: Sequence[Minute], errors: Sequence[ErrorGroup]) -> None:
+        sql, body = self._sql, pulse_to_text(pulse)
+        statements = [bind(sql.publish, pulse.host, pulse.process, body, body)]
+        for row in minutes:
+            told = minute_to_text(row)
+            statements.append(bind(sql.put_minute, row.minute, row.pipeline, row.process, told))
+        for e in errors:
+            values = (e.pipeline, e.kind, e.cause, e.place, e.count, e.job, e.sample)
+            statements.append(bind(sql.put_error, *values))
+        if minutes and is_time_to_prune():
+            statements.append(bind(sql.prune_minutes, MINUTES_KEPT))
+            statements.append(bind(sql.prune_errors, ERRORS_KEPT))
+            statements.append(bind(sql.prune_pulses, PULSES_KEPT))
+        self._write(*statements)
 
     def pulses(self) -> list[Pulse]:
-        rows = self._link.read(bind(self._sql.pulses, _PULSES_KEPT * 1_000_000))[0].rows
+        rows = self._link.read(bind(self._sql.pulses, PULSES_SHOWN * 1_000_000))[0].rows
         return [pulse_from_text(text(body), age=max(0.0, age / 1e6)) for age, body in rows]
+
+    def minutes(self, seconds: float, pipeline: str | None) -> list[Minute]:
+        rows = self._link.read(bind(self._sql.minutes, round(seconds * 1e6), pipeline))[0].rows
+        return [
+            minute_from_text(text(name), minute, text(process), text(body))
+            for name, minute, process, body in rows
+        ]
+
+    def errors(self, seconds: float, pipeline: str | None) -> list[ErrorGroup]:
+        rows = self._link.read(bind(self._sql.errors, round(seconds * 1e6), pipeline))[0].rows
+        return [
+            error_from_row(text(name), text(kind), text(cause), text(place), count, job, text(sample), *ago)
+            for name, kind, cause, place, count, job, sample, *ago in rows
+        ]
 
     # -- the database ------------------------------------------------------
 
@@ -308,10 +336,10 @@ class MysqlBackend:
                 self._watch.close()
                 self._watch = None
 
-    def _write(self, statement: str) -> None:
-        """One statement that does no harm when it is done twice."""
+    def _write(self, *statements: str) -> None:
+        """Statements of one transaction that do no harm when they are done twice."""
         try:
-            self._link.transact(lambda: self._link.run(statement, begin=True, commit=True), again=True)
+            self._link.transact(lambda: self._link.run(*statements, begin=True, commit=True), again=True)
         except Lost as lost:
             raise OutcomeUnknown(f"{self._link.where}: {lost}; doing it again is safe") from lost
 

@@ -58,6 +58,8 @@ def seen(row: tuple[Any, ...]) -> Job:
     job = Job(id_, text(pipeline), payload, priority, ttr / 1e6, attempts, crashes, STATES[state])
     if state == DELAYED:
         job.delay = max(0.0, due_in / 1e6)
+    else:
+        job.waited = max(0.0, -due_in / 1e6)
     job.reason = text(reason)
     job.uid = uid or b""
     job.unique = None if unique is None else text(unique)

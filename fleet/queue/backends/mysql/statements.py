@@ -16,9 +16,8 @@ class Statements:
     """
 
     def __init__(self, prefix: str) -> None:
-        jobs, pipelines, pulses, meta = (
-            f"{prefix}_{name}" for name in ("jobs", "pipelines", "pulses", "meta")
-        )
+        names = ("jobs", "pipelines", "pulses", "minutes", "errors", "meta")
+        jobs, pipelines, pulses, minutes, errors, meta = (f"{prefix}_{name}" for name in names)
         by_turn = f"{jobs} FORCE INDEX (turn)"
 
         # -- put
@@ -158,18 +157,42 @@ class Statements:
             ON DUPLICATE KEY UPDATE at = {NOW}, body = %s"""
         self.pulses = f"""
             SELECT {NOW} - at, body FROM {pulses} WHERE at > {NOW} - %s ORDER BY host, process"""
+        self.put_minute = f"""
+            INSERT INTO {minutes} (minute, pipeline, process, body) VALUES (%s, %s, %s, %s)
+            ON DUPLICATE KEY UPDATE body = VALUES(body)"""
+        self.put_error = f"""
+            INSERT INTO {errors} (pipeline, kind, cause, place, count, first_at, last_at, job, sample)
+            VALUES (%s, %s, %s, %s, %s, {NOW}, {NOW}, %s, %s)
+            ON DUPLICATE KEY UPDATE count = count + VALUES(count), last_at = VALUES(last_at),
+                job = VALUES(job), sample = VALUES(sample)"""
+        self.minutes = f"""
+            SELECT pipeline, minute, process, body FROM {minutes}
+            WHERE minute > ({NOW} - %s) DIV 60000000 - 1 AND pipeline = COALESCE(%s, pipeline)
+            ORDER BY minute"""
+        self.errors = f"""
+            SELECT pipeline, kind, cause, place, count, job, sample, {NOW} - first_at, {NOW} - last_at
+            FROM {errors} WHERE last_at > {NOW} - %s AND pipeline = COALESCE(%s, pipeline)
+            ORDER BY last_at DESC LIMIT 200"""
+        self.prune_minutes = f"""
+            DELETE FROM {minutes} WHERE minute < ({NOW} DIV 1000000 - %s) DIV 60 ORDER BY minute LIMIT 500"""
+        self.prune_errors = f"DELETE FROM {errors} WHERE last_at < {NOW} - %s * 1000000 LIMIT 500"
+        self.prune_pulses = f"DELETE FROM {pulses} WHERE at < {NOW} - %s * 1000000 LIMIT 500"
         self.get_meta = f"SELECT CAST(value AS BINARY) FROM {meta} WHERE name = %s"
         self.set_meta = f"""
             INSERT INTO {meta} (name, value) VALUES (%s, %s) ON DUPLICATE KEY UPDATE value = %s"""
         self.engines = f"""
             SELECT table_name, engine FROM information_schema.tables
             WHERE table_schema = DATABASE()
-                AND table_name IN ('{jobs}', '{pipelines}', '{pulses}', '{meta}')"""
+                AND table_name IN
+                    ('{jobs}', '{pipelines}', '{pulses}', '{minutes}', '{errors}', '{meta}')"""
         self.fits = (
             f"SELECT id, pipeline, state, priority, ttr, attempts, crashes, token, run_at, deadline, "
             f"unique_key, uid, reason, payload, turn FROM {jobs} LIMIT 0",
             f"SELECT name, paused_until, returns FROM {pipelines} LIMIT 0",
             f"SELECT host, process, at, body FROM {pulses} LIMIT 0",
+            f"SELECT minute, pipeline, process, body FROM {minutes} LIMIT 0",
+            f"SELECT pipeline, kind, cause, place, count, first_at, last_at, job, sample "
+            f"FROM {errors} LIMIT 0",
         )
 
         for name, text in vars(self).items():

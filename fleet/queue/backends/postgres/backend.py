@@ -31,8 +31,12 @@ from fleet.queue.backends.postgres.statements import Settles, Statements
 from fleet.queue.backends.postgres.wake import DEBOUNCE, Listener
 from fleet.queue.backends.postgres.watermark import Watermark
 from fleet.queue.bell import Bell as Sleep
+from fleet.queue.causes import KEPT as ERRORS_KEPT
+from fleet.queue.causes import ErrorGroup, error_from_row
 from fleet.queue.job import BackendInfo, Filter, Job, JobState, PipelineStats, Pulse, Settlement
-from fleet.queue.pulse import pulse_from_text, pulse_to_text
+from fleet.queue.minutes import KEPT as MINUTES_KEPT
+from fleet.queue.minutes import Minute, minute_from_text
+from fleet.queue.pulse import PULSES_KEPT, PULSES_SHOWN, is_time_to_prune, pulse_from_text
 from fleet.queue.schema import migrate
 
 _PEEK_ORDER = {
@@ -45,7 +49,6 @@ _READY_CHUNK = 10_000  # due jobs made ready in one transaction: a million at on
 _READY_SECONDS = 2.0  # and after that long the claim takes what is there
 _LOOK_SECONDS = 4.0  # between two looks behind the push
 _FIRST_LOOK, _LAST_LOOK = 0.01, 1.0  # without a push: growing gaps
-_PULSES_KEPT = 3600  # seconds
 
 T = TypeVar("T")
 
@@ -446,13 +449,24 @@ class PostgresBackend:
 
     # -- pulses ------------------------------------------------------------
 
-    def publish(self, pulse: Pulse) -> None:
-        values = {"host": pulse.host, "process": pulse.process, "body": pulse_to_text(pulse)}
+    def publish(self, pulse: Pulse, minutes: Sequence[Minute], errors: Sequence[ErrorGroup]) -> None:
+        values = values_of.published(pulse, minutes, errors)
         self._runner.twice(lambda session: self._runner.ask(session, self._sql.publish, values))
+        if minutes and is_time_to_prune():
+            ages = {"minutes": MINUTES_KEPT, "errors": ERRORS_KEPT, "pulses": PULSES_KEPT}
+            self._runner.twice(lambda session: self._runner.ask(session, self._sql.prune, ages))
 
     def pulses(self) -> list[Pulse]:
-        rows = self._runner.read(self._sql.pulses, {"us": _PULSES_KEPT * 1_000_000})
+        rows = self._runner.read(self._sql.pulses, {"us": PULSES_SHOWN * 1_000_000})
         return [pulse_from_text(text, age=max(0.0, age / 1e6)) for age, text in rows]
+
+    def minutes(self, seconds: float, pipeline: str | None) -> list[Minute]:
+        values = {"us": round(seconds * 1e6), "pipeline": pipeline}
+        return [minute_from_text(*row) for row in self._runner.read(self._sql.minutes, values)]
+
+    def errors(self, seconds: float, pipeline: str | None) -> list[ErrorGroup]:
+        values = {"us": round(seconds * 1e6), "pipeline": pipeline}
+        return [error_from_row(*row) for row in self._runner.read(self._sql.errors, values)]
 
     # -- tables and server -------------------------------------------------
 

@@ -45,7 +45,9 @@ def durability(session: Session) -> tuple[str, str, list[str]]:
 def privileges(prefix: str, user: str) -> str:
     """The statements that give *user* what fleet needs, for the owner of the schema."""
     user = '"' + user.replace('"', '""') + '"'
-    tables = ", ".join(f"{prefix}_{name}" for name in ("jobs", "pipelines", "pulses", "meta"))
+    tables = ", ".join(
+        f"{prefix}_{name}" for name in ("jobs", "pipelines", "pulses", "minutes", "errors", "meta")
+    )
     return (
         f"To make the tables it needs: GRANT CREATE, USAGE ON SCHEMA public TO {user}; "
         f"to use tables that are there: GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO {user}; "

@@ -8,7 +8,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fleet.queue.backends.postgres.statements import Settles
-from fleet.queue.job import Filter, Job, JobState, Settlement
+from fleet.queue.causes import ErrorGroup
+from fleet.queue.job import Filter, Job, JobState, Pulse, Settlement
+from fleet.queue.minutes import Minute, minute_to_text
+from fleet.queue.pulse import pulse_to_text
 
 READY, DELAYED, RESERVED, BURIED = range(4)
 STATES = (JobState.READY, JobState.DELAYED, JobState.RESERVED, JobState.BURIED)
@@ -74,12 +77,36 @@ def reserved(
     return jobs
 
 
+def published(
+    pulse: Pulse, minutes: Sequence[Minute], errors: Sequence[ErrorGroup]
+) -> dict[str, str | list[int] | list[str]]:
+    """A pulse, and what goes with it as one array a column."""
+    return {
+        "host": pulse.host,
+        "process": pulse.process,
+        "body": pulse_to_text(pulse),
+        "minutes": [row.minute for row in minutes],
+        "pipelines": [row.pipeline for row in minutes],
+        "processes": [row.process for row in minutes],
+        "bodies": [minute_to_text(row) for row in minutes],
+        "of": [group.pipeline for group in errors],
+        "kinds": [group.kind for group in errors],
+        "causes": [group.cause for group in errors],
+        "places": [group.place for group in errors],
+        "counts": [group.count for group in errors],
+        "jobs": [group.job for group in errors],
+        "samples": [group.sample for group in errors],
+    }
+
+
 def seen(row: tuple[Any, ...]) -> Job:
     """A job that was looked at."""
     id_, pipeline, payload, priority, ttr, attempts, crashes, state, left, reason, uid, unique = row
     job = Job(id_, pipeline, payload, priority, ttr / 1e6, attempts, crashes, STATES[state])
     if state == DELAYED:
         job.delay = max(0.0, left / 1e6)
+    else:
+        job.waited = max(0.0, -left / 1e6)
     job.reason = reason
     job.uid = uid or b""
     job.unique = unique

@@ -26,9 +26,8 @@ class Statements:
     """
 
     def __init__(self, prefix: str) -> None:
-        jobs, pipelines, pulses, meta = (
-            f"{prefix}_{name}" for name in ("jobs", "pipelines", "pulses", "meta")
-        )
+        names = ("jobs", "pipelines", "pulses", "minutes", "errors", "meta")
+        jobs, pipelines, pulses, minutes, errors, meta = (f"{prefix}_{name}" for name in names)
         self._jobs, self._pipelines = jobs, pipelines
 
         # -- put: uid and unique key together decide, and nothing comes back where one is taken
@@ -111,9 +110,44 @@ class Statements:
 
         # -- pulses and the tables' own facts
         self.publish = _sql(f"""
-            INSERT INTO {pulses} (host, process, at, body)
-            VALUES (%(host)s, %(process)s, {_NOW}, %(body)s)
-            ON CONFLICT (host, process) DO UPDATE SET at = excluded.at, body = excluded.body""")
+            WITH pulse AS (
+                INSERT INTO {pulses} (host, process, at, body)
+                VALUES (%(host)s, %(process)s, {_NOW}, %(body)s)
+                ON CONFLICT (host, process) DO UPDATE SET at = excluded.at, body = excluded.body),
+            told AS (
+                INSERT INTO {minutes} (minute, pipeline, process, body)
+                SELECT * FROM unnest(
+                    %(minutes)s::bigint[], %(pipelines)s::text[], %(processes)s::text[], %(bodies)s::text[])
+                ON CONFLICT (minute, pipeline, process) DO UPDATE SET body = excluded.body)
+            INSERT INTO {errors} AS known
+                (first_at, last_at, pipeline, kind, cause, place, count, job, sample)
+            SELECT {_NOW}, {_NOW}, * FROM unnest(
+                %(of)s::text[], %(kinds)s::text[], %(causes)s::text[], %(places)s::text[],
+                %(counts)s::bigint[], %(jobs)s::bigint[], %(samples)s::text[])
+            ON CONFLICT (pipeline, kind, cause, place) DO UPDATE SET count = known.count + excluded.count,
+                last_at = excluded.last_at, job = excluded.job, sample = excluded.sample""")
+        self.minutes = _sql(f"""
+            SELECT pipeline, minute, process, body FROM {minutes}
+            WHERE minute > ({_NOW} - %(us)s) / 60000000 - 1
+                AND (%(pipeline)s::text IS NULL OR pipeline = %(pipeline)s::text)
+            ORDER BY minute""")
+        self.errors = _sql(f"""
+            SELECT pipeline, kind, cause, place, count, job, sample, {_NOW} - first_at, {_NOW} - last_at
+            FROM {errors} WHERE last_at > {_NOW} - %(us)s
+                AND (%(pipeline)s::text IS NULL OR pipeline = %(pipeline)s::text)
+            ORDER BY last_at DESC LIMIT 200""")
+        self.prune = _sql(f"""
+            WITH old_minutes AS (
+                DELETE FROM {minutes} WHERE (minute, pipeline, process) IN (
+                    SELECT minute, pipeline, process FROM {minutes}
+                    WHERE minute < ({_NOW} / 1000000 - %(minutes)s) / 60 LIMIT 500)),
+            old_errors AS (
+                DELETE FROM {errors} WHERE (pipeline, kind, cause, place) IN (
+                    SELECT pipeline, kind, cause, place FROM {errors}
+                    WHERE last_at < {_NOW} - %(errors)s::bigint * 1000000 LIMIT 500))
+            DELETE FROM {pulses} WHERE (host, process) IN (
+                SELECT host, process FROM {pulses}
+                WHERE at < {_NOW} - %(pulses)s::bigint * 1000000 LIMIT 500)""")
         self.pulses = _sql(f"""
             SELECT {_NOW} - at, body FROM {pulses} WHERE at > {_NOW} - %(us)s ORDER BY host, process""")
         # Not to_regclass: it may remember from before a lock was waited for that there was no such table.

@@ -29,8 +29,18 @@ from fleet.queue.backend import Capabilities
 from fleet.queue.backends.sqlite.files import boot_id, location, refuse_network_file_system
 from fleet.queue.backends.sqlite.statements import Statements
 from fleet.queue.backends.sqlite.wake import Nudge, Watch
+from fleet.queue.causes import KEPT as ERRORS_KEPT
+from fleet.queue.causes import ErrorGroup, error_from_row
 from fleet.queue.job import BackendInfo, Filter, Job, JobState, PipelineStats, Pulse, Settlement
-from fleet.queue.pulse import pulse_from_text, pulse_to_text
+from fleet.queue.minutes import KEPT as MINUTES_KEPT
+from fleet.queue.minutes import Minute, minute_from_text, minute_to_text
+from fleet.queue.pulse import (
+    PULSES_KEPT,
+    PULSES_SHOWN,
+    is_time_to_prune,
+    pulse_from_text,
+    pulse_to_text,
+)
 from fleet.queue.schema import migrate
 
 _READY, _DELAYED, _RESERVED, _BURIED = range(4)
@@ -49,7 +59,6 @@ _IN_PASSING_SECONDS = 0.05
 _BUSY_SLICE = 0.02
 _PROMOTE_CHUNK = 10_000  # due jobs made ready in one transaction: a million at once must not stop everybody
 _PUT_CHUNK = 5_000
-_PULSES_KEPT = 3600  # seconds
 _LEASE_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _WAL_RESET_FIXED = (3, 51, 3)  # https://sqlite.org/wal.html, "the WAL-reset bug"
 _HINTS = {
@@ -390,6 +399,8 @@ class SqliteBackend:
         job = Job(id_, pipeline, payload, priority, ttr / 1e6, attempts, crashes, _STATES[state])
         if state == _DELAYED:
             job.delay = max(0.0, (run_at - self._clock.wall()) / 1e6)
+        else:
+            job.waited = max(0.0, (self._clock.wall() - run_at) / 1e6)
         job.reason = reason
         job.uid = uid or b""
         job.unique = unique
@@ -461,15 +472,35 @@ class SqliteBackend:
 
     # -- pulses ------------------------------------------------------------
 
-    def publish(self, pulse: Pulse) -> None:
-        row = (pulse.host, pulse.process, self._clock.wall(), pulse_to_text(pulse))
-        with self._in_passing() as db:
-            self._write(lambda _: db.execute(self._sql.publish, row), alone=True)
+    def publish(self, pulse: Pulse, minutes: Sequence[Minute], errors: Sequence[ErrorGroup]) -> None:
+        now = self._clock.wall()
+        rows = [(row.minute, row.pipeline, row.process, minute_to_text(row)) for row in minutes]
+        groups = [(e.pipeline, e.kind, e.cause, e.place, e.count, now, e.job, e.sample) for e in errors]
+
+        def write(db: sqlite3.Connection) -> None:
+            db.execute(self._sql.publish, (pulse.host, pulse.process, now, pulse_to_text(pulse)))
+            db.executemany(self._sql.put_minute, rows)
+            db.executemany(self._sql.put_error, groups)
+            if minutes and is_time_to_prune():
+                db.execute(self._sql.prune_minutes, (now // 60_000_000 - MINUTES_KEPT // 60,))
+                db.execute(self._sql.prune_errors, (now - ERRORS_KEPT * 1_000_000,))
+                db.execute(self._sql.prune_pulses, (now - PULSES_KEPT * 1_000_000,))
+
+        with self._in_passing():
+            self._write(write)
 
     def pulses(self) -> list[Pulse]:
         now = self._clock.wall()
-        rows = self._read(self._sql.pulses, [now - _PULSES_KEPT * 1_000_000])
+        rows = self._read(self._sql.pulses, [now - PULSES_SHOWN * 1_000_000])
         return [pulse_from_text(text, age=max(0.0, (now - at) / 1e6)) for at, text in rows]
+
+    def minutes(self, seconds: float, pipeline: str | None) -> list[Minute]:
+        since = (self._clock.wall() - round(seconds * 1e6)) // 60_000_000 - 1
+        return [minute_from_text(*row) for row in self._read(self._sql.minutes, [since, pipeline])]
+
+    def errors(self, seconds: float, pipeline: str | None) -> list[ErrorGroup]:
+        rows = self._read(self._sql.errors, [self._clock.wall(), round(seconds * 1e6), pipeline])
+        return [error_from_row(*row) for row in rows]
 
     # -- the file ----------------------------------------------------------
 

@@ -10,9 +10,8 @@ class Statements:
     """
 
     def __init__(self, prefix: str) -> None:
-        jobs, pipelines, pulses, meta = (
-            f"{prefix}_{name}" for name in ("jobs", "pipelines", "pulses", "meta")
-        )
+        names = ("jobs", "pipelines", "pulses", "minutes", "errors", "meta")
+        jobs, pipelines, pulses, minutes, errors, meta = (f"{prefix}_{name}" for name in names)
 
         # -- put
         self.insert = f"""
@@ -130,6 +129,30 @@ class Statements:
             INSERT INTO {pulses} (host, process, at, body) VALUES (?, ?, ?, ?)
             ON CONFLICT (host, process) DO UPDATE SET at = excluded.at, body = excluded.body"""
         self.pulses = f"SELECT at, body FROM {pulses} WHERE at > ? ORDER BY host, process"
+        self.put_minute = f"""
+            INSERT INTO {minutes} (minute, pipeline, process, body) VALUES (?, ?, ?, ?)
+            ON CONFLICT (minute, pipeline, process) DO UPDATE SET body = excluded.body"""
+        self.minutes = f"""
+            SELECT pipeline, minute, process, body FROM {minutes}
+            WHERE minute > ?1 AND (?2 IS NULL OR pipeline = ?2) ORDER BY minute"""
+        self.put_error = f"""
+            INSERT INTO {errors} (pipeline, kind, cause, place, count, first_at, last_at, job, sample)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8)
+            ON CONFLICT (pipeline, kind, cause, place) DO UPDATE SET count = count + excluded.count,
+                last_at = excluded.last_at, job = excluded.job, sample = excluded.sample"""
+        self.errors = f"""
+            SELECT pipeline, kind, cause, place, count, job, sample, ?1 - first_at, ?1 - last_at
+            FROM {errors} WHERE last_at > ?1 - ?2 AND (?3 IS NULL OR pipeline = ?3)
+            ORDER BY last_at DESC LIMIT 200"""
+        self.prune_minutes = f"""
+            DELETE FROM {minutes} WHERE (minute, pipeline, process) IN (
+                SELECT minute, pipeline, process FROM {minutes} WHERE minute < ? ORDER BY minute LIMIT 500)"""
+        self.prune_errors = f"""
+            DELETE FROM {errors} WHERE (pipeline, kind, cause, place) IN (
+                SELECT pipeline, kind, cause, place FROM {errors} WHERE last_at < ? LIMIT 500)"""
+        self.prune_pulses = f"""
+            DELETE FROM {pulses} WHERE (host, process) IN (
+                SELECT host, process FROM {pulses} WHERE at < ? LIMIT 500)"""
         self.get_meta = f"SELECT value FROM {meta} WHERE name = ?"
         self.set_meta = f"""
             INSERT INTO {meta} (name, value) VALUES (?, ?)

@@ -1,0 +1,84 @@
+"""fleet why: what is the matter with a pipeline, and what to type."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from fleet.dashboard.evidence import Evidence, Finding
+    from fleet.dashboard.facts import Snapshot
+    from fleet.manifest import Manifest
+    from fleet.queue.queue import Queue
+
+
+def why(
+    pipeline: Annotated[str, typer.Argument(metavar="PIPELINE", help="of the manifest")],
+    since: Annotated[str, typer.Option(metavar="TIME", help="errors of that long")] = "1h",
+) -> None:
+    """
+    Why a pipeline is slow, failing or idle, with the numbers that say so.
+
+    Rules and arithmetic, no guessing; the last lines are the commands that help.
+
+      fleet why reports
+      fleet why reports --since 6h
+      fleet why thumbs --json | jq .findings[0].do
+    """
+    from fleet.cli import output
+    from fleet.cli.context import load_manifest, settings
+    from fleet.cli.names import slips_are_usage_errors, unknown
+    from fleet.cli.status import Eyes
+    from fleet.dashboard.text import show
+    from fleet.dashboard.why import lines
+    from fleet.units import parse_duration
+
+    with slips_are_usage_errors():
+        seconds = parse_duration(since)
+    manifest = load_manifest()
+    if pipeline not in manifest.pipelines:
+        raise unknown("pipeline", pipeline, manifest.pipelines)
+    eyes = Eyes(manifest)
+    snapshot = eyes.look(None)
+    evidence, findings = examine(manifest, eyes.queue, snapshot, pipeline, seconds)
+    if settings().json:
+        output.document(_document(evidence, findings))
+        return
+    for number, line in enumerate(lines(evidence, findings)):
+        text = show(line)
+        if number == 0 or line.startswith("also:"):
+            text = output.paint(text, "bold")
+        elif line.startswith("do "):
+            text = output.paint(text, "cyan")
+        output.say(text)
+
+
+def examine(
+    manifest: Manifest, queue: Queue | None, snapshot: Snapshot, name: str, since: float
+) -> tuple[Evidence, tuple[Finding, ...]]:
+    """The evidence about a pipeline, and what the rules make of it."""
+    from fleet.cli.app import COMMANDS
+    from fleet.dashboard.gather import gather
+    from fleet.dashboard.why import why as rules
+
+    can_scale = any(command.name == "scale" for command in COMMANDS)
+    evidence = gather(manifest, queue, snapshot, name, since=since, can_scale=can_scale)
+    return evidence, rules(evidence)
+
+
+def _document(evidence: Evidence, findings: tuple[Finding, ...]) -> dict[str, Any]:
+    return {
+        "schema": "fleet.why/1",
+        "pipeline": evidence.name,
+        "state": evidence.row.health.value,
+        "findings": [
+            {
+                "rule": finding.rule,
+                "headline": finding.headline,
+                "facts": [{"label": label or None, "text": text} for label, text in finding.facts],
+                "do": list(finding.do),
+            }
+            for finding in findings
+        ],
+    }

@@ -1,0 +1,136 @@
+"""Asking supervisord, the queue and the log files.  Every answer also says whether there was one."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from fleet.dashboard.facts import ProcessRow, Snapshot, Source
+from fleet.errors import FleetError
+
+if TYPE_CHECKING:
+    from fleet.manifest import Manifest
+    from fleet.queue.causes import ErrorGroup
+    from fleet.queue.job import PipelineStats, Pulse
+    from fleet.queue.minutes import Minute
+    from fleet.queue.queue import Queue
+    from fleet.supervisor.client import Supervisor
+    from fleet.supervisor.process import Process
+
+CAP = 100_000  # a count stops here and shows "100k+"
+PATIENCE = 2.0  # seconds for one answer of supervisord
+MINUTES_BACK = 540.0  # seconds: eight minutes for the sparklines, and the one under way
+ERRORS_BACK = 3600.0
+_REREAD = 4.0  # seconds: workers write every two, and rows of a hundred of them are a lot to read
+_LOG_TAIL = 2048  # bytes
+
+
+class Place(Protocol):
+    """Where a supervisord is; `fleet.manager.places.Place` is one."""
+
+    def client(self, timeout: float = ...) -> Supervisor: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What the queue said.  Empty where it did not answer."""
+
+    source: Source
+    stats: dict[str, PipelineStats]  # by queue name
+    pulses: tuple[Pulse, ...] = ()
+    minutes: tuple[Minute, ...] = ()
+    minutes_at: float | None = None
+    errors: tuple[ErrorGroup, ...] | None = None  # None: not asked this time
+
+
+def ask_supervisord(
+    place: Place, host: str, now: float, previous: Snapshot | None
+) -> tuple[Source, dict[str, list[Process]]]:
+    """Whether it answered, and its processes by group."""
+    last = next((source for source in previous.hosts if source.name == host), None) if previous else None
+    try:
+        found = place.client(timeout=PATIENCE).processes()
+    except (FleetError, OSError) as error:
+        return _silent(host, error, now, last, previous), {}
+    groups: dict[str, list[Process]] = {}
+    for process in found:
+        groups.setdefault(process.group, []).append(process)
+    return Source(name=host, ok=True), groups
+
+
+def ask_queue(
+    manifest: Manifest, queue: Queue | FleetError, now: float, clock: float, previous: Snapshot | None
+) -> Told:
+    """Counts and pulses; minutes and errors every few seconds only."""
+    name = location(manifest.queue.dsn)
+    last = previous.queue if previous else None
+    if isinstance(queue, FleetError):
+        return Told(source=_silent(name, queue, now, last, previous), stats={})
+    try:
+        names = dict.fromkeys(pipeline.queue_name for pipeline in manifest.pipelines.values())
+        stats = {each: queue.stats(each, cap=CAP) for each in names}
+        source = Source(name=name, ok=True)
+        if not queue.capabilities.tables:
+            from fleet.queue import rundir
+
+            told = rundir.read(manifest.state_dir / "run", seconds=ERRORS_BACK)
+            return Told(
+                source=source,
+                stats=stats,
+                pulses=told.pulses,
+                minutes=told.minutes,
+                minutes_at=clock,
+                errors=told.errors,
+            )
+        pulses = tuple(queue.pulses())
+        at = previous.minutes_at if previous else None
+        if previous is not None and at is not None and clock - at < _REREAD:
+            minutes = previous.minutes
+            return Told(source=source, stats=stats, pulses=pulses, minutes=minutes, minutes_at=at)
+        return Told(
+            source=source,
+            stats=stats,
+            pulses=pulses,
+            minutes=tuple(queue.minutes(MINUTES_BACK)),
+            minutes_at=clock,
+            errors=tuple(queue.errors(ERRORS_BACK)),
+        )
+    except (FleetError, OSError) as error:
+        return Told(source=_silent(name, error, now, last, previous), stats={})
+
+
+def _silent(
+    name: str, error: Exception, now: float, last: Source | None, previous: Snapshot | None
+) -> Source:
+    was_silent = last is not None and not last.ok
+    since = last.since if was_silent and last else now
+    if last is None or previous is None or last.age is None:
+        age = None
+    else:
+        age = last.age + (now - previous.taken_at)
+    return Source(name=name, ok=False, error=str(error) or type(error).__name__, since=since, age=age)
+
+
+def location(dsn: str) -> str:
+    """The DSN without what might be secret: user, password and options."""
+    head, _, rest = dsn.partition("://")
+    return f"{head}://{rest.rpartition('@')[2].partition('?')[0]}"
+
+
+def with_log(row: ProcessRow, path: str, last: ProcessRow | None) -> ProcessRow:
+    """The last line of the log, read only when the file has changed; nothing where it cannot be read."""
+    if not path.startswith("/"):
+        return row
+    try:
+        found = os.stat(path)  # noqa: PTH116 - a hundred a second
+        mark = (found.st_size, found.st_mtime_ns)
+        if last is not None and last.logfile == path and last.log_mark == mark:
+            return replace(row, logfile=path, log=last.log, log_mark=mark)
+        with open(path, "rb") as file:
+            file.seek(max(0, mark[0] - _LOG_TAIL))
+            lines = file.read(_LOG_TAIL).split(b"\n")
+    except OSError:
+        return replace(row, logfile=path)
+    line = next((line for line in reversed(lines) if line.strip()), b"")
+    return replace(row, logfile=path, log=line.decode("utf-8", "backslashreplace").strip(), log_mark=mark)

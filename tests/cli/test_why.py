@@ -1,0 +1,96 @@
+"""fleet why and the pages of fleet status, as a person runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fleet.queue import connect
+from fleet.queue.causes import ErrorGroup
+from fleet.queue.job import Pulse
+
+MANIFEST = """\
+version = 1
+project = "shop"
+[queue]
+dsn = "sqlite:///queue.db"
+[pipelines.emails]
+command = "sleep 1000"
+redact = ["password"]
+alerts = { buried = 1 }
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "fleet.toml").write_text(MANIFEST)
+    with connect(f"sqlite:///{tmp_path}/queue.db") as queue:
+        queue.put("emails", {"to": "<script>alert(1)</script>", "password": "hunter2"})
+        queue.reserve("emails").bury("KeyError: 'TZ' at a.py:14")
+        pulse = Pulse(host="web1", process="x", pid=1, pipeline="emails", state="idle")
+        cause = "KeyError: '<b>TZ</b>'"
+        queue.publish(
+            pulse,
+            (),
+            [ErrorGroup(pipeline="emails", kind="buried", cause=cause, place="a.py:14 build", job=1)],
+        )
+    return tmp_path
+
+
+def fleet(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("FLEET_", "FORCE_"))}
+    return subprocess.run(
+        [sys.executable, "-m", "fleet", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+        env=clean,
+        check=False,
+    )
+
+
+def test_why_tells_the_cause_and_the_command(folder):
+    """Also while supervisord is away; secrets of the payload are masked."""
+    ran = fleet(folder, "why", "emails")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.startswith("emails is failing: ")
+    assert "1 ×      KeyError: '<b>TZ</b>'   a.py:14 build" in ran.stdout
+    assert '"password": "***"' in ran.stdout
+    assert "hunter2" not in ran.stdout
+    assert """fleet jobs kick emails --error "KeyError: '<b>TZ</b>'\"""" in ran.stdout
+
+
+def test_why_as_json(folder):
+    """Rule, numbers and commands."""
+    document = json.loads(fleet(folder, "why", "emails", "--json").stdout)
+    assert document["schema"] == "fleet.why/1"
+    assert [finding["rule"] for finding in document["findings"]] == ["supervisord-away", "buried"]
+    assert all(finding["do"] for finding in document["findings"])
+
+
+def test_a_wrong_name_or_time_is_wrong_usage(folder):
+    """With the nearest match."""
+    ran = fleet(folder, "why", "email")
+    assert ran.returncode == 2
+    assert 'Did you mean "emails"?' in ran.stderr
+    assert fleet(folder, "why", "emails", "--since", "soon").returncode == 2
+
+
+def test_a_page_for_an_incident_note(folder):
+    """One file, nothing loaded from elsewhere, foreign text escaped."""
+    ran = fleet(folder, "status", "--html", "page.html")
+    assert ran.returncode == 0
+    page = (folder / "page.html").read_text()
+    assert "emails failing" in page
+    assert "&lt;b&gt;TZ&lt;/b&gt;" in page
+    assert "<b>TZ" not in page
+    assert "src=" not in page and "href=" not in page and "<script" not in page
+    assert fleet(folder, "status", "--html", "-").stdout.startswith("<!doctype html>")
+    assert fleet(folder, "status", "--html", "nowhere/x.html").returncode == 2
