@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fleet.dashboard.flow import Flow
 from fleet.manager.events import Event
 from fleet.queue.minutes import Minute
+
+if TYPE_CHECKING:
+    from fleet.supervisor.process import Process
 
 SCHEMA = "fleet.status/1"
 ABSENT = "ABSENT"  # wanted, and supervisord does not know it
@@ -154,12 +158,22 @@ class ProcessRow:
     note: str = ""  # spawn error, exit status, the worker's own note
     beat: float | None = None  # when its pulse was sent, on the clock of `Snapshot.clock`
     pulse_age: float | None = None  # seconds, None without a pulse
-    cpu_seconds: float | None = None  # total, where psutil was asked
+    cpu_seconds: float | None = None  # total, where the system was asked
+    measured: float | None = None  # and when, on the clock of `Snapshot.clock`
     skew: float | None = None  # seconds that its host's clock is behind ours
     log: str = ""  # the last line that it wrote
     logfile: str = ""
     log_mark: tuple[int, int] = (0, 0)  # size and time of the file when `log` was read
     age: float = 0.0  # above 0 when supervisord is away and this row is its last word
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """An answer of supervisord, kept because asking is dear: 100 KB of XML for 100 processes."""
+
+    at: float  # on `Snapshot.clock`
+    cost: float  # seconds of processor time
+    groups: Mapping[str, Sequence[Process]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +191,7 @@ class Snapshot:
     events: tuple[Event, ...] = ()  # what was done, and what this run has seen change; oldest first
     minutes: tuple[Minute, ...] = ()  # raw rows, so that the next snapshot need not ask for them
     minutes_at: float | None = None  # when they were read, on `clock`
+    asked: Asked | None = None  # the same for supervisord
 
     @property
     def ok(self) -> bool:

@@ -20,7 +20,8 @@ from fleet.dashboard import state
 from fleet.dashboard.changes import changes
 from fleet.dashboard.facts import ABSENT, OUTSIDE, Cause, Jobs, PipelineRow, ProcessRow, Snapshot, Source
 from fleet.dashboard.flow import Flow
-from fleet.dashboard.sources import Place, Told, ask_queue, ask_supervisord, with_log
+from fleet.dashboard.procfs import usage
+from fleet.dashboard.sources import Place, Told, ask_queue, ask_supervisord, log_of
 from fleet.errors import FleetError
 from fleet.manager import events
 
@@ -52,7 +53,9 @@ def take(
     """
     host = socket.gethostname()
     now, clock = time.time(), time.monotonic()
-    daemon, found = ask_supervisord(place, host, now, previous)
+    daemon, asked = ask_supervisord(place, host, now, clock, previous)
+    found = asked.groups if asked is not None else {}
+    since = clock - asked.at if asked is not None else 0.0
     told = ask_queue(manifest, queue, now, clock, previous)
     heard = {(pulse.host, pulse.process): pulse for pulse in told.pulses}
     minutes: dict[str, list[Minute]] = {}
@@ -63,7 +66,7 @@ def take(
     for pipeline in manifest.pipelines.values():
         if daemon.ok:
             rows = [
-                _process_row(manifest, pipeline, process, host, clock, heard, before)
+                _process_row(manifest, pipeline, process, host, since, clock, heard, before)
                 for process in _in_use(pipeline, found)
             ]
             rows += [_absent_row(manifest, pipeline, name, host) for name in _missing(pipeline, found)]
@@ -93,6 +96,7 @@ def take(
         causes=_causes(manifest, told, now, previous),
         minutes=told.minutes,
         minutes_at=told.minutes_at,
+        asked=asked,
     )
     return replace(snapshot, events=_events(manifest, snapshot, previous))
 
@@ -164,63 +168,66 @@ def _process_row(
     pipeline: Pipeline,
     process: Process,
     host: str,
+    since: float,
     clock: float,
     heard: Mapping[tuple[str, str], Pulse],
     before: Mapping[str, ProcessRow],
 ) -> ProcessRow:
     pulse = heard.get((host, process.full_name))
-    uptime = None if process.uptime is None else float(process.uptime)
+    uptime = None if process.uptime is None else process.uptime + since
     # A pulse from before this start was sent by the process that stood here then.
     if pulse is not None and (uptime is None or pulse.age > uptime + 1):
         pulse = None
-    row = ProcessRow(
-        name=_short(manifest, process.name),
-        full_name=process.full_name,
-        pipeline=pipeline.name,
-        host=host,
-        state=process.state.value,
-        health=state.process_health(
+    last = before.get(process.full_name)
+    fields: dict[str, Any] = {
+        "name": _short(manifest, process.name),
+        "full_name": process.full_name,
+        "pipeline": pipeline.name,
+        "host": host,
+        "state": process.state.value,
+        "health": state.process_health(
             process.state.value, pulse.age if pulse else None, pulse.state if pulse else ""
         ),
-        pid=process.pid,
-        uptime=uptime,
-        note=_note(process),
-    )
-    last = before.get(row.full_name)
-    row = with_log(row, process.logfile, last)
+        "pid": process.pid,
+        "uptime": uptime,
+        "note": _note(process),
+        **log_of(process.logfile, last),
+    }
     if pulse is not None:
-        row = _with_pulse(row, pulse, clock, last)
+        fields |= _of_pulse(pulse, fields, clock, last)
     if process.pid is not None and (pulse is None or pulse.age > state.STALE_PULSE or not pulse.rss):
-        row = _with_psutil(row, process.pid, clock, last)
-    return row
+        fields |= _measured(process.pid, clock, last)
+    return ProcessRow(**fields)
 
 
-def _with_pulse(row: ProcessRow, pulse: Pulse, clock: float, last: ProcessRow | None) -> ProcessRow:
+def _of_pulse(
+    pulse: Pulse, fields: Mapping[str, Any], clock: float, last: ProcessRow | None
+) -> dict[str, Any]:
+    """What the worker says of itself."""
     fresh = pulse.age <= state.STALE_PULSE
-    return replace(
-        row,
-        done=pulse.done,
-        failed=pulse.failed,
-        cpu=pulse.cpu if fresh else None,
-        rss=pulse.rss or None,
-        rate=_rate(row, pulse, clock, last) if fresh else None,
-        job=pulse.job,
-        job_for=pulse.job_for + (pulse.age if pulse.job is not None else 0.0),
-        doing=pulse.state,
-        note=pulse.note or row.note,
-        beat=clock - pulse.age,
-        pulse_age=pulse.age,
-        skew=time.time() - pulse.age - pulse.clock if pulse.clock else None,
-    )
+    return {
+        "done": pulse.done,
+        "failed": pulse.failed,
+        "cpu": pulse.cpu if fresh else None,
+        "rss": pulse.rss or None,
+        "rate": _rate(fields["pid"], pulse, clock, last) if fresh else None,
+        "job": pulse.job,
+        "job_for": pulse.job_for + (pulse.age if pulse.job is not None else 0.0),
+        "doing": pulse.state,
+        "note": pulse.note or fields.get("note", ""),
+        "beat": clock - pulse.age,
+        "pulse_age": pulse.age,
+        "skew": time.time() - pulse.age - pulse.clock if pulse.clock else None,
+    }
 
 
-def _rate(row: ProcessRow, pulse: Pulse, clock: float, last: ProcessRow | None) -> float:
+def _rate(pid: int | None, pulse: Pulse, clock: float, last: ProcessRow | None) -> float:
     """
     Jobs a second: between the last two pulses where both are known, else the worker's own minute.
 
     The difference follows a change at once; the worker's average needs a minute.
     """
-    if last is None or last.beat is None or last.pid != row.pid or last.rate is None or last.done is None:
+    if last is None or last.beat is None or last.pid != pid or last.rate is None or last.done is None:
         return pulse.rate
     apart = clock - pulse.age - last.beat
     if apart < 0.5:  # the same pulse again
@@ -228,23 +235,16 @@ def _rate(row: ProcessRow, pulse: Pulse, clock: float, last: ProcessRow | None) 
     return max(0, pulse.done - last.done) / apart
 
 
-def _with_psutil(row: ProcessRow, pid: int, clock: float, last: ProcessRow | None) -> ProcessRow:
+def _measured(pid: int, clock: float, last: ProcessRow | None) -> dict[str, Any]:
     """CPU and memory of a program that sends no pulse, where it runs on this host."""
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        with process.oneshot():
-            rss = process.memory_info().rss
-            times = process.cpu_times()
-    except psutil.Error:  # gone, or not ours to look at
-        return row
-    used = times.user + times.system
+    found = usage(pid)
+    if found is None:
+        return {}
+    rss, used = found
     cpu = None
-    if last is not None and last.pid == pid and last.cpu_seconds is not None and last.beat is not None:
-        cpu = max(0.0, used - last.cpu_seconds) / max(clock - last.beat, 0.1)
-    beat = row.beat if row.pulse_age is not None else clock
-    return replace(row, rss=rss, cpu=cpu, cpu_seconds=used, beat=beat)
+    if last is not None and last.pid == pid and last.cpu_seconds is not None and last.measured is not None:
+        cpu = max(0.0, used - last.cpu_seconds) / max(clock - last.measured, 0.1)
+    return {"rss": rss, "cpu": cpu, "cpu_seconds": used, "measured": clock}
 
 
 def _absent_row(manifest: Manifest, pipeline: Pipeline, name: str, host: str) -> ProcessRow:
@@ -260,17 +260,17 @@ def _absent_row(manifest: Manifest, pipeline: Pipeline, name: str, host: str) ->
 
 def _outside_row(manifest: Manifest, pipeline: Pipeline, pulse: Pulse, clock: float) -> ProcessRow:
     """A worker that supervisord did not tell of: run by hand, or by a supervisord that is away."""
-    row = ProcessRow(
-        name=_short(manifest, pulse.process.rpartition(":")[2]),
-        full_name=pulse.process,
-        pipeline=pipeline.name,
-        host=pulse.host,
-        state=OUTSIDE,
-        health=state.process_health(OUTSIDE, pulse.age, pulse.state),
-        pid=pulse.pid,
-        uptime=pulse.up + pulse.age,
-    )
-    return _with_pulse(row, pulse, clock, None)
+    fields: dict[str, Any] = {
+        "name": _short(manifest, pulse.process.rpartition(":")[2]),
+        "full_name": pulse.process,
+        "pipeline": pipeline.name,
+        "host": pulse.host,
+        "state": OUTSIDE,
+        "health": state.process_health(OUTSIDE, pulse.age, pulse.state),
+        "pid": pulse.pid,
+        "uptime": pulse.up + pulse.age,
+    }
+    return ProcessRow(**fields, **_of_pulse(pulse, fields, clock, None))
 
 
 def _last_words(pipeline: str, previous: Snapshot | None, daemon: Source) -> list[ProcessRow]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
-from fleet.dashboard.facts import ProcessRow, Snapshot, Source
+from fleet.dashboard.facts import Asked, ProcessRow, Snapshot, Source
 from fleet.errors import FleetError
 
 if TYPE_CHECKING:
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
 CAP = 100_000  # a count stops here and shows "100k+"
 PATIENCE = 2.0  # seconds for one answer of supervisord
 MINUTES_BACK = 540.0  # seconds: eight minutes for the sparklines, and the one under way
+MINUTES_AGAIN = 60.0  # seconds: a row is written until a little after its minute is over
 ERRORS_BACK = 3600.0
 _REREAD = 4.0  # seconds: workers write every two, and rows of a hundred of them are a lot to read
+_SHARE = 0.007  # of a core
 _LOG_TAIL = 2048  # bytes
 
 
@@ -45,18 +48,28 @@ class Told:
 
 
 def ask_supervisord(
-    place: Place, host: str, now: float, previous: Snapshot | None
-) -> tuple[Source, dict[str, list[Process]]]:
-    """Whether it answered, and its processes by group."""
+    place: Place, host: str, now: float, clock: float, previous: Snapshot | None
+) -> tuple[Source, Asked | None]:
+    """
+    Whether it answered, and its processes by group.
+
+    It is asked so often that this takes less than a hundredth of a core: each
+    second up to some fifty processes, then every other second, and so on.
+    """
+    asked = previous.asked if previous else None
+    if asked is not None and clock - asked.at < asked.cost / _SHARE:
+        return Source(name=host, ok=True), asked
     last = next((source for source in previous.hosts if source.name == host), None) if previous else None
+    began = time.thread_time()
     try:
         found = place.client(timeout=PATIENCE).processes()
     except (FleetError, OSError) as error:
-        return _silent(host, error, now, last, previous), {}
+        return _silent(host, error, now, last, previous), None
     groups: dict[str, list[Process]] = {}
     for process in found:
         groups.setdefault(process.group, []).append(process)
-    return Source(name=host, ok=True), groups
+    cost = time.thread_time() - began
+    return Source(name=host, ok=True), Asked(at=clock, cost=cost, groups=groups)
 
 
 def ask_queue(
@@ -92,12 +105,24 @@ def ask_queue(
             source=source,
             stats=stats,
             pulses=pulses,
-            minutes=tuple(queue.minutes(MINUTES_BACK)),
+            minutes=_minutes(queue, now, previous if at is not None and clock - at < MINUTES_AGAIN else None),
             minutes_at=clock,
             errors=tuple(queue.errors(ERRORS_BACK)),
         )
     except (FleetError, OSError) as error:
         return Told(source=_silent(name, error, now, last, previous), stats={})
+
+
+def _minutes(queue: Queue, now: float, previous: Snapshot | None) -> tuple[Minute, ...]:
+    """Rows of the last minutes; of those that are over, what is known already is kept."""
+    if previous is None:
+        return tuple(queue.minutes(MINUTES_BACK))
+    recent = queue.minutes(2 * MINUTES_AGAIN)
+    first = min((row.minute for row in recent), default=int(now) // 60)
+    first = max(first, int(now - 2 * MINUTES_AGAIN) // 60)
+    oldest = int(now - MINUTES_BACK) // 60
+    kept = [row for row in previous.minutes if oldest <= row.minute < first]
+    return (*kept, *(row for row in recent if row.minute >= first))
 
 
 def _silent(
@@ -118,19 +143,19 @@ def location(dsn: str) -> str:
     return f"{head}://{rest.rpartition('@')[2].partition('?')[0]}"
 
 
-def with_log(row: ProcessRow, path: str, last: ProcessRow | None) -> ProcessRow:
+def log_of(path: str, last: ProcessRow | None) -> dict[str, Any]:
     """The last line of the log, read only when the file has changed; nothing where it cannot be read."""
     if not path.startswith("/"):
-        return row
+        return {}
     try:
         found = os.stat(path)  # noqa: PTH116 - a hundred a second
         mark = (found.st_size, found.st_mtime_ns)
         if last is not None and last.logfile == path and last.log_mark == mark:
-            return replace(row, logfile=path, log=last.log, log_mark=mark)
+            return {"logfile": path, "log": last.log, "log_mark": mark}
         with open(path, "rb") as file:
             file.seek(max(0, mark[0] - _LOG_TAIL))
             lines = file.read(_LOG_TAIL).split(b"\n")
     except OSError:
-        return replace(row, logfile=path)
+        return {"logfile": path}
     line = next((line for line in reversed(lines) if line.strip()), b"")
-    return replace(row, logfile=path, log=line.decode("utf-8", "backslashreplace").strip(), log_mark=mark)
+    return {"logfile": path, "log": line.decode("utf-8", "backslashreplace").strip(), "log_mark": mark}

@@ -10,6 +10,7 @@ take more columns than it was given.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from unicodedata import category, east_asian_width
 
 ELLIPSIS = "…"
@@ -71,8 +72,11 @@ def cut(text: str, width: int) -> str:
 
 def width_of(text: str) -> int:
     """Columns that *text*, already safe, takes in a terminal."""
-    if text.isascii():
-        return len(text)
+    return len(text) if text.isascii() else _wide(text)
+
+
+@lru_cache(maxsize=4096)  # a frame has much in common with the one before
+def _wide(text: str) -> int:
     return sum(map(_columns, text))
 
 

@@ -113,9 +113,6 @@ def total(rows: Iterable[Minute]) -> Minute:
     rows = list(rows)
     if not rows:
         return Minute(pipeline="", minute=0, process="")
-    waits, runs = EMPTY, EMPTY
-    for row in rows:
-        waits, runs = add(waits, row.waits), add(runs, row.runs)
     return Minute(
         pipeline=rows[0].pipeline,
         minute=min(row.minute for row in rows),
@@ -127,8 +124,8 @@ def total(rows: Iterable[Minute]) -> Minute:
         crashed=sum(row.crashed for row in rows),
         retried=sum(row.retried for row in rows),
         busy=sum(row.busy for row in rows),
-        waits=waits,
-        runs=runs,
+        waits=tuple(map(sum, zip(*(row.waits for row in rows), strict=True))),
+        runs=tuple(map(sum, zip(*(row.runs for row in rows), strict=True))),
     )
 
 

@@ -236,7 +236,7 @@ def test_a_silent_supervisord_keeps_its_last_rows(manifest, queue, place):
     first = take(manifest, queue, place)
     nowhere = There("unix:///nowhere/supervisor.sock")
     queue.put("emails", {})
-    second = take(manifest, queue, nowhere, replace(first, taken_at=first.taken_at - 30))
+    second = take(manifest, queue, nowhere, replace(first, taken_at=first.taken_at - 30, asked=None))
     assert not second.hosts[0].ok
     assert row(second, "emails").health is Health.UNKNOWN
     assert row(second, "emails").jobs.ready == 1
@@ -270,6 +270,31 @@ def test_minutes_become_rates_and_times(manifest, queue, place):
     assert document["rate"]["in"] == pytest.approx(4.0, rel=0.2)
     assert document["wait"]["p95"] < 0.01
     assert row(take(manifest, queue, place), "thumbs").flow.out is None
+
+
+def test_minutes_that_are_over_are_not_read_again(manifest, queue, place):
+    """What is known of them is kept, and the running one is read anew."""
+    now = int(time.time()) // 60
+    old = [Minute(pipeline="emails", minute=now - ago, process="a", done=10) for ago in (7, 1, 0)]
+    queue.publish(pulse(manifest, place), old)
+    first = take(manifest, queue, place)
+    queue.publish(pulse(manifest, place), [replace(each, done=20) for each in old])
+    assert take(manifest, queue, place, first).minutes == first.minutes, (
+        "within four seconds nothing is asked"
+    )
+    later = take(manifest, queue, place, replace(first, minutes_at=first.minutes_at - 10))
+    assert [row.done for row in later.minutes] == [10, 20, 20]
+
+
+def test_supervisord_is_asked_less_often_when_asking_is_dear(manifest, queue, place):
+    """A thousand processes are a megabyte of XML: a hundredth of a core is enough for looking."""
+    first = take(manifest, queue, place)
+    dear = replace(first, asked=replace(first.asked, cost=1.0))
+    again = take(manifest, queue, place, dear)
+    assert again.asked.at == first.asked.at
+    assert again.processes[0].uptime >= first.processes[0].uptime
+    cheap = replace(first, asked=replace(first.asked, cost=0.0))
+    assert take(manifest, queue, place, cheap).asked.at > first.asked.at
 
 
 def test_errors_become_causes_of_the_manifest_s_pipelines(manifest, queue, place):
