@@ -335,10 +335,13 @@ def _waits(history: History, put: Put, before: int, after: int) -> bool:
 
 def _burials(history: History, stored: dict[str, Stored], killed: dict[int, int]) -> Iterator[Violation]:
     forgetful = history.backend == "beanstalkd"  # its counters do not outlive a crash of the server
+    unrecorded = sum(fault.kind == "kill-step" and bool(fault.proof) for fault in history.faults)
     for put in history.puts.values():
         leases = history.leases.get(put.uid, [])
         starts = sum(len(lease.starts) for lease in leases)
         vanished = sum(not any(s.result == "ok" and s.op in _SETTLES for s in x.settles) for x in leases)
+        # A worker that died between the commit of its claim and the record of it left no lease here.
+        vanished += unrecorded
         # beanstalkd counts each release as an attempt, also that of a job which was never begun.
         used_up = (
             sum(s.op == "release" and s.result == "ok" for x in leases for s in x.settles) >= MAX_RETRIES
