@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -19,6 +20,7 @@ _MEASURES = {**measures.MEASURES, **processes.WORKER}
 
 def main() -> None:
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers and folders are cleared away
     wanted = options.only or [*_MEASURES, *processes.COMMANDS]
     environment = Environment(options.peers_dir)
     facts = machine.facts(options.runs, options.scale)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -52,6 +54,7 @@ class Child:
             stderr=self._errors,
             cwd=ROOT,
             text=True,
+            start_new_session=True,  # so that `end` reaches the processes that a peer starts
         )
 
     @property
@@ -99,7 +102,8 @@ class Child:
         return lines[-1][:200] if lines else f"ended with {self._process.returncode} and no word"
 
     def end(self) -> None:
-        self._process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         for file in (self._process.stdin, self._process.stdout, self._errors):
             assert file

@@ -11,9 +11,11 @@ A TCP proxy that breaks connections on purpose, for tests of what a client does 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import selectors
 import socket
 import struct
+import termios
 import threading
 from types import TracebackType
 
@@ -46,6 +48,13 @@ class Proxy:
         self._selector.register(self._wake_read, selectors.EVENT_READ)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._closed = False
+
+    @property
+    def held(self) -> int:
+        """Bytes that were sent and not passed on yet: the proof that a stall bit."""
+        with self._lock:
+            answers = [fcntl.ioctl(each, termios.FIONREAD, b"\0" * 4) for each in self._peers]
+        return sum(struct.unpack("i", answer)[0] for answer in answers)
 
     def cut_after(self, *, requests: int | None = None, replies: int | None = None) -> None:
         """Break the connection on which more than that many further bytes go; 0 loses the very next."""

@@ -58,6 +58,7 @@ COMMANDS = (
     Command("plan", "deploy", "plan:plan", "What apply would do: who starts, drains, stays"),
     Command("apply", "deploy", "apply:apply", "Carry out the plan; put it back if it fails"),
     Command("rollback", "deploy", "apply:rollback", "Go back to an earlier revision"),
+    Command("doctor", "system", "doctor:doctor", "What would go wrong here, and what mends it"),
     Command("queue info", "system", "queue:info", "Server, schema version, durability"),
     Command("queue purge", "system", "jobs_change:purge", "Delete old jobs of one state"),
     Command("queue migrate", "system", "queue:migrate", "Create or update the queue's tables"),

@@ -58,9 +58,13 @@ def up(timeout: TimeoutOption = "60s") -> None:
         output.warn(warning)
     if settings().json:
         output.document(up_document(done))
+    elif done.undone:
+        for group in done.failed:
+            for line in group_lines(group, wide):
+                output.say(line)
     else:
         _say_up(done, wide)
-    if not done.is_unchanged:
+    if not (done.is_unchanged or done.undone):
         changed = [group for group in done.groups if group.action != "kept"]
         what = ", ".join(f"{group.pipeline} {group.running}/{group.wanted}" for group in changed)
         names = [group.pipeline for group in changed]
@@ -179,6 +183,9 @@ def _say_up(done: Applied, wide: int) -> None:
 
 
 def _failed(done: Applied) -> str:
+    if done.undone:  # tried by one worker each, before anything else was touched
+        pipelines = ", ".join(group.pipeline for group in done.failed)
+        return f"{pipelines}: new processes do not come up, so nothing was changed. Mend it, then: fleet up"
     names = [failure.process.name for group in done.failed for failure in group.failures]
     shown = ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
     return (

@@ -124,6 +124,45 @@ def actions(
     return Actions(**{name: tuple(found) for name, found in result.items()})
 
 
+def with_numbers(
+    wanted: Mapping[str, Shape], numbers: Mapping[str, int], present: Iterable[Process]
+) -> dict[str, Shape]:
+    """*wanted* with the *numbers* by hand of some groups; *present* is what runs."""
+    active = {p.full_name for p in present if p.state.is_active}
+    return {
+        group: resized(found, numbers[group], {n for n in found.processes if f"{group}:{n}" in active})
+        if group in numbers
+        else found
+        for group, found in wanted.items()
+    }
+
+
+def given_to(
+    wanted: Mapping[str, Shape],
+    plan: Actions,
+    before: Mapping[str, Shape | None],
+    *,
+    by_hand: Container[str] = (),
+) -> dict[str, Shape | None]:
+    """
+    The shapes that the groups have been made from once *plan* is carried out.
+
+    One that stayed has its old processes, and a new number.  *by_hand* are new
+    groups that supervisord was told not to start by itself.
+    """
+    given: dict[str, Shape | None] = {}
+    for group, new in wanted.items():
+        old = before.get(group) if group in plan.keep else None
+        if old is not None:
+            made = old.made if old.made is not None else old.wanted
+            given[group] = replace(old, wanted=new.wanted, made=None if made == new.wanted else made)
+        elif group in by_hand and group not in plan.keep:
+            given[group] = replace(new, made=frozenset())
+        else:
+            given[group] = new
+    return given
+
+
 def _may_stay(
     shape: Shape,
     members: Mapping[str, Process],

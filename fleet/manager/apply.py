@@ -12,14 +12,15 @@ Foreign files and groups are never touched, and `update`, `reload` and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Container, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, time
 
 from fleet.errors import Refused, RenderError, SupervisorFault, SupervisorUnavailable
 from fleet.manager import daemon, files, history, record, world
-from fleet.manager.actions import Actions, Shape, actions, resized, shape
+from fleet.manager.actions import Actions, Shape, actions, given_to, shape, with_numbers
 from fleet.manager.beside import Beside
 from fleet.manager.compare import edited, revision_of, rollout_of
 from fleet.manager.desired import Desired, StandIn, is_stand_in
@@ -28,7 +29,7 @@ from fleet.manager.places import Place
 from fleet.manager.record import Record
 from fleet.manager.rollout import GroupResult, IsAlive, Tell, roll_out
 from fleet.supervisor import parser, pids, private
-from fleet.supervisor.client import CANT_REREAD, Changes, DaemonState, Supervisor
+from fleet.supervisor.client import CANT_REREAD, CHUNK, Changes, DaemonState, Supervisor
 from fleet.supervisor.lock import LOCK, locked
 from fleet.supervisor.process import Process
 
@@ -37,6 +38,7 @@ __all__ = ["Applied", "Desired", "apply", "locked"]
 # stdin, stdout and the log file of each process, with a little room for stderr and rotation.
 _FILES_A_PROCESS = 4
 _FILES_OF_ITS_OWN = 200
+_AUTOSTART = "\nautostart=true\n"
 # Seconds for one answer: a group of 1,000 processes starts in one turn of supervisord's loop.
 _PATIENCE = 60.0
 
@@ -142,7 +144,7 @@ class _Apply:
         identity = world.identity(running)
         marks = world.revisions(present)
         numbers = self.before.numbers(identity, self.desired.numprocs, time())
-        wanted = _with_numbers(wanted, numbers, present)
+        wanted = with_numbers(wanted, numbers, present)
         by_hand = edited(self.on_disk, self.before)
         known = {
             group: None if f"fleet.{group}.conf" in by_hand else found
@@ -172,17 +174,19 @@ class _Apply:
             self.main_before = daemon.write_main_conf(self.place.home, self.desired.main_conf)
         # A removed spec goes last: its workers may be started once more before they are told to stop.
         self._write([name for name in self.remove if name.endswith(".conf")])
+        large = self._large(wanted, {*guess.add, *guess.replace})
         plan = guess
         certain = all(known.get(group) for group in wanted)
         # Reading 500 files takes supervisord a second in which it answers nobody.
         if self.write or self.remove or stand_ins or not certain or not plan.is_nothing:
-            plan = decide(self._reload(client))
+            with self._without_autostart(large):
+                plan = decide(self._reload(client))
         warnings = daemon.room_for(self.place, running, open_files)
         touched = {*plan.add, *plan.replace, *(s.group for s in stand_ins)}
         uncertain = {g: None if g in touched else known.get(g) for g in {*known, *wanted, *touched}}
         self._keep(identity, uncertain, numbers)
         results = self._roll_out(client, plan, wanted, present)
-        given = _given(wanted, plan, known)
+        given = given_to(wanted, plan, known, by_hand=_groups(large))
         undone = False
         if self.may_undo and any(self._counts(result, plan) for result in results):
             self._undo(client, identity, {**given, **dict.fromkeys(plan.remove)}, numbers)
@@ -224,7 +228,9 @@ class _Apply:
         if main_conf is not None:
             self.main_before = daemon.write_main_conf(home, main_conf)
         self._write([name for name in self.remove if name.endswith(".conf")])
-        running, started = private.start(home, open_files=open_files)
+        large = self._large(wanted, wanted)
+        with self._without_autostart(large):
+            running, started = private.start(home, open_files=open_files)
         if not started:  # somebody else was faster
             return self.run(running)
         plan = Actions(add=tuple(wanted))
@@ -240,7 +246,7 @@ class _Apply:
             private.stop(home)
         else:
             self._write_specs_away()
-            self._keep(identity, wanted, {})
+            self._keep(identity, given_to(wanted, plan, {}, by_hand=_groups(large)), {})
             self._remember()
         return self._applied(running, results, started=not undone, warnings=warnings, undone=undone)
 
@@ -295,6 +301,36 @@ class _Apply:
     def _write(self, remove: Iterable[str]) -> None:
         files.write_all(self.folder, self.desired.files, self.desired.access, self.write, remove)
 
+    def _large(self, wanted: Mapping[str, Shape], groups: Container[str]) -> dict[str, str]:
+        """
+        The files of groups that are too large to start at once, as they are without autostart.
+
+        supervisord forks every autostart process of a group in one turn of its
+        loop, and answers nobody meanwhile: 500 take a second.
+        """
+        found = {}
+        for group in wanted:
+            name = f"fleet.{group}.conf"
+            text = self.desired.files.get(name, "")
+            if group in groups and len(wanted[group].wanted) > CHUNK and _AUTOSTART in text:
+                found[name] = text.replace(_AUTOSTART, "\nautostart=false\n")
+        return found
+
+    @contextmanager
+    def _without_autostart(self, large: Mapping[str, str]) -> Iterator[None]:
+        """
+        Let supervisord read *large* in here; the real files, which a reboot needs, are back afterwards.
+
+        The processes are then started by fleet, so many at a time.
+        """
+        files.write_all(self.folder, large, self.desired.access, large, ())
+        try:
+            yield
+        finally:
+            # An error may have put older files back by now.
+            left = [name for name, text in large.items() if self.folder.read(name) == text]
+            files.write_all(self.folder, self.desired.files, self.desired.access, left, ())
+
     def _write_specs_away(self) -> None:
         files.write_all(self.folder, {}, {}, (), [name for name in self.remove if not name.endswith(".conf")])
 
@@ -331,14 +367,13 @@ class _Apply:
         found = parser.read(
             self._main_conf(self.place.find()), environ=daemon.environ(self.place, self.place.find())
         )
-        ours = [name.removeprefix("fleet.").removesuffix(".conf") for name in self.on_disk]
-        old = {group: shape(found.groups[group]) for group in ours if group in found.groups}
-        old = {group: found for group, found in old.items() if not is_stand_in(group)}
+        old = {g: shape(found.groups[g]) for g in _groups(self.on_disk) if g in found.groups}
+        old = {g: was for g, was in old.items() if not is_stand_in(g)}
         present = client.processes()
-        old = _with_numbers(old, numbers, present)
+        old = with_numbers(old, numbers, present)
         plan = actions(old, present, changes, given, revisions=world.revisions(present), scaled=numbers)
         roll_out(client, plan, old, self.desired.groups, present, timeout=self.timeout)
-        self._keep(identity, _given(old, plan, given), numbers, self.before.files)
+        self._keep(identity, given_to(old, plan, given), numbers, self.before.files)
 
     def _keep(
         self,
@@ -382,31 +417,8 @@ class _Apply:
         )
 
 
-def _with_numbers(
-    wanted: Mapping[str, Shape], numbers: Mapping[str, int], present: Iterable[Process]
-) -> dict[str, Shape]:
-    active = {p.full_name for p in present if p.state.is_active}
-    return {
-        group: resized(found, numbers[group], {n for n in found.processes if f"{group}:{n}" in active})
-        if group in numbers
-        else found
-        for group, found in wanted.items()
-    }
-
-
-def _given(
-    wanted: Mapping[str, Shape], plan: Actions, before: Mapping[str, Shape | None]
-) -> dict[str, Shape | None]:
-    """The shapes that the groups were made from.  One that stayed has its old processes, and a new number."""
-    given: dict[str, Shape | None] = {}
-    for group, new in wanted.items():
-        old = before.get(group) if group in plan.keep else None
-        if old is None:
-            given[group] = new
-        else:
-            made = old.made if old.made is not None else old.wanted
-            given[group] = replace(old, wanted=new.wanted, made=None if made == new.wanted else made)
-    return given
+def _groups(confs: Iterable[str]) -> frozenset[str]:
+    return frozenset(name.removeprefix("fleet.").removesuffix(".conf") for name in confs)
 
 
 def keep_record(folder: Folder, project: str, new: Record) -> None:

@@ -268,9 +268,10 @@ def _notes(desired: Desired, running: Running, todo: Actions, now: float) -> Ite
         and shape.made != desired.shapes[group].wanted
     ]
     if split:
+        names = f"{', '.join(split[:5])}{' …' if len(split) > 5 else ''}"
         yield (
-            f"supervisord has the old numprocs of {', '.join(split[:5])}{' …' if len(split) > 5 else ''} in "
-            "memory: `supervisorctl update` would drain and restart all of it; fleet apply does not"
+            f"supervisord made {names} with another number: a `supervisorctl update` by hand would drain "
+            "and restart all of it; fleet apply does not"
         )
     for group, scaled in running.record.scaled.items():
         if running.daemon == running.record.daemon and scaled.until is not None and scaled.until <= now:

@@ -29,6 +29,7 @@ class Hand:
 
     __slots__ = (
         "_alone",
+        "_gives_back",
         "_wary",
         "begun_at",
         "buffer",
@@ -41,7 +42,8 @@ class Hand:
         "slots",
     )
 
-    def __init__(self, slots: int, *, alone: bool = False) -> None:
+    def __init__(self, slots: int, *, alone: bool = False, gives_back: bool = True) -> None:
+        """*gives_back*: an unbegun job may be released without costing it an attempt."""
         self.slots = slots
         self.pace = Pace()
         self.buffer: deque[Job] = deque()
@@ -52,6 +54,7 @@ class Hand:
         self.refused: set[Job] = set()  # the server said that these are no longer ours
         self.begun_at = 0.0  # when the last job was begun
         self._alone = alone
+        self._gives_back = gives_back
         self._wary = alone
 
     def wanted(self) -> int:
@@ -126,13 +129,14 @@ class Hand:
     def due_at(self) -> float:
         """When finished jobs must be sent, or waiting ones given back, at the latest."""
         due = self.finished_at + LINGER
-        if self.buffer:
+        if self.buffer and self._gives_back:
             due = min(due, self.begun_at + HAND)
         return due
 
     def is_stuck(self, now: float) -> bool:
         """Jobs wait behind one that takes longer than a whole claim was meant to: others may want them."""
-        return bool(self.buffer) and now - self.begun_at >= HAND
+        # Where a release counts as an attempt, waiting costs less than the job's retries.
+        return self._gives_back and bool(self.buffer) and now - self.begun_at >= HAND
 
     def renew_at(self) -> float:
         """When the next lease needs renewing."""

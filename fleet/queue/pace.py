@@ -5,12 +5,15 @@ from __future__ import annotations
 HAND = 0.05  # seconds of work that one claim should bring
 MAX_BATCH = 128
 _LONGEST_PAUSE = 5.0
+_BELIEVE_SLOW, _BELIEVE_QUICK = 0.5, 0.125  # weight of one job in the mean
 
 
 class Pace:
     """
-    The time a job takes, as a running mean that follows a change within a few jobs.
+    The time a job takes, as a running mean: a slow job is believed at once, quick ones only in a row.
 
+    Where both kinds are mixed, a large claim would mostly end as a handful of
+    finished jobs and a release of the rest, which wait behind a slow one.
     Nothing is known at first, so the first claim takes one job a slot.
     """
 
@@ -20,7 +23,7 @@ class Pace:
         self.mean = HAND  # seconds
 
     def saw(self, seconds: float) -> None:
-        self.mean += (seconds - self.mean) * 0.5
+        self.mean += (seconds - self.mean) * (_BELIEVE_SLOW if seconds > self.mean else _BELIEVE_QUICK)
 
     def batch(self, slots: int) -> int:
         """Jobs that *slots* slots finish in about 50 ms, from 1 to 128."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -77,6 +77,30 @@ def marks(named: Mapping[int, tuple[str, str]], variable: str) -> dict[int, str]
         if value is not None and who == (os.fsencode(group), os.fsencode(name)):
             found[pid] = os.fsdecode(value)
     return found
+
+
+def of_groups(groups: Container[str], url: str) -> list[int]:
+    """Pids of what a supervisord at *url* once started in *groups*, as far as this user may look."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            pairs = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        told = dict(pair.partition(b"=")[::2] for pair in pairs if pair.startswith(b"SUPERVISOR_"))
+        group = os.fsdecode(told.get(b"SUPERVISOR_GROUP_NAME", b""))
+        # A worker's own children have its environment, and its fate.
+        if group in groups and told.get(b"SUPERVISOR_SERVER_URL") == os.fsencode(url) and _leads(process.pid):
+            found.append(process.pid)
+    return found
+
+
+def _leads(pid: int) -> bool:
+    """supervisord makes each of its processes the leader of a group."""
+    try:
+        return os.getpgid(pid) == pid
+    except OSError:
+        return False
 
 
 def started_at(pid: int) -> float:

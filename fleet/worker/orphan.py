@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+import stat
 
 _DEEPEST = 8  # wrappers between a worker and supervisord, at most
 
@@ -18,14 +20,19 @@ class Parentage:
     """
 
     def __init__(self, *, supervised: bool) -> None:
-        self._links = _links_to_supervisord() if supervised else {}
+        links = _links_to_supervisord() if supervised else {}
+        self._links = {os.getpid(): os.getppid()} if links is None else links
+        # It may have died while we were starting: then no link will ever change.
+        self._unseen = links is None
 
     def is_broken(self) -> bool:
-        return any(_parent(pid) != parent for pid, parent in self._links.items())
+        return any(_parent(pid) != parent for pid, parent in self._links.items()) or (
+            self._unseen and _stdin_is_hung_up()
+        )
 
 
-def _links_to_supervisord() -> dict[int, int]:
-    """Each process up to supervisord with its parent; only our own when supervisord is not among them."""
+def _links_to_supervisord() -> dict[int, int] | None:
+    """Each process up to supervisord with its parent; None when supervisord is not among them."""
     links: dict[int, int] = {}
     pid = os.getpid()
     for _ in range(_DEEPEST):
@@ -35,7 +42,19 @@ def _links_to_supervisord() -> dict[int, int]:
         links[pid] = pid = parent
         if _is_supervisord(pid):
             return links
-    return {os.getpid(): os.getppid()}
+    return None
+
+
+def _stdin_is_hung_up() -> bool:
+    """Whether stdin is a pipe, as supervisord makes it, and nobody holds its other end any more."""
+    try:
+        if not stat.S_ISFIFO(os.fstat(0).st_mode):
+            return False
+        poll = select.poll()
+        poll.register(0, 0)
+        return any(event & select.POLLHUP for _, event in poll.poll(0))
+    except OSError:
+        return False
 
 
 def _parent(pid: int) -> int:

@@ -109,11 +109,11 @@ def test_deploy_day(shop: Shop) -> None:
     assert "emails            3         4" in shop("scale")
     assert "nothing to change" in shop("plan")
 
-    shop.edit("numprocs = 4", "numprocs = 5")
-    assert "2 start beside the 3 that run" in shop("plan")
+    shop.edit("numprocs = 4", "numprocs = 6")
+    assert "3 start beside the 3 that run" in shop("plan")
     shop("apply")
     assert three.items() <= shop.pids().items()
-    assert len(shop.pids()) == 5
+    assert len(shop.pids()) == 6
 
     eventually(lambda: len(shop.done()) == 400, within=30)
     assert set(shop.done().values()) == {1}
@@ -135,9 +135,9 @@ def test_deploy_day(shop: Shop) -> None:
     assert "- shop-legacy  gone from the manifest  1 drains (≤ 1m35s)" in said
     assert "legacy still has 3 ready jobs, and no pipeline will take them" in said
     assert json.loads((shop.root / "p.json").read_text())["schema"] == "fleet.plan/1"
-    shop.edit("numprocs = 5", "numprocs = 4")
+    shop.edit("numprocs = 6", "numprocs = 4")
     assert "Nothing was done; plan again" in shop("apply", "p.json", "-y", code=8)
-    shop.edit("numprocs = 4", "numprocs = 5")
+    shop.edit("numprocs = 4", "numprocs = 6")
     assert "drained 1, removed" in shop("apply", "p.json", "-y")
     assert shop.pids("shop-legacy") == {}
     assert shop.pids() == before

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 from collections.abc import Callable
+from typing import Any
 
 from fleet.queue import dsn as dsns
 
@@ -45,11 +47,12 @@ def _postgresql(dsn: str, statements: list[str]) -> None:
             db.execute(statement)
 
 
-def _mysql(dsn: str, statements: list[str]) -> None:
+@functools.cache  # a new connection costs ten times what the statements do
+def _mysql_connection(dsn: str) -> Any:
     import pymysql
 
     at = dsns.parse(dsn)
-    db = pymysql.connect(
+    return pymysql.connect(
         host=at.host or "127.0.0.1",
         port=at.port or 3306,
         user=at.user,
@@ -57,10 +60,12 @@ def _mysql(dsn: str, statements: list[str]) -> None:
         database=at.database,
         autocommit=True,
     )
-    with db.cursor() as cursor:
+
+
+def _mysql(dsn: str, statements: list[str]) -> None:
+    with _mysql_connection(dsn).cursor() as cursor:
         for statement in statements:
             cursor.execute(statement)
-    db.close()
 
 
 _RUNNERS: dict[str, Callable[[str, list[str]], None]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -161,6 +162,7 @@ class QueueMachine(RuleBasedStateMachine):
             assert real == self.model.counts(self.prefix + side)
 
 
+@pytest.mark.timeout(400)
 def test_random_stories_end_as_in_the_model(dsn: str):
     """P1, P3, P4, P5, P8: states, order, leases, tokens, delays, kick, bury, pause, unique keys."""
     machine = type("Machine", (QueueMachine,), {"dsn": dsn})

@@ -267,8 +267,8 @@ def test_killed_at_any_step_a_second_apply_reaches_the_goal(
             assert shop.groups() == {"shop-a", f"shop-{'bc'[turn % 2]}"}, k
             assert len(shop.pids()) == 4, k
             assert not [name for name in shop.files() if "~" in name], k
-            k, turn = k + (1 if k < 4 or EVERY_STEP else 8), turn + 1
-        assert k > 15
+            k, turn = k + (1 if k < 4 or EVERY_STEP else 11), turn + 1
+        assert k > 20
     finally:
         steps[:] = [10_000]
         shop.place.client().stop_all()
@@ -290,3 +290,23 @@ def test_ten_revisions_are_remembered(tmp_path: Path) -> None:
     assert found[-1].desired.files == wanted.files
     assert found[-1].desired.shapes == wanted.shapes
     assert found[-1].desired.access == wanted.access
+
+
+def test_a_large_group_does_not_silence_supervisord(tmp_path: Path) -> None:
+    """It is started by fleet, so many at a time; the file on disk says autostart, for a reboot."""
+    shop = Shop(tmp_path, sys.executable)
+    try:
+        shop.apply()
+        big = COMMAND.format("big", "/bin/sleep 999").replace("numprocs = 2", "numprocs = 60\nroom = 0")
+        shop.write(COMMAND.format("a", "/bin/sleep 999"), big)
+        assert not shop.apply().failed
+        assert len(shop.pids("shop-big")) == 60
+        assert "autostart=true" in shop.files()["fleet.shop-big.conf"]
+        before = shop.pids()
+        assert shop.apply().is_unchanged
+        shop.write(COMMAND.format("a", "/bin/sleep 998"), big)
+        shop.apply()
+        assert shop.pids("shop-big").items() <= before.items()
+    finally:
+        shop.place.client().stop_all()
+        private.stop(private.home(tmp_path / ".fleet"))

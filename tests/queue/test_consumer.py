@@ -377,16 +377,26 @@ def test_what_waiting_does_not_heal_comes_out(queue: Queue) -> None:
 
 
 def test_the_pace_follows_the_handler_within_a_few_jobs() -> None:
-    """From one at a time to 128 of the empty kind, and back to one."""
+    """From one at a time to 128 of the empty kind, and back to one at the first slow ones."""
     pace = Pace()
     assert pace.batch(1) == 1
-    for _ in range(8):
+    for _ in range(40):
         pace.saw(0.00001)
     assert pace.batch(1) == MAX_BATCH
     for _ in range(3):
         pace.saw(0.06)
     assert pace.batch(1) == 1
     assert pace.batch(4) == 3
+
+
+def test_quick_jobs_between_slow_ones_do_not_make_claims_large() -> None:
+    """Every eighth job is slow: what is claimed beyond it would only be given back."""
+    pace = Pace()
+    sizes = []
+    for number in range(200):
+        sizes.append(pace.batch(1))
+        pace.saw(0.08 if number % 8 == 7 else 0.0001)
+    assert max(sizes[8:]) <= 8
 
 
 def test_pauses_grow_to_five_seconds() -> None:
@@ -422,6 +432,16 @@ def test_a_suspect_is_held_alone() -> None:
     hand.empty_buffer()
     hand.take_in(jobs[3:], 0.0)
     assert hand.wanted() == MAX_BATCH
+
+
+def test_jobs_behind_a_slow_one_are_given_back_only_where_that_is_free() -> None:
+    """beanstalkd counts releases: a job given back four times would be buried at its first error."""
+    jobs = [Job(n, "emails", b"", ttr=60, token=1) for n in range(3)]
+    for gives_back in (True, False):
+        hand = Hand(1, gives_back=gives_back)
+        hand.take_in(jobs, 0.0)
+        hand.begin(0.0)
+        assert hand.is_stuck(1.0) is gives_back
 
 
 def test_idle_time_is_not_counted_while_the_back_end_is_away(queue: Queue) -> None:

@@ -170,6 +170,30 @@ def test_a_writer_that_does_not_let_go_is_said_and_nothing_happened(file: Path, 
     assert queue.reserve("emails") is not None
 
 
+def test_a_put_finds_the_short_gaps_between_busy_writers(file: Path, queue: Queue):
+    """Writers that are never idle leave the lock free for moments: nobody may starve beside them."""
+    done = threading.Event()
+
+    def hog() -> None:
+        db = sqlite3.connect(file, isolation_level=None)
+        while not done.is_set():
+            db.execute("BEGIN IMMEDIATE")
+            time.sleep(0.05)
+            db.execute("ROLLBACK")
+            time.sleep(0.002)
+        db.close()
+
+    thread = threading.Thread(target=hog)
+    thread.start()
+    try:
+        for number in range(3):
+            queue.put("emails", number)
+    finally:
+        done.set()
+        thread.join()
+    assert queue.stats("emails").ready == 3
+
+
 def test_a_fork_does_not_inherit_the_queue(queue: Queue):
     """SQLite's locks do not survive a fork: the child is told so."""
     queue.put("emails", 1)

@@ -51,15 +51,16 @@ class Site:
 
     def worker(self, name: str = "", **changes: Any) -> subprocess.Popen[str]:
         """Start a worker; its output goes to `log` unless *stdout* says otherwise."""
-        options = {name: changes.pop(name) for name in ("stdout", "env") if name in changes}
+        options = {name: changes.pop(name) for name in ("stdin", "stdout", "env") if name in changes}
         return self.run(str(self.spec(name, **changes)), **options)
 
     def run(
-        self, *arguments: str, stdout: Any = None, env: dict[str, str] | None = None
+        self, *arguments: str, stdin: Any = None, stdout: Any = None, env: dict[str, str] | None = None
     ) -> subprocess.Popen[str]:
         with open(self.folder / "log", "a") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "fleet.worker.main", *arguments],
+                stdin=stdin,
                 stdout=stdout or log,
                 stderr=stdout or log,
                 text=True,

@@ -470,6 +470,17 @@ def test_a_signal_to_a_forked_child_is_not_for_the_worker(site: Site, end: End) 
     assert end(worker) == 0
 
 
+def test_a_supervisord_that_died_during_our_start_is_missed(site: Site) -> None:
+    """No parent is left to change, but the pipe that supervisord gave as stdin has no writer any more."""
+    read, write = os.pipe()
+    os.close(write)
+    worker = site.worker("note", stdin=read, env={"SUPERVISOR_PROCESS_NAME": "emails_00"})
+    os.close(read)
+
+    assert worker.wait(10) == 0
+    assert "supervisord is gone" in site.log
+
+
 @pytest.mark.slow
 def test_a_forgotten_thread_does_not_keep_the_worker(site: Site, end: End) -> None:
     """The interpreter would wait for it for ever."""

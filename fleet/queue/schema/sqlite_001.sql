@@ -64,3 +64,5 @@ CREATE TABLE {prefix}_meta (
     name  TEXT PRIMARY KEY,                        -- "schema", "boot"
     value TEXT NOT NULL
 ) WITHOUT ROWID;
+
+INSERT INTO {prefix}_meta (name, value) VALUES ('schema', '1');

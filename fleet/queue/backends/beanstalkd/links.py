@@ -156,6 +156,8 @@ class Links:
                 link.line()
 
     def _open(self) -> Link:
+        if self._closed:
+            raise OSError("this queue is closed")
         link = Link(dial(self._address, self._timeout))
         self._all = {each for each in self._all if not each.closed} | {link}
         return link

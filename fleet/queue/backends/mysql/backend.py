@@ -31,7 +31,7 @@ from fleet.queue.minutes import Minute, minute_from_text, minute_to_text
 from fleet.queue.pulse import PULSES_KEPT, PULSES_SHOWN, is_time_to_prune, pulse_from_text, pulse_to_text
 from fleet.queue.schema import migrate
 
-_POLL_SECONDS = 0.25  # behind the bell
+_POLL_SECONDS = 0.3  # behind the bell
 _EVERYTHING = 2**31 - 1  # the limit of an operator who gave none
 _MOST_PRIORITIES = 64  # that stats looks at for the oldest job
 
@@ -144,7 +144,7 @@ class MysqlBackend:
                 return
             give_up = time.monotonic() + timeout
             # It was ready, and the claim got nothing: somebody else is at it.  Ask less and less often.
-            if self._misses and watch.sleep(min(timeout, 0.05, 0.001 * 2**self._misses)):
+            if self._misses and watch.sleep(min(timeout, 0.001 * 2 ** min(self._misses, 6))):
                 return
             while (due := self._next_due(pipelines)) > 0:
                 self._misses = 0

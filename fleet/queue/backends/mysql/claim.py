@@ -101,9 +101,8 @@ class Claims:
             if call.pipelines and (jobs := self._found_again(call.pipelines, call.token)):
                 return call.verdicts, jobs  # one transaction: if the claim is there, so is the rest
             settled = self._link.transact(partial(self._settle_again, call.settlements), again=True)
-            if not call.pipelines:
-                return settled, []
-            return settled, self.exchange((), call.pipelines, call.limit, call.token)[1]
+            again = _Call(self, (), call.pipelines, call.limit, call.token)
+            return settled, self._link.transact(again.run)[1]
         except (Lost, BackendUnavailable) as error:
             where = self._link.where
             raise OutcomeUnknown(f"{where}: {lost}; and then: {error}. Doing it again is safe.") from error

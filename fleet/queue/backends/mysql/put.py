@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from fleet.errors import BackendUnavailable, OutcomeUnknown, PutUnknown, UidConflict
@@ -44,8 +44,7 @@ class Put:
         """Ids in the order of the payloads; raises as `Backend.put`."""
         ids: list[int] = []
         try:
-            for start, end in _chunks(payloads):
-                rows = list(zip(uids[start:end], payloads[start:end], strict=True))
+            for rows in _chunks(list(zip(uids, payloads, strict=True))):
                 ids += self._link.transact(partial(self._chunk, rows))
         except Lost as lost:
             where = self._link.where
@@ -113,7 +112,8 @@ class Put:
 
 def restore(link: Link, sql: Statements, jobs: Sequence[Job], memo: str, value: str) -> None:
     """As `Backend.restore`."""
-    rows = []
+    inserts: list[str] = []
+    size = _BYTES
     for job in jobs:
         run_at = f"@fleet_at + {round((job.delay - job.waited) * 1e6)}"
         unique = job.unique.encode() if job.unique is not None else None
@@ -122,25 +122,35 @@ def restore(link: Link, sql: Statements, jobs: Sequence[Job], memo: str, value: 
             *(job.id, job.pipeline, NUMBER[job.state], job.priority, round(job.ttr * 1e6)),
             *(job.attempt, job.crashes),
         )
-        rows.append(row + run_at + bind(",%s,%s,%s,%s)", unique, job.uid or None, job.reason, job.payload))
-    insert = [bind(sql.insert_at, 0), sql.restore + ",".join(rows)] if rows else []
+        row += run_at + bind(",%s,%s,%s,%s)", unique, job.uid or None, job.reason, job.payload)
+        if size + len(row) > _BYTES:
+            inserts.append(sql.restore + row)
+            size = len(row)
+        else:
+            inserts[-1] += "," + row
+            size += len(row)
     returned = [bind(sql.returned, name) for name in sorted({job.pipeline for job in jobs})]
-    memory = bind(sql.set_meta, memo, value, value)
+
+    def store() -> None:
+        link.run(bind(sql.insert_at, 0), begin=True)
+        for insert in inserts:
+            link.run(insert)
+        link.run(bind(sql.set_meta, memo, value, value), *returned, commit=True)
+
     try:
-        link.transact(lambda: link.run(*insert, memory, *returned, begin=True, commit=True))
+        link.transact(store)
     except Duplicate as error:
         raise UidConflict(f"{link.where}: one of the ids or uids is taken: {error}") from error
     except Lost as lost:
         raise OutcomeUnknown(f"{link.where}: {lost} during an import; look at what it says now") from lost
 
 
-def _chunks(payloads: Sequence[bytes]) -> list[tuple[int, int]]:
-    """Borders of the INSERT statements: so many rows or so many bytes."""
-    chunks, start, size = [], 0, 0
-    for index, payload in enumerate(payloads):
+def _chunks(rows: list[tuple[bytes, bytes]]) -> Iterator[Rows]:
+    """The rows of each INSERT statement: so many, or so many bytes."""
+    start, size = 0, 0
+    for index, (_, payload) in enumerate(rows):
         if index > start and (index - start >= _ROWS or size + len(payload) > _BYTES):
-            chunks.append((start, index))
+            yield rows[start:index]
             start, size = index, 0
         size += len(payload)
-    chunks.append((start, len(payloads)))
-    return chunks
+    yield rows[start:]

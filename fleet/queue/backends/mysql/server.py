@@ -12,7 +12,8 @@ from fleet.queue.backends.mysql.statements import Statements
 from fleet.queue.job import BackendInfo
 from fleet.queue.schema import migrate
 
-_OLDEST = {"mysql": (8, 0, 1), "mariadb": (10, 6, 0)}  # the first ones with SKIP LOCKED
+# The first ones with SKIP LOCKED, and with the default of a text column that the tables have.
+_OLDEST = {"mysql": (8, 0, 13), "mariadb": (10, 6, 0)}
 _MIGRATE_SECONDS = 10
 _VARIABLES = (
     "innodb_flush_log_at_trx_commit",
@@ -36,7 +37,7 @@ def check_version(link: Link) -> None:
     found = tuple(int(number) for number in re.findall(r"\d+", version)[:3])
     oldest = _OLDEST[product(version)]
     if found < oldest:
-        needed = ".".join(str(number) for number in oldest[:2])
+        needed = ".".join(str(number) for number in oldest)
         raise QueueError(f"{link.where} is {version}, and {product(version)} {needed} or newer is needed")
 
 
@@ -83,8 +84,7 @@ def migrate_tables(link: Link, sql: Statements, prefix: str) -> tuple[int, int]:
     lock = "fleet " + hashlib.sha256(f"{identity(link)} {prefix}".encode()).hexdigest()[:32]
 
     def upgrade() -> tuple[int, int]:
-        if link.run(bind("SELECT GET_LOCK(%s, %s)", lock, _MIGRATE_SECONDS))[0].rows[0][0] != 1:
-            raise BackendBusy(f"{link.where}: another process has been changing the tables for too long")
+        _take(link, lock)
         try:
             found = schema_version(link, sql) or 0
             if found > migrate.WANTED:
@@ -106,6 +106,17 @@ def migrate_tables(link: Link, sql: Statements, prefix: str) -> tuple[int, int]:
         if "denied" in str(error):
             raise SchemaError(f"{error}. Grant it with: {_grant(link)}") from error
         raise
+
+
+def _take(link: Link, lock: str) -> None:
+    try:
+        taken = link.run(bind("SELECT GET_LOCK(%s, %s)", lock, _MIGRATE_SECONDS))[0].rows[0][0]
+    except QueueError as error:
+        if "(1235)" not in str(error):
+            raise
+        return  # Galera has none: each statement of the schema may be run by several at once
+    if taken != 1:
+        raise BackendBusy(f"{link.where}: another process has been changing the tables for too long")
 
 
 def _check_columns(link: Link, sql: Statements) -> None:

@@ -53,7 +53,10 @@ _PEEK_ORDER = {
     JobState.BURIED: "id",
 }
 _BUSY_SECONDS = 5.0
-_IN_PASSING_MS = 50
+_IN_PASSING_SECONDS = 0.05
+# SQLite's own wait sleeps longer each time, up to 0.1 s: beside busy writers, who leave the lock free for
+# microseconds, it can miss every gap of five seconds.  Short waits, begun again and again, do not.
+_BUSY_SLICE = 0.02
 _PROMOTE_CHUNK = 10_000  # due jobs made ready in one transaction: a million at once must not stop everybody
 _PUT_CHUNK = 5_000
 _LEASE_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -116,6 +119,7 @@ class SqliteBackend:
         self._sql = Statements(prefix)
         self._borrowed = connection is not None
         self._commits = commits
+        self._patience = _BUSY_SECONDS
         self._boot_checked = False
         self._nudge = Nudge("" if connection is not None or path == ":memory:" else path)
         self._watch: Watch | None = None
@@ -573,25 +577,32 @@ class SqliteBackend:
     def _open(self, *, reader: bool = False) -> sqlite3.Connection:
         try:
             db = sqlite3.connect(
-                self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+                self._path,
+                timeout=_BUSY_SECONDS if reader else _BUSY_SLICE,
+                isolation_level=None,
+                check_same_thread=False,
             )
         except sqlite3.Error as error:
             raise self._translate(error) from error
         try:
-            # In a file, every multi-row UPDATE would open its statement journal as a temporary file.
-            db.execute("PRAGMA temp_store = memory")
-            db.execute("PRAGMA cache_size = -8192")
-            if reader:
-                db.execute("PRAGMA query_only = on")
-            else:
-                _use_wal(db)
-                db.execute(f"PRAGMA synchronous = {self._synchronous}")
+            # Another process may be making the tables, or switching the file to WAL, for the first time.
+            self._patiently(partial(self._configure, db, reader))
         except sqlite3.Error as error:
             db.close()
             raise self._translate(error) from error
         return db
 
     # -- transactions ------------------------------------------------------
+
+    def _configure(self, db: sqlite3.Connection, reader: bool) -> None:
+        # In a file, every multi-row UPDATE would open its statement journal as a temporary file.
+        db.execute("PRAGMA temp_store = memory")
+        db.execute("PRAGMA cache_size = -8192")
+        if reader:
+            db.execute("PRAGMA query_only = on")
+        else:
+            db.execute("PRAGMA journal_mode = wal")
+            db.execute(f"PRAGMA synchronous = {self._synchronous}")
 
     @contextmanager
     def _in_passing(self) -> Iterator[sqlite3.Connection]:
@@ -604,13 +615,13 @@ class SqliteBackend:
         if self._borrowed:  # its settings are the caller's
             yield db
             return
-        db.execute(f"PRAGMA busy_timeout = {_IN_PASSING_MS}")
+        self._patience = _IN_PASSING_SECONDS
         db.execute("PRAGMA synchronous = normal")
         try:
             yield db
         finally:
             db.execute(f"PRAGMA synchronous = {self._synchronous}")
-            db.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000:.0f}")
+            self._patience = _BUSY_SECONDS
 
     def _joins(self) -> bool:
         """Whether the next statement lands in a transaction that is the caller's to commit."""
@@ -642,8 +653,8 @@ class SqliteBackend:
                     )
                 return work(db)
             if alone and db.isolation_level is None:
-                return work(db)
-            db.execute("BEGIN IMMEDIATE")
+                return self._patiently(partial(work, db))
+            self._patiently(partial(db.execute, "BEGIN IMMEDIATE"))
             try:
                 result = work(db)
                 db.execute("COMMIT")
@@ -659,9 +670,20 @@ class SqliteBackend:
 
     def _read(self, statement: str, values: Sequence[Any] | dict[str, Any]) -> list[Any]:
         try:
-            return self._db.execute(statement, values).fetchall()
+            return self._patiently(lambda: self._db.execute(statement, values).fetchall())
         except sqlite3.Error as error:
             raise self._translate(error) from error
+
+    def _patiently(self, attempt: Callable[[], T]) -> T:
+        """Try again for a while what could not begin because another connection holds the lock."""
+        give_up = time.monotonic() + self._patience
+        while True:
+            try:
+                return attempt()
+            except sqlite3.OperationalError as error:
+                if self._borrowed or not _is_busy(error) or time.monotonic() >= give_up:
+                    raise
+                time.sleep(0.001)  # some locks are refused at once, without the busy time-out
 
     def _translate(self, error: sqlite3.Error) -> QueueError:
         where = location(self._path)
@@ -678,19 +700,6 @@ class SqliteBackend:
 
 class _SomeLeaseLost(Exception):
     """A batch of deletes hit fewer rows than jobs: it is rolled back and asked one by one."""
-
-
-def _use_wal(db: sqlite3.Connection) -> None:
-    # Switching to WAL does not wait for the busy handler when two processes do it at once.
-    give_up = time.monotonic() + _BUSY_SECONDS
-    while True:
-        try:
-            db.execute("PRAGMA journal_mode = wal")
-            return
-        except sqlite3.OperationalError as error:
-            if not _is_busy(error) or time.monotonic() > give_up:
-                raise
-            time.sleep(0.01)
 
 
 def _primary_code(error: sqlite3.Error) -> int:

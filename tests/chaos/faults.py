@@ -1,0 +1,316 @@
+"""
+The injector.  Each fault returns the proof that it bit, from outside of what it hit.
+
+Faults of one worker run in threads, side by side.  Faults that touch everybody
+run one after another in the main thread, which alone may start processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sqlite3
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import psutil
+
+from tests.chaos.arena import GRACE, Arena, is_alive, wait_gone
+from tests.chaos.ledger import Ledger, now
+from tests.chaos.schedule import Planned
+from tests.chaos.steps import arm, bitten, disarm
+from tests.proxy import Proxy
+
+_BITES_WITHIN = 10.0  # seconds that a worker may take to come to a step, or a byte to a proxy
+_STALLED = 0.7  # seconds by which this process overslept: so may everybody have
+
+
+@dataclass(slots=True)
+class Bite:
+    """What a fault did.  `pid` is 0 when it touched everybody."""
+
+    proof: str = ""
+    pid: int = 0
+    broken: str = ""
+
+
+class Injector:
+    """Runs a schedule against an arena and writes fault.jsonl."""
+
+    def __init__(self, arena: Arena, ledger: Ledger) -> None:
+        self._arena = arena
+        self._ledger = ledger
+        self._step_locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._taken: set[int] = set()  # pids that another fault is busy with
+        self._frozen: set[int] = set()  # pids that were ever stopped
+        self._over = threading.Event()
+
+    def run(self, faults: Sequence[Planned], seconds: float) -> None:
+        """Until the last fault is over, and not before *seconds*."""
+        start = time.monotonic()
+        single = [fault for fault in faults if fault.kind in _ONE]
+        lane = threading.Thread(target=self._run_single, args=(single, start), name="chaos-lane")
+        watch = threading.Thread(target=self._watch_for_stalls, name="chaos-stalls", daemon=True)
+        lane.start()
+        watch.start()
+        for fault in faults:
+            if fault.kind in _ALL:
+                _sleep_until(start + fault.at)
+                self._inject(fault)
+        lane.join()
+        _sleep_until(start + seconds)
+        self._over.set()
+        watch.join()
+
+    def _run_single(self, faults: Sequence[Planned], start: float) -> None:
+        threads = []
+        for fault in faults:
+            _sleep_until(start + fault.at)
+            threads.append(threading.Thread(target=self._inject, args=(fault,), name=f"chaos-{fault.kind}"))
+            threads[-1].start()
+        for thread in threads:
+            thread.join()
+
+    def _inject(self, fault: Planned) -> None:
+        t0 = now()
+        # A worker's death counts from here, and a fault that failed must not explain anything: no proof.
+        bite = Bite()
+        try:
+            bite = {**_ONE, **_ALL}[fault.kind](self, fault)
+        except Exception as error:
+            bite.broken = f"the injector failed: {type(error).__name__}: {error}"
+        self._ledger.write(
+            t0=t0, t1=now(), kind=fault.kind, pid=bite.pid, proof=bite.proof, broken=bite.broken, at=fault.at
+        )
+
+    def _watch_for_stalls(self) -> None:
+        """A machine that stood still is a cause like any other, and is written down like one."""
+        while not self._over.is_set():
+            t0 = now()
+            time.sleep(0.05)
+            late = (now() - t0) / 1e9 - 0.05
+            if late > _STALLED:
+                self._ledger.write(
+                    t0=t0, t1=now(), kind="stall-of-machine", pid=0, proof=f"{late:.1f} s late"
+                )
+
+    # -- one worker
+
+    def _pick(self, slot: int) -> psutil.Process:
+        until = time.monotonic() + _BITES_WITHIN
+        while time.monotonic() < until:
+            # Two faults on one worker would not prove each other.
+            crew = [worker for worker in self._arena.crew() if worker.pid not in self._taken]
+            if crew:
+                return crew[slot % len(crew)]
+            time.sleep(0.05)
+        raise RuntimeError("no worker is alive")
+
+    def kill(self, fault: Planned) -> Bite:
+        worker = self._pick(fault.slot)
+        worker.kill()
+        gone = wait_gone(worker, _BITES_WITHIN)
+        return Bite("" if gone is None else f"gone after {gone:.3f} s", worker.pid)
+
+    def term(self, fault: Planned) -> Bite:
+        worker = self._pick(fault.slot)
+        self._taken.add(worker.pid)
+        worker.terminate()
+        gone = wait_gone(worker, GRACE + 10)
+        if gone is None:
+            return Bite("", worker.pid, "the worker ignored SIGTERM")
+        late = gone > GRACE + 2 and worker.pid not in self._frozen
+        return Bite(
+            f"gone after {gone:.3f} s",
+            worker.pid,
+            f"the worker took {gone:.1f} s after SIGTERM" if late else "",
+        )
+
+    def stop(self, fault: Planned) -> Bite:
+        worker = self._pick(fault.slot)
+        self._taken.add(worker.pid)
+        worker.suspend()
+        return self._thaw(worker)
+
+    def kill_step(self, fault: Planned) -> Bite:
+        return self._at_step(fault, signal.SIGKILL)
+
+    def stop_step(self, fault: Planned) -> Bite:
+        return self._at_step(fault, signal.SIGSTOP)
+
+    def _at_step(self, fault: Planned, number: signal.Signals) -> Bite:
+        folder = self._arena.folder / "steps"
+        with self._step_locks[f"{fault.step}-{number}"]:
+            armed = arm(folder, fault.step, number)
+            until = time.monotonic() + _BITES_WITHIN
+            while not (pid := bitten(folder, armed)):
+                if time.monotonic() > until and disarm(armed):
+                    return Bite()
+                time.sleep(0.01)
+        if number == signal.SIGSTOP:
+            self._taken.add(pid)
+            bite = Bite(pid=pid)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                bite = self._thaw(psutil.Process(pid), f" at {fault.step}")
+            # Its supervisord may have died in the same instant, and the kernel have woken it.
+            bite.proof = bite.proof or f"stopped itself at {fault.step}, and was woken or killed at once"
+            return bite
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if wait_gone(psutil.Process(pid), _BITES_WITHIN) is None:
+                return Bite()
+        return Bite(f"killed itself at {fault.step}", pid)
+
+    def _thaw(self, worker: psutil.Process, where: str = "") -> Bite:
+        """
+        Let a stopped worker go on once its leases are over: from here on it is a zombie.
+
+        Sooner, when its supervisord dies: the kernel wakes a process group that
+        loses its parent (SIGHUP, then SIGCONT).
+        """
+        self._frozen.add(worker.pid)
+        begin = time.monotonic()
+        seen = 0.0
+        while time.monotonic() < begin + self._arena.ttr + 0.5 and is_alive(worker):
+            stopped = _is_stopped(worker)
+            if seen and not stopped:
+                break
+            seen = time.monotonic() if stopped else seen
+            time.sleep(0.02)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            worker.resume()
+        self._taken.discard(worker.pid)
+        return Bite(f"state T for {seen - begin:.1f} s{where}" if seen else "", worker.pid)
+
+    # -- everybody
+
+    def supervisord(self, fault: Planned) -> Bite:
+        """kill -9 and start again: the old workers must drain and leave by themselves."""
+        arena = self._arena
+        assert arena.supervisord is not None
+        crew, old = arena.crew(), arena.supervisord
+        arena.orphans += crew
+        old.kill()
+        old.wait()
+        arena.start_supervisord()
+        assert arena.supervisord is not None
+        left_within = GRACE + 7 + arena.ttr + 1  # a stopped one cannot leave before it goes on
+        _, alive = psutil.wait_procs(crew, timeout=left_within)
+        alive = [worker for worker in alive if is_alive(worker)]
+        arena.orphans = [worker for worker in arena.orphans if is_alive(worker)]
+        late = f"{len(alive)} orphans were left after {left_within:g} s" if alive else ""
+        return Bite(f"pid {old.pid} became {arena.supervisord.pid}; {len(crew)} orphans", 0, late)
+
+    def stdout(self, fault: Planned) -> Bite:
+        """Nobody reads what the workers print."""
+        assert self._arena.supervisord is not None
+        return self._freeze([psutil.Process(self._arena.supervisord.pid)], 2 * self._arena.ttr)
+
+    def server(self, fault: Planned) -> Bite:
+        """Kill -9 of the server and all its processes, and a start on the same data."""
+        server = self._arena.server
+        assert server is not None
+        old = server.pid
+        server.kill()
+        time.sleep(fault.hold / 3)
+        server.start()
+        return Bite(f"pid {old} became {server.pid}")
+
+    def freeze(self, fault: Planned) -> Bite:
+        server = self._arena.server
+        assert server is not None
+        main = psutil.Process(server.pid)
+        return self._freeze([main, *main.children(recursive=True)], fault.hold)
+
+    def cut(self, fault: Planned) -> Bite:
+        """Reset every connection."""
+        proxy = self._proxy
+        before = proxy.accepted
+        proxy.cut()
+        _wait_until(lambda: proxy.accepted > before)
+        return Bite(f"{proxy.accepted - before} connected again" if proxy.accepted > before else "")
+
+    def cut_byte(self, fault: Planned) -> Bite:
+        """Reset one connection in the middle of a question or an answer."""
+        proxy = self._proxy
+        before = proxy.cuts
+        if fault.reply:
+            proxy.cut_after(replies=fault.count)
+        else:
+            proxy.cut_after(requests=fault.count)
+        _wait_until(lambda: proxy.cuts > before)
+        where = "an answer" if fault.reply else "a question"
+        return Bite(f"reset inside {where} after {fault.count} bytes" if proxy.cuts > before else "")
+
+    def stall(self, fault: Planned) -> Bite:
+        """A line over which nothing comes, and that nobody closes."""
+        self._proxy.stall()
+        time.sleep(fault.hold)
+        held = self._proxy.held
+        self._proxy.stall(False)
+        return Bite(f"{held} bytes held back for {fault.hold:.1f} s" if held else "")
+
+    @property
+    def _proxy(self) -> Proxy:
+        assert self._arena.proxy is not None
+        return self._arena.proxy
+
+    def lock(self, fault: Planned) -> Bite:
+        """Somebody else's transaction holds SQLite's write lock."""
+        with contextlib.closing(
+            sqlite3.connect(self._arena.dsn.removeprefix("sqlite:///"), timeout=20, isolation_level=None)
+        ) as db:
+            db.execute("BEGIN IMMEDIATE")
+            time.sleep(fault.hold)
+            db.execute("ROLLBACK")
+        return Bite(f"write lock held for {fault.hold:.1f} s")
+
+    def _freeze(self, processes: Sequence[psutil.Process], seconds: float) -> Bite:
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
+        time.sleep(seconds)
+        frozen = _is_stopped(processes[0])
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
+        return Bite(f"state T for {seconds:.1f} s" if frozen else "")
+
+
+Act = Callable[[Injector, Planned], Bite]
+_ONE: dict[str, Act] = {
+    "kill": Injector.kill,
+    "kill-step": Injector.kill_step,
+    "stop": Injector.stop,
+    "stop-step": Injector.stop_step,
+    "term": Injector.term,
+}
+_ALL: dict[str, Act] = {
+    "supervisord": Injector.supervisord,
+    "stdout": Injector.stdout,
+    "server": Injector.server,
+    "freeze": Injector.freeze,
+    "cut": Injector.cut,
+    "cut-byte": Injector.cut_byte,
+    "stall": Injector.stall,
+    "lock": Injector.lock,
+}
+
+
+def _is_stopped(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_STOPPED)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + _BITES_WITHIN
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.01)
+
+
+def _sleep_until(moment: float) -> None:
+    time.sleep(max(0.0, moment - time.monotonic()))

@@ -1,0 +1,180 @@
+"""
+Bugs planted on purpose into the SQLite back end, to prove that the checker sees them.
+
+`FLEET_CHAOS_BUG` names one; nothing that is shipped reads it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from fleet.queue.backend import Backend
+from fleet.queue.backends.sqlite import SqliteBackend
+
+VARIABLE = "FLEET_CHAOS_BUG"
+
+
+def infested(backend: Backend) -> Backend:
+    """The back end, with the bug that the environment names."""
+    name = os.environ.get(VARIABLE, "")
+    if name:
+        assert isinstance(backend, SqliteBackend)
+        BUGS[name](backend)
+    return backend
+
+
+def _edit(backend: SqliteBackend, statement: str, old: str, new: str) -> None:
+    text = getattr(backend._sql, statement)
+    assert old in text, f"{statement} no longer has {old!r}: plant the bug elsewhere"
+    setattr(backend._sql, statement, text.replace(old, new))
+
+
+def no_fence(backend: SqliteBackend) -> None:
+    """A late delete or release takes effect, whoever holds the job by now."""
+    _edit(backend, "delete", "AND token = ?", "AND ? IS NOT NULL")
+    _edit(backend, "put_back", "AND token = ?7", "AND ?7 IS NOT NULL")
+
+
+def delete_at_claim(backend: SqliteBackend) -> None:
+    """A job is gone as soon as it is handed out."""
+    honest = backend.exchange
+
+    def exchange(settlements: Any, pipelines: Any, limit: int, token: int) -> Any:
+        honest_verdicts, jobs = honest(settlements, pipelines, limit, token)
+        for job in jobs:
+            backend._db.execute(backend._sql.delete, (job.id, job.token))
+        return [True] * len(honest_verdicts), jobs
+
+    backend.exchange = exchange  # type: ignore[method-assign]
+
+
+def ack_before_commit(backend: SqliteBackend) -> None:
+    """Every tenth settlement is confirmed and then rolled back."""
+    honest, count = backend.exchange, iter(range(1 << 30))
+
+    def exchange(settlements: Any, pipelines: Any, limit: int, token: int) -> Any:
+        if settlements and next(count) % 10 == 9:
+            _, jobs = honest((), pipelines, limit, token)
+            return [True] * len(settlements), jobs
+        return honest(settlements, pipelines, limit, token)
+
+    backend.exchange = exchange  # type: ignore[method-assign]
+
+
+def lost_put(backend: SqliteBackend) -> None:
+    """Every twentieth put is accepted and never stored, as by a client that reconnects and forgets it."""
+    honest, count = backend.put, iter(range(1 << 30))
+
+    def put(pipeline: str, payloads: Any, **options: Any) -> list[int]:
+        if next(count) % 20 == 19:
+            return [0] * len(payloads)
+        return honest(pipeline, payloads, **options)
+
+    backend.put = put  # type: ignore[method-assign]
+
+
+def attempts_reset(backend: SqliteBackend) -> None:
+    """A release forgets how often the job was begun, so that a poison job goes round for ever."""
+    _edit(backend, "put_back", "attempts = attempts - ?5", "attempts = 0 * ?5")
+
+
+def order_by_id_only(backend: SqliteBackend) -> None:
+    """Priorities are ignored."""
+    _edit(backend, "claim", "ORDER BY priority, id", "ORDER BY id")
+
+
+def last_in_first_out(backend: SqliteBackend) -> None:
+    """The youngest job of a priority comes first."""
+    _edit(backend, "claim", "ORDER BY priority, id", "ORDER BY priority, id DESC")
+
+
+def no_rescue(backend: SqliteBackend) -> None:
+    """A lease that ran out is never given to anybody else."""
+    _edit(backend, "rescue", "deadline <= ?", "deadline < -?")
+
+
+def early_rescue(backend: SqliteBackend) -> None:
+    """A lease is taken for over as soon as somebody else looks."""
+    _edit(backend, "rescue", "deadline <= ?", "deadline > ?")
+    _edit(backend, "due", "deadline <= ?3", "deadline > ?3")
+
+
+def double_claim(backend: SqliteBackend) -> None:
+    """A claim reads first and updates later, without looking whether the job is still free."""
+    _edit(backend, "claim", "state = 0\n", "state IN (0, 2) AND (state = 0 OR id % 7 = 0)\n")
+
+
+def dropped_release(backend: SqliteBackend) -> None:
+    """A failed job is deleted instead of being kept for its next attempt."""
+    honest = backend.exchange
+
+    def exchange(settlements: Any, pipelines: Any, limit: int, token: int) -> Any:
+        changed = [replace(s, verb="delete") if s.verb == "release" else s for s in settlements]
+        return honest(changed, pipelines, limit, token)
+
+    backend.exchange = exchange  # type: ignore[method-assign]
+
+
+def swallowed_error(backend: SqliteBackend) -> None:
+    """A put that the server refused is reported as done."""
+    honest, count = backend._write, iter(range(1 << 30))
+
+    def write(work: Any, *, puts: bool = False, **options: Any) -> Any:
+        if puts and next(count) % 20 == 19:
+            return _Swallowed()
+        return honest(work, puts=puts, **options)
+
+    backend._write = write  # type: ignore[method-assign]
+
+
+class _Swallowed(list[int]):
+    """What a write gives when its error was dropped: a cursor, or ids, of nothing."""
+
+    lastrowid = 0
+
+    def __init__(self) -> None:
+        super().__init__([0] * 128)
+
+
+def early_start(backend: SqliteBackend) -> None:
+    """Delayed jobs are handed out at once."""
+    _edit(backend, "promote", "run_at <= ?", "run_at > -?")
+    _edit(backend, "due", "run_at <= ?2", "run_at > -?2")
+
+
+def bad_payload(backend: SqliteBackend) -> None:
+    """Every fiftieth payload comes back with one byte changed."""
+    honest, count = backend.exchange, iter(range(1 << 30))
+
+    def exchange(settlements: Any, pipelines: Any, limit: int, token: int) -> Any:
+        verdicts, jobs = honest(settlements, pipelines, limit, token)
+        for job in jobs:
+            if next(count) % 50 == 49:
+                job.payload = job.payload.replace(b'"spend": 0', b'"spend": 1', 1)
+        return verdicts, jobs
+
+    backend.exchange = exchange  # type: ignore[method-assign]
+
+
+BUGS: dict[str, Callable[[SqliteBackend], None]] = {
+    bug.__name__: bug
+    for bug in (
+        no_fence,
+        delete_at_claim,
+        ack_before_commit,
+        lost_put,
+        attempts_reset,
+        order_by_id_only,
+        last_in_first_out,
+        no_rescue,
+        early_rescue,
+        double_claim,
+        dropped_release,
+        swallowed_error,
+        early_start,
+        bad_payload,
+    )
+}

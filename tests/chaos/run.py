@@ -1,0 +1,136 @@
+"""One chaos run: set up, inject, drain, count, judge."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import fleet
+from tests.chaos import census
+from tests.chaos.arena import Arena, arena
+from tests.chaos.checker import Verdict, check
+from tests.chaos.faults import Injector
+from tests.chaos.ledger import Ledger, now
+from tests.chaos.schedule import schedule
+from tests.chaos.steps import STEPS
+from tests.chaos.work import KINDS
+
+PRODUCERS = 2
+_DEADLY_FROM = 5.0  # seconds: a shorter run does not wait for three leases to run out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """
+    What the command line says.
+
+    faults    kinds, see `schedule.kinds_for`
+    count     how many of them
+    ttr       seconds a lease lasts
+    patience  seconds without progress after which the end is not waited for any longer
+    kinds     of jobs, see `work.Task`
+    steps     of a worker, at which it may be killed or stopped
+    bug       one of `planted.BUGS`
+    """
+
+    backend: str
+    seed: int
+    seconds: float
+    jobs: int
+    faults: Sequence[str]
+    count: int
+    ttr: float = 2.0
+    workers: int = 4
+    patience: float = 25.0
+    kinds: Sequence[str] = KINDS
+    steps: Sequence[str] = STEPS
+    bug: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    settings: Settings
+    folder: Path
+    verdict: Verdict
+    took: float  # seconds
+    about: str  # server, version and level
+
+
+def run(settings: Settings, *, keep: bool = False) -> Report:
+    """
+    Do it all.
+
+    The folder is removed when everything held; it is kept for a verdict that
+    failed, or on demand, and tells everything again through `checker.check`.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="fleet-chaos-", dir="/tmp"))
+    start = time.monotonic()
+    plan: dict[str, object] = {
+        "seed": settings.seed,
+        "jobs": settings.jobs // PRODUCERS,
+        "seconds": settings.seconds * 0.95,
+        "deadly": settings.seconds >= _DEADLY_FROM,
+        "kinds": list(settings.kinds),
+    }
+    with arena(
+        settings.backend,
+        folder,
+        ttr=settings.ttr,
+        workers=settings.workers,
+        plan=plan,
+        bug=settings.bug,
+    ) as place:
+        with fleet.connect(place.dsn) as queue:  # makes the tables before anybody counts them
+            info = queue.info()
+        place.start_supervisord()
+        place.start_producers(PRODUCERS)
+        faults = schedule(
+            settings.seed,
+            settings.faults,
+            settings.seconds,
+            settings.count,
+            settings.ttr,
+            settings.steps,
+        )
+        Injector(place, Ledger(folder, "fault")).run(faults, settings.seconds)
+        _drain(place, settings.patience, at_most=settings.patience if settings.bug else 3600.0)
+        place.end()
+        counted_at = now()
+        jobs = census.take(place.dsn)
+        (folder / "census.json").write_text(
+            json.dumps({"backend": settings.backend, "t": counted_at, "jobs": jobs})
+        )
+    report = Report(
+        settings=settings,
+        folder=folder,
+        verdict=check(folder),
+        took=time.monotonic() - start,
+        about=f"{info.backend} {info.version}  level {info.durability}",
+    )
+    if report.verdict.passed and not keep:
+        shutil.rmtree(folder)
+    return report
+
+
+def _drain(place: Arena, patience: float, at_most: float) -> None:
+    """
+    Wait for the producers, then until nothing is left but buried jobs.
+
+    Gives up when nothing has changed for *patience* seconds, and after *at_most*.
+    """
+    for producer in place.producers:
+        producer.wait(120)
+    start = since = time.monotonic()
+    last = -1
+    while time.monotonic() < min(since + patience, start + at_most):
+        left = census.left(place.dsn)
+        if left == 0:
+            return
+        if left != last:
+            last, since = left, time.monotonic()
+        time.sleep(0.1)

@@ -1,0 +1,79 @@
+"""Which fault happens when: fixed by the seed.  Pure."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tests.chaos.steps import STEPS
+
+WORKER_FAULTS = ("kill", "kill-step", "stop", "stop-step", "term")
+SUPERVISOR_FAULTS = ("supervisord", "stdout")
+SERVER_FAULTS = ("server", "freeze", "cut", "cut-byte", "stall")
+_SHARE = {"kill": 5, "kill-step": 5, "stop": 1, "stop-step": 2, "term": 2, "cut": 3, "cut-byte": 4}
+_EARLIEST = 0.08  # share of the time, so that workers are up
+_LATEST = 0.97
+_LONGEST_BYTES = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """
+    One fault.
+
+    at        seconds from the start
+    slot      which worker, counted modulo those that live
+    step      of a worker, for kill-step and stop-step
+    hold      seconds that a freeze, a stall or a lock lasts
+    count     bytes until the cut
+    reply     cut the answer, not the question
+    """
+
+    at: float
+    kind: str
+    slot: int
+    step: str
+    hold: float
+    count: int
+    reply: bool
+
+
+def kinds_for(backend: str) -> tuple[str, ...]:
+    """Every fault that makes sense there."""
+    store = ("lock",) if backend == "sqlite" else SERVER_FAULTS
+    return (*WORKER_FAULTS, *SUPERVISOR_FAULTS, *store)
+
+
+def schedule(
+    seed: int,
+    kinds: Sequence[str],
+    seconds: float,
+    count: int,
+    ttr: float,
+    steps: Sequence[str] = STEPS,
+) -> tuple[Planned, ...]:
+    """
+    *count* faults over *seconds*, sorted by time; the same arguments give the same faults.
+
+    Each kind happens at least once when *count* allows, the cheap ones more often.
+    """
+    rng = random.Random(f"faults/{seed}")
+    chosen = list(kinds)
+    rng.shuffle(chosen)
+    chosen = chosen[:count]
+    chosen += rng.choices(kinds, [_SHARE.get(kind, 1) for kind in kinds], k=count - len(chosen))
+    rng.shuffle(chosen)
+    width = (_LATEST - _EARLIEST) * seconds / max(1, count)
+    return tuple(
+        Planned(
+            at=_EARLIEST * seconds + (index + rng.random()) * width,
+            kind=kind,
+            slot=rng.randrange(1 << 16),
+            step=rng.choice(steps),
+            hold=rng.uniform(0.3, 1.5) * ttr,
+            count=rng.randrange(1, _LONGEST_BYTES),
+            reply=rng.random() < 0.5,
+        )
+        for index, kind in enumerate(chosen)
+    )

@@ -1,0 +1,47 @@
+"""A short chaos run on every back end: real workers, real servers, faults that prove that they bit."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests import servers
+from tests.chaos.run import Settings, run
+from tests.chaos.table import table
+
+# Quick ones: a supervisord's death or a frozen server takes seconds, and belongs to the long run.
+_WORKER = ("kill", "kill-step", "stop-step", "term")
+_FAULTS = {
+    "sqlite": (*_WORKER, "lock"),
+    "postgresql": (*_WORKER, "cut", "cut-byte", "server"),
+    "mariadb": (*_WORKER, "cut", "cut-byte", "server"),
+    "beanstalkd": (*_WORKER, "cut", "cut-byte", "server"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "backend",
+    [
+        "sqlite",
+        *(pytest.param(name, marks=pytest.mark.server) for name in ("postgresql", "mariadb", "beanstalkd")),
+    ],
+)
+def test_nothing_is_lost_and_everything_is_explained(backend: str) -> None:
+    """Twelve proven faults and 300 jobs; the long run is in docs/reliability.md."""
+    settings = Settings(
+        backend=backend,
+        seed=20261124,
+        seconds=4.5,
+        jobs=300,
+        faults=_FAULTS[backend],
+        count=12,
+        workers=3,
+    )
+    try:
+        report = run(settings)
+    except servers.NotInstalled as missing:
+        pytest.skip(str(missing))
+    words = table(report, f"python -m tests.chaos --backend {backend} …")
+    assert report.verdict.passed, f"\n{words}"
+    assert sum(report.verdict.faults.values()) >= 10
+    assert report.verdict.puts["accepted"] >= 100

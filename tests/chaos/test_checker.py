@@ -1,0 +1,210 @@
+"""The judge and the schedule, on histories made by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.chaos.checker import check
+from tests.chaos.ledger import Ledger
+from tests.chaos.schedule import kinds_for, schedule
+from tests.chaos.work import groups
+
+MS = 1_000_000
+
+
+class Story:
+    """Writes the files of a run, milliseconds for instants."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.puts, self.runs = Ledger(folder, "put-0"), Ledger(folder, "run-1")
+        self.claims, self.acks = Ledger(folder, "res-1"), Ledger(folder, "ack-1")
+        self.faults = Ledger(folder, "fault")
+        self.stored: list[dict[str, object]] = []
+        self._number = 0
+
+    def put(
+        self, uid: str, t: int, *, phase: str = "accepted", priority: int = 1024, delay: float = 0.0
+    ) -> None:
+        what = {"kind": "quick", "priority": priority, "delay": delay, "ttr": 1.0, "sha": "s"}
+        self.puts.write(t=t * MS, uid=uid, phase="try", **what)
+        self.puts.write(t=(t + 1) * MS, uid=uid, phase=phase)
+
+    def claim(self, uid: str, t: int, *, pid: int = 1, token: int = 1) -> None:
+        self._number += 1
+        head = {"t0": t * MS, "claim": self._number, "pid": pid}
+        self.claims.write(**head, result="asked")
+        self.claims.write(**head, result="jobs", t1=(t + 1) * MS)
+        self.claims.write(**head, result="job", t1=(t + 1) * MS, uid=uid, token=token)
+
+    def run(self, uid: str, t: int, *, pid: int = 1, token: int = 1, end: str = "finish") -> None:
+        self.runs.write(t=t * MS, uid=uid, token=token, pid=pid, event="start", sha="s")
+        if end:
+            self.runs.write(t=(t + 1) * MS, uid=uid, token=token, pid=pid, event=end)
+
+    def settle(self, uid: str, t: int, result: str = "ok", *, token: int = 1, op: str = "delete") -> None:
+        head = {"t0": t * MS, "uid": uid, "token": token, "op": op, "delay": 0.0}
+        self.acks.write(**head, t1=None, result="sent")
+        if result:
+            self.acks.write(**head, t1=(t + 1) * MS, result=result)
+
+    def fault(self, t: int, kind: str, pid: int = 0, proof: str = "seen") -> None:
+        self.faults.write(t0=t * MS, t1=(t + 10) * MS, kind=kind, pid=pid, proof=proof)
+
+    def whole(self, uid: str, t: int) -> None:
+        """A job that fares as it should."""
+        self.claim(uid, t)
+        self.run(uid, t + 2)
+        self.settle(uid, t + 4)
+
+    def store(self, uid: str, state: str, reason: str = "planned") -> None:
+        self.stored.append({"uid": uid, "sha": "s", "state": state, "reason": reason})
+
+    def rules(self, backend: str = "sqlite") -> list[str]:
+        census = {"backend": backend, "t": 100_000 * MS, "jobs": self.stored}
+        (self.folder / "census.json").write_text(json.dumps(census))
+        return [violation.rule for violation in check(self.folder).violations]
+
+
+def test_a_story_without_faults_passes(tmp_path: Path) -> None:
+    """Put, claimed, begun, finished, deleted."""
+    story = Story(tmp_path)
+    story.put("a", 0)
+    story.whole("a", 10)
+    assert story.rules() == []
+
+
+def test_a_job_that_is_nowhere_is_lost(tmp_path: Path) -> None:
+    """L1; a delete that was sent and never answered may have worked."""
+    story = Story(tmp_path)
+    story.put("a", 0)
+    story.put("b", 0)
+    story.claim("b", 10)
+    story.run("b", 12)
+    story.settle("b", 14, result="")
+    assert story.rules() == ["L1"]
+
+
+def test_an_unknown_put_may_be_there_or_not_and_a_rejected_one_may_not(tmp_path: Path) -> None:
+    """P6: honest answers in doubt."""
+    story = Story(tmp_path)
+    for uid, phase in (("a", "unknown"), ("b", "unknown"), ("c", "rejected")):
+        story.put(uid, 0, phase=phase)
+    story.whole("a", 10)
+    assert story.rules() == []
+    story.whole("c", 20)
+    assert story.rules() == ["L2"]
+
+
+def test_a_second_claim_needs_an_end_of_the_first(tmp_path: Path) -> None:
+    """L3 before the ttr; L5 after it, unless a proven fault kept the holder from renewing."""
+    story = Story(tmp_path)
+    story.put("a", 0)
+    story.claim("a", 10, pid=1, token=1)
+    story.run("a", 12, end="")
+    story.claim("a", 500, pid=2, token=2)
+    story.run("a", 502, pid=2, token=2)
+    story.settle("a", 504, token=2)
+    assert story.rules() == ["L3"]
+
+    late = Story(_folder(tmp_path, "late"))
+    late.put("a", 0)
+    late.claim("a", 10, pid=1, token=1)
+    late.run("a", 12, end="")
+    late.claim("a", 1500, pid=2, token=2)
+    late.run("a", 1502, pid=2, token=2)
+    late.settle("a", 1504, token=2)
+    assert late.rules() == ["L5"]
+    late.fault(20, "kill", pid=1, proof="")
+    assert late.rules() == ["F"]
+    late.fault(20, "stop", pid=3)
+    assert "L5" not in late.rules()  # a process that stands still may hold SQLite's lock
+
+
+def test_a_fault_of_another_worker_explains_nothing_on_a_server(tmp_path: Path) -> None:
+    """L5: only the holder's own fault, or one that touches everybody."""
+    story = Story(tmp_path)
+    story.put("a", 0)
+    story.claim("a", 10, pid=1, token=1)
+    story.claim("a", 1500, pid=2, token=2)
+    story.run("a", 1502, pid=2, token=2)
+    story.settle("a", 1504, token=2)
+    story.fault(20, "stop", pid=3)
+    assert story.rules("postgresql") == ["L5"]
+    story.fault(20, "stop", pid=1)
+    assert story.rules("postgresql") == []
+
+
+def test_a_late_delete_that_works_breaks_the_fence(tmp_path: Path) -> None:
+    """L4; refused it is what should happen."""
+    story = Story(tmp_path)
+    story.put("a", 0)
+    story.claim("a", 10, pid=1, token=1)
+    story.run("a", 12)
+    story.fault(20, "stop", pid=1)
+    story.claim("a", 1500, pid=2, token=2)
+    story.run("a", 1502, pid=2, token=2)
+    story.settle("a", 1600, "lost", token=1)
+    story.settle("a", 1700, token=2)
+    assert story.rules() == []
+    story.settle("a", 1800, token=1)
+    assert story.rules() == ["L4"]
+
+
+def test_a_more_urgent_job_that_was_free_must_come_first(tmp_path: Path) -> None:
+    """L6: smaller priorities, and inside one priority the earlier put; overlapping puts have no order."""
+    story = Story(tmp_path)
+    story.put("urgent", 0, priority=10)
+    story.put("first", 5)
+    story.put("second", 7)
+    story.whole("second", 20)
+    story.whole("first", 30)
+    story.whole("urgent", 40)
+    assert story.rules() == ["L6", "L6"]
+
+
+def test_an_early_start_is_seen(tmp_path: Path) -> None:
+    """L7."""
+    story = Story(tmp_path)
+    story.put("a", 0, delay=2.0)
+    story.whole("a", 1500)
+    assert story.rules() == ["L7"]
+
+
+def test_what_is_left_at_the_end_is_only_what_was_meant_to_be_buried(tmp_path: Path) -> None:
+    """L8 and L10."""
+    story = Story(tmp_path)
+    story.put("a", 0)
+    story.put("b", 0)
+    story.store("a", "ready")
+    story.store("b", "buried")
+    assert sorted(story.rules()) == ["L10", "L8"]
+
+
+def test_a_line_that_was_cut_off_is_no_line(tmp_path: Path) -> None:
+    """kill -9 in the middle of a write."""
+    story = Story(tmp_path)
+    story.put("a", 0)
+    story.whole("a", 10)
+    with open(tmp_path / "ack-1.jsonl", "ab") as file:
+        file.write(b'{"t0": 17, "uid": "a"')
+    assert story.rules() == []
+
+
+def test_the_seed_fixes_faults_and_work() -> None:
+    """The same seed gives the same schedule; another one gives another."""
+    kinds = kinds_for("postgresql")
+    first, again, other = (schedule(seed, kinds, 60, 40, 2.0) for seed in (7, 7, 8))
+    assert first == again != other
+    assert len(first) == 40
+    assert {fault.kind for fault in first} == set(kinds)
+    assert [fault.at for fault in first] == sorted(fault.at for fault in first)
+    work = [list(groups(seed, 0, 500, 2.0, deadly=True)) for seed in (7, 7, 8)]
+    assert work[0] == work[1] != work[2]
+    assert sum(map(len, work[0])) == 500
+
+
+def _folder(parent: Path, name: str) -> Path:
+    (parent / name).mkdir()
+    return parent / name

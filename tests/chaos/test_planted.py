@@ -1,0 +1,71 @@
+"""The checker is itself tested: real workers with a planted bug, and the rule that sees it."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import pytest
+
+from tests.chaos.planted import BUGS
+from tests.chaos.run import Settings, run
+
+# What each bug breaks first.
+EXPECTED = {
+    "no_fence": "L4",
+    "delete_at_claim": "L1",
+    "ack_before_commit": "L5",
+    "lost_put": "L1",
+    "attempts_reset": "L10",
+    "order_by_id_only": "L6",
+    "last_in_first_out": "L6",
+    "no_rescue": "L8",
+    "early_rescue": "L3",
+    "double_claim": "L3",
+    "dropped_release": "L1",
+    "swallowed_error": "L1",
+    "early_start": "L7",
+    "bad_payload": "L2",
+}
+
+
+def test_every_planted_bug_has_an_expected_rule() -> None:
+    """A bug that is planted and not looked for proves nothing."""
+    assert set(EXPECTED) == set(BUGS)
+    assert len(BUGS) >= 10
+
+
+# Bugs that only some fault or some work brings out.
+SPECIAL: dict[str, dict[str, Any]] = {
+    # A zombie whose job is being run by somebody else when it comes back.
+    "no_fence": {
+        "faults": ("stop-step",),
+        "steps": ("handler.done",),
+        "kinds": ("long",),
+        "jobs": 12,
+    },
+    "no_rescue": {"faults": ("kill-step",), "steps": ("handler.begun",)},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bug", sorted(EXPECTED))
+def test_a_planted_bug_is_flagged(bug: str) -> None:
+    """The run fails, and names the rule and the job."""
+    settings: dict[str, Any] = {"jobs": 200, "faults": ("kill",), **SPECIAL.get(bug, {})}
+    report = run(
+        Settings(
+            backend="sqlite",
+            seed=1,
+            seconds=1.2,
+            count=2,
+            ttr=1.0,
+            workers=3,
+            patience=2.0,
+            bug=bug,
+            **settings,
+        )
+    )
+    flagged = {violation.rule for violation in report.verdict.violations if violation.uid}
+    shutil.rmtree(report.folder, ignore_errors=True)
+    assert EXPECTED[bug] in flagged

@@ -1,0 +1,72 @@
+"""fleet doctor: findings with what mends them, and nothing touched."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+from pathlib import Path
+
+import psutil
+
+from fleet.supervisor import pids
+from tests.cli.test_up_and_down import fleet, shop  # noqa: F401  (a fixture)
+from tests.waiting import eventually
+
+
+def tree(root: Path) -> dict[str, str]:
+    """Every file with its mode and content; pipes and sockets by name alone."""
+    found = {}
+    for path in sorted(root.rglob("*")):
+        text = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        found[str(path.relative_to(root))] = f"{path.lstat().st_mode:o} {text}"
+    return found
+
+
+def test_it_looks_and_touches_nothing(shop: Path) -> None:  # noqa: F811
+    """Before anything exists, and while everything runs: plan, too."""
+    before = tree(shop)
+    assert "a private one, and it does not run" in fleet(shop, "doctor")
+    assert "2 to add" in fleet(shop, "plan", "--diff")
+    assert tree(shop) == before
+
+    fleet(shop, "up")
+    (shop / "fleet.toml").write_text(
+        (shop / "fleet.toml").read_text().replace("numprocs = 2", "numprocs = 3")
+    )
+    eventually(lambda: len(list((shop / ".fleet" / "logs").glob("*"))) == 3)
+    before = tree(shop)
+    said = fleet(shop, "doctor")
+    assert "▲ drift        what runs is not what the manifest asks for: emails" in said
+    assert "fleet plan && fleet apply" in said
+    fleet(shop, "plan", "--diff")
+    assert tree(shop) == before
+
+
+def test_what_an_earlier_supervisord_left_is_found(shop: Path) -> None:  # noqa: F811
+    """With the command that ends it; exit 3."""
+    fleet(shop, "up")
+    daemon = int((shop / ".fleet" / "supervisord.pid").read_text())
+    workers = pids.mark(p.pid for p in psutil.Process(daemon).children())
+    os.kill(daemon, signal.SIGKILL)
+    try:
+        document = json.loads(fleet(shop, "doctor", "--json", code=3))
+        (found,) = (f for f in document["findings"] if f["what"] == "orphans")
+        assert found["level"] == "bad"
+        assert found["mend"] == [
+            f"kill -TERM {' '.join(str(p.pid) for p in sorted(workers, key=lambda p: p.pid))}"
+        ]
+    finally:
+        for worker in workers:
+            worker.kill()
+
+
+def test_a_place_that_cannot_be_used_is_told(shop: Path) -> None:  # noqa: F811
+    """A supervisord that is not there, a conf_dir that is not there."""
+    text = (shop / "fleet.toml").read_text()
+    place = f'[supervisor]\nurl = "unix://{shop}/no.sock"\nconf_dir = "{shop}/nowhere"\n'
+    (shop / "fleet.toml").write_text(text + '[defaults]\nuser = "nobody"\nlogs = { dir = "logs" }\n' + place)
+    said = fleet(shop, "doctor", code=3)
+    assert "✖ supervisord" in said
+    assert "sudo install -d -o" in said
