@@ -27,6 +27,7 @@ class Capabilities:
     auto_uid: bool = True  # every put carries a uid, because the connection may die in the middle
     reasons: bool = True  # the reason of a bury or release is kept with the job, to choose by
     filters: bool = True  # kick, discard and peek by id
+    lists: bool = True  # peek shows every job of a state, not only the first
     fresh_budget: bool = True  # a kick forgets all earlier attempts; else one failure and one crash of them
     uncounted_release: bool = True  # release may give the attempt back
     touch_ttr: bool = True  # touch may set another length than the job's ttr

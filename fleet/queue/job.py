@@ -185,6 +185,7 @@ class Filter:
 
     ids: tuple[int, ...] | None = None  # None: any
     reason: str = ""  # pattern on the reason, % any text, _ one character, case matters; "": any
+    above: int | None = None  # only ids above this one, and then in the order of ids; None: any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -369,12 +369,20 @@ class Queue:
         *,
         reason: str | None = None,
         ids: Sequence[int] | None = None,
+        above: int | None = None,
     ) -> list[Job]:
-        """Look at up to *limit* jobs without taking them: ready ones in claim order, others oldest first."""
+        """
+        Look at up to *limit* jobs without taking them: ready ones in claim order, others oldest first.
+
+        With *above* those with a higher id, in the order of ids: for going
+        through all of them, a page at a time.  Raises NotSupported where the
+        server shows one job only.
+        """
+        if above is not None and not self.capabilities.lists:
+            raise NotSupported(f"{self._backend.name} shows the first job of a state only")
+        where = self._filter(reason, ids, above)
         with self._held() as backend:
-            return backend.peek(
-                check_pipeline(pipeline), JobState(state), _limit(limit), self._filter(reason, ids)
-            )
+            return backend.peek(check_pipeline(pipeline), JobState(state), _limit(limit), where)
 
     def peek_ready(self, pipeline: str) -> Job | None:
         """The job that the next reserve would get."""
@@ -485,12 +493,12 @@ class Queue:
             )
         return _Held(self._lock, self._backend)
 
-    def _filter(self, reason: str | None, ids: Sequence[int] | None) -> Filter:
+    def _filter(self, reason: str | None, ids: Sequence[int] | None, above: int | None = None) -> Filter:
         if reason and not self.capabilities.reasons:
             raise NotSupported(f"{self._backend.name} keeps no reasons to choose jobs by")
         if ids is not None and not self.capabilities.filters:
             raise NotSupported(f"{self._backend.name} cannot choose jobs by id")
-        return Filter(ids=tuple(ids) if ids is not None else None, reason=reason or "")
+        return Filter(ids=tuple(ids) if ids is not None else None, reason=reason or "", above=above)
 
 
 class _Held:

@@ -244,7 +244,7 @@ def test_on_a_terminal_the_name_is_typed(queue, folder, typed, code, left):
     child = pexpect.spawn(
         sys.executable, [*CODE, "jobs", "delete", "emails", "--all"], cwd=str(folder), timeout=20
     )
-    child.expect_exact("3 buried jobs of emails are deleted for good; the oldest is #1.")
+    child.expect_exact("ago (#1), are deleted for good.")
     child.expect_exact("Type emails to go on")
     child.send(typed)
     child.expect(pexpect.EOF)

@@ -211,3 +211,33 @@ def test_info_tells_server_and_durability(queue: Queue):
     assert info.version
     assert info.durability in ("memory", "process", "server", "power", "replicated")
     assert info.schema_found == info.schema_wanted
+
+
+@pytest.mark.parametrize("state", ["ready", "delayed", "buried"])
+def test_all_jobs_can_be_looked_at_a_page_at_a_time(queue, pipeline, state):
+    """With *above*, in the order of ids, whatever their priority; beanstalkd shows the first only."""
+    if not queue.capabilities.lists:
+        with pytest.raises(NotSupported):
+            queue.peek(pipeline, state, 2, above=0)
+        return
+    ids = [
+        queue.put(pipeline, n, priority=9 - n, delay=60 + 9 - n if state == "delayed" else 0)
+        for n in range(5)
+    ]
+    if state == "buried":
+        queue.settle(buried=queue.reserve_many(pipeline, 5))
+    seen: list[int] = []
+    while page := queue.peek(pipeline, state, 2, above=seen[-1] if seen else 0):
+        seen += [job.id for job in page]
+    assert seen == ids
+
+
+def test_a_look_tells_since_when_a_job_is_ready_or_buried(queue, pipeline):
+    """`waited` of a job that was peeked at, where the server shows more than the first."""
+    if not queue.capabilities.lists:
+        pytest.skip("beanstalkd tells the age since the put only")
+    queue.put_many(pipeline, [1, 2])
+    time.sleep(0.3)
+    queue.reserve(pipeline).bury()
+    assert 0.25 < queue.peek_ready(pipeline).waited < 30
+    assert queue.peek_buried(pipeline).waited < 0.25

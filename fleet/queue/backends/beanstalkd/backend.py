@@ -45,6 +45,7 @@ _CAPABILITIES = Capabilities(
     auto_uid=False,
     reasons=False,
     filters=True,
+    lists=False,
     fresh_budget=False,
     uncounted_release=False,
     touch_ttr=False,

@@ -226,7 +226,10 @@ class MysqlBackend:
 
     def peek(self, pipeline: str, state: JobState, limit: int, where: Filter) -> list[Job]:
         condition, values = _condition(where)
-        select = self._sql.peek.format(table=self._table(where), where=condition)
+        table, order = self._table(where), "turn, id"
+        if where.above is not None and state is not JobState.BURIED:  # there the two orders are one
+            table, order = self._sql.by_id, "id"
+        select = self._sql.peek.format(table=table, where=condition, order=order)
         statement = bind(select, pipeline, NUMBER[state], *values, limit)
         return [seen(row) for row in self._link.read(statement)[0].rows]
 
@@ -350,6 +353,9 @@ def _condition(where: Filter) -> tuple[str, list[Any]]:
     if where.ids is not None:
         condition += " AND id IN (%s)"
         values.append(where.ids)
+    if where.above is not None:
+        condition += " AND id > %s"
+        values.append(where.above)
     if where.reason:
         condition += " AND reason LIKE %s ESCAPE '|'"
         values.append(like(where.reason))

@@ -117,7 +117,7 @@ class Statements:
             CAST(reason AS BINARY), uid, unique_key"""
         self.peek = f"""
             SELECT {columns} FROM {{table}} WHERE pipeline = %s AND state = %s{{where}}
-            ORDER BY turn, id LIMIT %s"""
+            ORDER BY {{order}} LIMIT %s"""
         self.by_turn, self.by_id = by_turn, f"{jobs} FORCE INDEX (PRIMARY)"
         self.find = f"SELECT {columns} FROM {jobs} WHERE id = %s"
 

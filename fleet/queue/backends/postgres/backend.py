@@ -388,7 +388,9 @@ class PostgresBackend:
     def peek(self, pipeline: str, state: JobState, limit: int, where: Filter) -> list[Job]:
         condition, values = values_of.condition(where)
         statement = self._sql.peek.replace(b"{state}", b"%d" % values_of.STATES.index(state))
-        statement = statement.replace(b"{where}", condition).replace(b"{order}", _PEEK_ORDER[state])
+        statement = statement.replace(b"{where}", condition).replace(
+            b"{order}", b"id" if where.above is not None else _PEEK_ORDER[state]
+        )
         return [
             values_of.seen(row)
             for row in self._runner.read(statement, values | {"pipeline": pipeline, "limit": limit})

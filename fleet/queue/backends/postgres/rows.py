@@ -137,6 +137,9 @@ def condition(where: Filter) -> tuple[bytes, dict[str, Any]]:
     if where.ids is not None:
         text += b" AND id = ANY (%(only)s::bigint[])"
         values["only"] = numbers(id_ for id_ in where.ids if 0 < id_ < _BIGINT)
+    if where.above is not None:
+        text += b" AND id > %(above)s"
+        values["above"] = where.above
     if where.reason:
         text += b" AND reason LIKE %(reason)s ESCAPE ''"
         values["reason"] = storable(where.reason)

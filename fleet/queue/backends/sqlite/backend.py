@@ -387,7 +387,8 @@ class SqliteBackend:
 
     def peek(self, pipeline: str, state: JobState, limit: int, where: Filter) -> list[Job]:
         condition, values = _condition(where)
-        statement = self._sql.peek.format(where=condition, state=_NUMBER[state], order=_PEEK_ORDER[state])
+        order = "id" if where.above is not None else _PEEK_ORDER[state]
+        statement = self._sql.peek.format(where=condition, state=_NUMBER[state], order=order)
         return [self._job(row) for row in self._read(statement, [pipeline, *values, limit])]
 
     def find(self, job_id: int) -> Job | None:
@@ -720,6 +721,9 @@ def _condition(where: Filter) -> tuple[str, list[Any]]:
     if where.ids is not None:
         condition += f" AND id IN ({','.join('?' * len(where.ids))})"
         values += where.ids
+    if where.above is not None:
+        condition += " AND id > ?"
+        values.append(where.above)
     if where.reason:
         condition += " AND reason GLOB ?"
         escaped = "".join(f"[{c}]" if c in "*?[" else c for c in where.reason)
