@@ -139,12 +139,14 @@ def _report(snapshot: Snapshot, look: Look, procs: bool) -> None:
     """One snapshot on stdout, as JSON, as a plain table, or as a report for eyes."""
     from fleet.cli import output
     from fleet.cli.context import settings
-    from fleet.dashboard import view
-    from fleet.dashboard.lines import text_of, to_ascii
 
     if settings().json:
         output.document(snapshot.to_dict())
-    elif output.plain():
+        return
+    from fleet.dashboard import view
+    from fleet.dashboard.lines import text_of, to_ascii
+
+    if output.plain():
         for text in view.plain(snapshot, look, processes=procs):
             output.say(text)
         for line in view.silences(snapshot, look):
