@@ -32,6 +32,7 @@ _STALL = 10 * SECOND
 _CLOCK_ERROR = SECOND // 20
 _AFTERMATH = 7 * SECOND  # a worker that lost its server tries again within 5 s
 _SETTLES = ("delete", "release", "bury")
+_BEFORE_RECORD = ("at claim.answered", "at settle.answered")
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,13 +336,14 @@ def _waits(history: History, put: Put, before: int, after: int) -> bool:
 
 def _burials(history: History, stored: dict[str, Stored], killed: dict[int, int]) -> Iterator[Violation]:
     forgetful = history.backend == "beanstalkd"  # its counters do not outlive a crash of the server
-    unrecorded = sum(fault.kind == "kill-step" and bool(fault.proof) for fault in history.faults)
+    # A worker that was killed between the commit of its claim and the record of it left no lease here.
+    unrecorded = sum(
+        fault.kind == "kill-step" and fault.proof.endswith(_BEFORE_RECORD) for fault in history.faults
+    )
     for put in history.puts.values():
         leases = history.leases.get(put.uid, [])
         starts = sum(len(lease.starts) for lease in leases)
         vanished = sum(not any(s.result == "ok" and s.op in _SETTLES for s in x.settles) for x in leases)
-        # A worker that died between the commit of its claim and the record of it left no lease here.
-        vanished += unrecorded
         # beanstalkd counts each release as an attempt, also that of a job which was never begun.
         used_up = (
             sum(s.op == "release" and s.result == "ok" for x in leases for s in x.settles) >= MAX_RETRIES
@@ -353,7 +355,8 @@ def _burials(history: History, stored: dict[str, Stored], killed: dict[int, int]
         if buried and job is not None:
             if job.reason == "":
                 yield Violation("L10", put.uid, "was buried without a reason")
-            if put.kind not in BURIED and vanished < MAX_CRASHES and not (forgetful and used_up):
+            died = vanished + (unrecorded if (job.reason or "").startswith("crashed") else 0)
+            if put.kind not in BURIED and died < MAX_CRASHES and not (forgetful and used_up):
                 yield Violation("L10", put.uid, f"{put.kind} was buried: {(job.reason or '')[:80]}")
         if put.kind == "poison" and not forgetful and starts > MAX_RETRIES + 1 + vanished:
             yield Violation("L10", put.uid, f"poison was begun {starts} times")
