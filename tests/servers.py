@@ -10,7 +10,8 @@ folder.  Should the test run itself be killed, the kernel ends the server
         fleet.connect(server.dsn)
 
 Without `durable=True` nothing is synced to disk: right for every test except
-those about power cuts.
+those about power cuts.  *disk* is a mounted file system that the data shall be
+on, and *environment* what the server gets besides ours.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -61,6 +62,7 @@ class Server:
         user: str | None,
         stop_signal: signal.Signals,
         is_ready: Callable[[Server], bool],
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.dsn = dsn
         self.port = port
@@ -69,11 +71,17 @@ class Server:
         self._user = user
         self._stop_signal = stop_signal
         self._is_ready = is_ready
+        self._environment = {**os.environ, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def pid(self) -> int:
         return self._process.pid if self._process else 0
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its main process is alive."""
+        return self._process is not None and self._process.poll() is None
 
     @property
     def log(self) -> str:
@@ -89,6 +97,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
+                env=self._environment,
                 start_new_session=True,  # Ctrl-C is for the test run, which then ends its servers in order
                 preexec_fn=self._die_with_parent,
                 **_identity(self._user),
@@ -113,7 +122,8 @@ class Server:
 
     def kill(self) -> None:
         """End it as a power cut would: SIGKILL to the main process and to all its children."""
-        if self._process is None:
+        if not self.is_running or self._process is None:
+            self._process = None
             return
         family = [psutil.Process(self._process.pid)]
         family += family[0].children(recursive=True)
@@ -131,7 +141,12 @@ class Server:
 
 
 @contextlib.contextmanager
-def postgres(*settings: str, durable: bool = False) -> Iterator[Server]:
+def postgres(
+    *settings: str,
+    durable: bool = False,
+    disk: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
     """
     A PostgreSQL server with one superuser, `fleet`, who needs no password.
 
@@ -140,7 +155,7 @@ def postgres(*settings: str, durable: bool = False) -> Iterator[Server]:
     bin_dir = _postgres_bin()
     relaxed = () if durable else ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
     with _folder("pg", owner="postgres") as (folder, user):
-        data = folder / "data"
+        data = _data(folder, disk, user)
         _run(
             [
                 *(f"{bin_dir}/initdb", "-D", f"{data}", "-U", "fleet", "-A", "trust"),
@@ -166,13 +181,16 @@ def postgres(*settings: str, durable: bool = False) -> Iterator[Server]:
             user=user,
             stop_signal=signal.SIGQUIT,  # "immediate": its data is thrown away anyhow
             is_ready=is_ready,
+            environment=environment,
         )
         with _running(server):
             yield server
 
 
 @contextlib.contextmanager
-def mariadb(*flags: str, durable: bool = False) -> Iterator[Server]:
+def mariadb(
+    *flags: str, durable: bool = False, disk: Path | None = None, environment: Mapping[str, str] | None = None
+) -> Iterator[Server]:
     """
     A MariaDB server with an empty database `fleet` and a user `fleet` who may do everything.
 
@@ -182,10 +200,11 @@ def mariadb(*flags: str, durable: bool = False) -> Iterator[Server]:
     daemon = _program("mariadbd", "mariadb-server")
     relaxed = () if durable else ("--innodb-flush-log-at-trx-commit=0", "--innodb-fast-shutdown=2")
     with _folder("my", owner="mysql") as (folder, user):
+        data = _data(folder, disk, user)
         as_user = [f"--user={user}"] if user else []
         _run(
             [
-                *(install, "--no-defaults", *as_user, f"--datadir={folder}/data", "--skip-test-db"),
+                *(install, "--no-defaults", *as_user, f"--datadir={data}", "--skip-test-db"),
                 *("--auth-root-authentication-method=normal", "--skip-name-resolve"),
             ],
             folder,
@@ -206,7 +225,7 @@ def mariadb(*flags: str, durable: bool = False) -> Iterator[Server]:
             port=port,
             folder=folder,
             command=[
-                *(daemon, "--no-defaults", f"--datadir={folder}/data", f"--tmpdir={folder}/tmp"),
+                *(daemon, "--no-defaults", f"--datadir={data}", f"--tmpdir={folder}/tmp"),
                 *(f"--socket={folder}/s.sock", f"--pid-file={folder}/pid", f"--init-file={folder}/init.sql"),
                 *("--bind-address=127.0.0.1", f"--port={port}", "--skip-name-resolve"),
                 # Debian's own default; the compiled-in one is latin1.
@@ -217,13 +236,16 @@ def mariadb(*flags: str, durable: bool = False) -> Iterator[Server]:
             user=user,
             stop_signal=signal.SIGTERM,
             is_ready=_greets,
+            environment=environment,
         )
         with _running(server):
             yield server
 
 
 @contextlib.contextmanager
-def beanstalkd(*flags: str, durable: bool = False) -> Iterator[Server]:
+def beanstalkd(
+    *flags: str, durable: bool = False, disk: Path | None = None, environment: Mapping[str, str] | None = None
+) -> Iterator[Server]:
     """
     A beanstalkd server; *flags* are its own, such as ``"-z", "1048576"``.
 
@@ -235,8 +257,9 @@ def beanstalkd(*flags: str, durable: bool = False) -> Iterator[Server]:
         port = _free_port()
         log = []
         if durable:
-            (folder / "data").mkdir()
-            log = ["-b", f"{folder}/data", "-f", "0"]
+            data = _data(folder, disk, user)
+            data.mkdir()
+            log = ["-b", f"{data}", "-f", "0"]
         server = Server(
             dsn=f"beanstalkd://127.0.0.1:{port}",
             port=port,
@@ -245,6 +268,7 @@ def beanstalkd(*flags: str, durable: bool = False) -> Iterator[Server]:
             user=user,
             stop_signal=signal.SIGTERM,
             is_ready=_listens,
+            environment=environment,
         )
         with _running(server):
             yield server
@@ -313,6 +337,14 @@ def _folder(prefix: str, *, owner: str | None) -> Iterator[tuple[Path, str | Non
         yield folder, user
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _data(folder: Path, disk: Path | None, user: str | None) -> Path:
+    """Where the data shall lie, which is not there yet."""
+    if disk is None:
+        return folder / "data"
+    shutil.chown(disk, user or os.getuid())
+    return disk / "data"
 
 
 def _identity(user: str | None) -> dict[str, object]:

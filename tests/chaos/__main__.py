@@ -12,7 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
-from tests.chaos.arena import BACKENDS
+from tests.chaos.arena import PROFILES
 from tests.chaos.checker import check
 from tests.chaos.planted import BUGS
 from tests.chaos.run import Settings, run
@@ -22,7 +22,7 @@ from tests.chaos.table import table
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--backend", choices=BACKENDS, default="sqlite")
+    parser.add_argument("--backend", choices=PROFILES, default="sqlite")
     parser.add_argument("--faults", default="all", help="kinds with commas between, or all")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=30.0)

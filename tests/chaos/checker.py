@@ -32,7 +32,6 @@ _STALL = 10 * SECOND
 _CLOCK_ERROR = SECOND // 20
 _AFTERMATH = 7 * SECOND  # a worker that lost its server tries again within 5 s
 _SETTLES = ("delete", "release", "bury")
-_BEFORE_RECORD = ("at claim.answered", "at settle.answered")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +52,7 @@ class Verdict:
     puts: Counter[str] = field(default_factory=Counter)
     runs: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
+    impossible: Counter[tuple[str, str]] = field(default_factory=Counter)  # kinds and why
     duplicates: Counter[str] = field(default_factory=Counter)
     rescues: list[float] = field(default_factory=list)  # seconds from a worker's death to the next claim
 
@@ -97,7 +97,8 @@ def _count(history: History, verdict: Verdict) -> None:
     verdict.puts["recovered"] = sum(
         put.ever_unknown and put.phase == "accepted" for put in history.puts.values()
     )
-    verdict.faults.update(fault.kind for fault in history.faults)
+    verdict.faults.update(fault.kind for fault in history.faults if not fault.impossible)
+    verdict.impossible.update((fault.kind, fault.impossible) for fault in history.faults if fault.impossible)
     for leases in history.leases.values():
         for lease in leases:
             verdict.runs["starts"] += len(lease.starts)
@@ -118,7 +119,7 @@ def _count(history: History, verdict: Verdict) -> None:
 
 def _proofs(history: History) -> Iterator[Violation]:
     for fault in history.faults:
-        if not fault.proof:
+        if not fault.proof and not fault.impossible:
             yield Violation("F", "", f"fault {fault.kind} has no proof that it bit")
         if fault.broken:
             yield Violation("P", "", f"during fault {fault.kind}: {fault.broken}")
@@ -222,6 +223,8 @@ def _cause(
         return "ack-unknown", None
     if history.backend == "beanstalkd" and (died or _has_fault(history, earlier, by)):
         return "connection", None  # there a lease ends with its connection
+    if _clock_moved(history, "clock", earlier.t0, by):
+        return "server-clock", None
     early = (earlier.safe_until - by) / SECOND
     text = f"worker {later.pid} claimed it {early:.2f} s before the lease of worker {earlier.pid} was over"
     return "unexplained", Violation("L3", earlier.uid, text)
@@ -232,8 +235,18 @@ def _has_fault(history: History, lease: Lease, by: int) -> bool:
     return any(
         fault.t0 <= by and fault.t1 + _AFTERMATH >= lease.t0
         for fault in history.faults
-        if fault.proof and (not fault.pid or fault.pid == lease.pid or _stops_everybody(history, fault))
+        # The clock of a worker is nothing that its lease depends on.
+        if fault.proof
+        and fault.kind != "worker-clock"
+        and (not fault.pid or fault.pid == lease.pid or _stops_everybody(history, fault))
     ) or lease.pid in _suicides(lease)
+
+
+def _clock_moved(history: History, kind: str, since: int, until: int) -> bool:
+    """Whether the clock by which the store counts was moved meanwhile."""
+    return any(
+        f.kind == kind and f.proof and not f.pid and f.t0 <= until and f.t1 >= since for f in history.faults
+    )
 
 
 def _suicides(lease: Lease) -> set[int]:
@@ -284,14 +297,19 @@ def _fences(history: History) -> Iterator[Violation]:
 
 
 def _delays(history: History) -> Iterator[Violation]:
+    # On SQLite the clock of the store is that of whoever looks.
+    kind = "worker-clock" if history.backend == "sqlite" else "clock"
     for uid, leases in history.leases.items():
         put = history.puts.get(uid)
-        if put and put.delay and leases[0].t1 < put.tried + put.delay * SECOND - _CLOCK_ERROR:
+        early = put is not None and put.delay and leases[0].t1 < put.tried + put.delay * SECOND - _CLOCK_ERROR
+        if put and early and not _clock_moved(history, kind, put.tried, leases[0].t1):
             yield Violation("L7", uid, f"was claimed before its delay of {put.delay:g} s was over")
         for lease, following in pairwise(leases):
             for settle in lease.settles:
                 early = following.t1 < settle.t0 + settle.delay * SECOND - _CLOCK_ERROR
-                if settle.op == "release" and settle.result == "ok" and settle.delay and early:
+                if not (settle.op == "release" and settle.result == "ok" and settle.delay and early):
+                    continue
+                if not _clock_moved(history, kind, settle.t0, following.t1):
                     yield Violation("L7", uid, f"came back before its {settle.delay:g} s were over")
 
 
@@ -336,10 +354,6 @@ def _waits(history: History, put: Put, before: int, after: int) -> bool:
 
 def _burials(history: History, stored: dict[str, Stored], killed: dict[int, int]) -> Iterator[Violation]:
     forgetful = history.backend == "beanstalkd"  # its counters do not outlive a crash of the server
-    # A worker that was killed between the commit of its claim and the record of it left no lease here.
-    unrecorded = sum(
-        fault.kind == "kill-step" and fault.proof.endswith(_BEFORE_RECORD) for fault in history.faults
-    )
     for put in history.puts.values():
         leases = history.leases.get(put.uid, [])
         starts = sum(len(lease.starts) for lease in leases)
@@ -355,8 +369,7 @@ def _burials(history: History, stored: dict[str, Stored], killed: dict[int, int]
         if buried and job is not None:
             if job.reason == "":
                 yield Violation("L10", put.uid, "was buried without a reason")
-            died = vanished + (unrecorded if (job.reason or "").startswith("crashed") else 0)
-            if put.kind not in BURIED and died < MAX_CRASHES and not (forgetful and used_up):
+            if put.kind not in BURIED and vanished < MAX_CRASHES and not (forgetful and used_up):
                 yield Violation("L10", put.uid, f"{put.kind} was buried: {(job.reason or '')[:80]}")
         if put.kind == "poison" and not forgetful and starts > MAX_RETRIES + 1 + vanished:
             yield Violation("L10", put.uid, f"poison was begun {starts} times")

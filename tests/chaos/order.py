@@ -142,7 +142,7 @@ def _blind_windows(history: History) -> list[tuple[int, int]]:
     windows += [
         (fault.t0, fault.t1 + _AFTERMATH)
         for fault in history.faults
-        if not fault.pid and fault.kind not in ("supervisord", "stdout")
+        if not fault.pid and fault.kind not in ("supervisord", "stdout", "log-full", "apply")
     ]
     windows.sort()
     merged: list[tuple[int, int]] = []

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import fleet
 from tests.chaos import census
+from tests.chaos.apply_faults import Fleet
 from tests.chaos.arena import Arena, arena
 from tests.chaos.checker import Verdict, check
 from tests.chaos.faults import Injector
 from tests.chaos.ledger import Ledger, now
+from tests.chaos.possible import why_not
 from tests.chaos.schedule import schedule
 from tests.chaos.steps import STEPS
 from tests.chaos.work import KINDS
@@ -83,10 +85,15 @@ def run(settings: Settings, *, keep: bool = False) -> Report:
         ttr=settings.ttr,
         workers=settings.workers,
         plan=plan,
+        faults=[kind for kind in settings.faults if not why_not(kind)],
         bug=settings.bug,
     ) as place:
         with fleet.connect(place.dsn) as queue:  # makes the tables before anybody counts them
             info = queue.info()
+        if place.disk is not None:
+            place.disk.sync()
+        if "apply" in settings.faults:
+            place.fleet = Fleet(place)
         place.start_supervisord()
         place.start_producers(PRODUCERS)
         faults = schedule(
@@ -103,7 +110,7 @@ def run(settings: Settings, *, keep: bool = False) -> Report:
         counted_at = now()
         jobs = census.take(place.dsn)
         (folder / "census.json").write_text(
-            json.dumps({"backend": settings.backend, "t": counted_at, "jobs": jobs})
+            json.dumps({"backend": place.backend, "t": counted_at, "jobs": jobs})
         )
     report = Report(
         settings=settings,
