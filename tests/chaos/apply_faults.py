@@ -30,7 +30,7 @@ timeout = "{timeout}s"
 stop = {{ grace = "{timeout}s" }}
 retries = {{ max = {retries}, first = "100ms", factor = 2, cap = "500ms" }}
 max_crashes = {crashes}
-environment = {{ FLEET_CHAOS_DIR = "{folder}" }}
+environment = {{ CHAOS_DIR = "{folder}" }}
 
 [pipelines.bystander]
 command = "/bin/sleep 100000"
@@ -150,7 +150,7 @@ def main() -> None:
         sys.addaudithook(step)
     from fleet.cli import main as fleet
 
-    fleet()
+    sys.exit(fleet())
 
 
 if __name__ == "__main__":

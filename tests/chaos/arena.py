@@ -189,6 +189,7 @@ def arena(
     Set it up, with what *faults* need; the caller starts supervisord and producers, and all are ended here.
     """
     backend = "postgresql" if profile == "pgbouncer" else profile
+    folder.chmod(0o711)  # the server's user passes through to its disk and its clock
     with contextlib.ExitStack() as stack:
         place = Arena(backend=backend, folder=folder, dsn="", dsn_outside="", ttr=ttr, workers=workers)
         if {"power", "disk-full"} & set(faults):
@@ -203,7 +204,6 @@ def arena(
         if "clock" in faults:
             place.clock = folder / "clock"
             place.clock.write_text("+0\n")
-            folder.chmod(0o755)  # the server's user reads it there
         if backend == "sqlite":
             place.dsn = place.dsn_outside = (
                 f"sqlite:///{folder if place.disk is None else place.disk.mount}/jobs.db"
@@ -287,7 +287,7 @@ def _write_files(place: Arena, plan: dict[str, object], bug: str, *, moving: boo
         )
     )
     environment = {
-        "FLEET_CHAOS_DIR": str(folder),
+        "CHAOS_DIR": str(folder),
         **({planted.VARIABLE: bug} if bug else {}),
         **({clock.VARIABLE: "1"} if moving else {}),
     }

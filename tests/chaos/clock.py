@@ -12,7 +12,7 @@ import os
 import time
 from pathlib import Path
 
-VARIABLE = "FLEET_CHAOS_CLOCK"
+VARIABLE = "CHAOS_CLOCK"
 _LOOKS_EVERY = 0.1  # seconds
 
 

@@ -21,7 +21,7 @@ from tests.chaos.recorder import Recorder
 from tests.chaos.steps import Trap
 from tests.chaos.work import digest
 
-FOLDER = Path(os.environ["FLEET_CHAOS_DIR"])
+FOLDER = Path(os.environ["CHAOS_DIR"])
 _journal = Ledger(FOLDER, f"run-{os.getpid()}")
 _trap = Trap(FOLDER / "steps")
 _open_backend = fleet.queue.backends.open_backend

@@ -1,7 +1,7 @@
 """
 Bugs planted on purpose into the SQLite back end, to prove that the checker sees them.
 
-`FLEET_CHAOS_BUG` names one; nothing that is shipped reads it.
+`CHAOS_BUG` names one; nothing that is shipped reads it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from fleet.queue.backend import Backend
 from fleet.queue.backends.sqlite import SqliteBackend
 
-VARIABLE = "FLEET_CHAOS_BUG"
+VARIABLE = "CHAOS_BUG"
 
 
 def infested(backend: Backend) -> Backend:
