@@ -248,7 +248,7 @@ def _clocked(stamp: Path | None) -> dict[str, str]:
 
 
 def _images() -> Path:
-    """Where images of disks are kept: in memory where there is room, because each sync costs nothing there."""
+    """Where images of disks are kept: in memory where there is room, so that a sync costs nothing."""
     if _IN_MEMORY.is_dir() and shutil.disk_usage(_IN_MEMORY).free > 4 * _DISK:
         return _IN_MEMORY
     return Path("/tmp")

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 _MiB = 1 << 20
-# No flush of the journal by chance: what nobody has synced stays off the disk for as long as the kernel lets it.
+# No flush of the journal by chance: what nobody has synced stays off the disk.
 _OPTIONS = "loop,noatime,data=ordered,commit=300"
 
 

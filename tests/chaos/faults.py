@@ -160,7 +160,7 @@ class Injector:
         return Bite(f"killed by the kernel for its memory at {fault.step}", bite.pid)
 
     def worker_clock(self, fault: Planned) -> Bite:
-        """A worker's time of day jumps, and back again: only SQLite, which has no clock of its own, may notice."""
+        """A worker's time of day jumps, and back: only SQLite, without a clock of its own, may notice."""
         sqlite = self._arena.backend == "sqlite"
         jump = 2 * self._arena.ttr + fault.hold if sqlite else 3600.0
         shift = jump if fault.reply else -jump

@@ -159,6 +159,11 @@ def bad_payload(backend: SqliteBackend) -> None:
     backend.exchange = exchange  # type: ignore[method-assign]
 
 
+def synchronous_normal(backend: SqliteBackend) -> None:
+    """A commit is not synced, so that a power cut takes it back."""
+    backend._db.execute("PRAGMA synchronous = NORMAL")
+
+
 BUGS: dict[str, Callable[[SqliteBackend], None]] = {
     bug.__name__: bug
     for bug in (
@@ -176,5 +181,6 @@ BUGS: dict[str, Callable[[SqliteBackend], None]] = {
         swallowed_error,
         early_start,
         bad_payload,
+        synchronous_normal,
     )
 }

@@ -1,4 +1,4 @@
-"""Faults of servers that are alive: no connection to be had, sessions ended, deadlocks, a clock that jumps."""
+"""Faults of live servers: no connection to be had, sessions ended, deadlocks, a clock that jumps."""
 
 from __future__ import annotations
 
@@ -256,7 +256,8 @@ class _Admin:
                 return
             # A job that is given back and then the mark of its pipeline, says fleet.
             self.ask(
-                "INSERT INTO fleet_pipelines (name) VALUES ('chaos') ON DUPLICATE KEY UPDATE returns = returns"
+                """INSERT INTO fleet_pipelines (name) VALUES ('chaos')
+                ON DUPLICATE KEY UPDATE returns = returns"""
             )
             wait_until(self._somebody_waits, within=1)
             self.ask("SELECT id FROM fleet_jobs WHERE pipeline = 'chaos' FOR UPDATE")
