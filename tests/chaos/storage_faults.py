@@ -53,7 +53,8 @@ def _power_of_everybody(arena: Arena) -> Bite:
     # First those who would start others.
     supervisord, others = psutil.Process(arena.supervisord.pid), arena.other_supervisords()
     freeze([supervisord, *others])
-    victims = [*arena.crew(), *arena.orphans, *(psutil.Process(each.pid) for each in arena.producers)]
+    producers = [psutil.Process(each.pid) for each in arena.producers if each.poll() is None]
+    victims = [*arena.crew(), *arena.orphans, *producers]
     while fresh := [each for each in {*victims, *disk.users()} if _runs(each)]:
         freeze(fresh)
         victims += fresh
