@@ -79,7 +79,8 @@ def schedule(
     chosen = list(kinds)
     rng.shuffle(chosen)
     chosen = chosen[:count]
-    chosen += rng.choices(kinds, [_SHARE.get(kind, 1) for kind in kinds], k=count - len(chosen))
+    if len(chosen) < count:
+        chosen += rng.choices(kinds, [_SHARE.get(kind, 1) for kind in kinds], k=count - len(chosen))
     rng.shuffle(chosen)
     width = (_LATEST - _EARLIEST) * seconds / max(1, count)
     return tuple(
