@@ -10,8 +10,7 @@ folder.  Should the test run itself be killed, the kernel ends the server
         fleet.connect(server.dsn)
 
 Without `durable=True` nothing is synced to disk: right for every test except
-those about power cuts.  *disk* is a mounted file system that the data shall be
-on, and *environment* what the server gets besides ours.
+those about power cuts.  *disk* is a mounted file system to put the data on.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -50,6 +49,8 @@ class Server:
     port    loopback port
     folder  data, socket and log; removed at the end
     pid     of its main process; 0 while it is down
+
+    environment  what it gets besides ours from its next start on
     """
 
     def __init__(
@@ -62,7 +63,6 @@ class Server:
         user: str | None,
         stop_signal: signal.Signals,
         is_ready: Callable[[Server], bool],
-        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.dsn = dsn
         self.port = port
@@ -71,7 +71,7 @@ class Server:
         self._user = user
         self._stop_signal = stop_signal
         self._is_ready = is_ready
-        self._environment = {**os.environ, **(environment or {})}
+        self.environment: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -97,7 +97,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
-                env=self._environment,
+                env={**os.environ, **self.environment},
                 start_new_session=True,  # Ctrl-C is for the test run, which then ends its servers in order
                 preexec_fn=self._die_with_parent,
                 **_identity(self._user),
@@ -122,10 +122,11 @@ class Server:
 
     def kill(self) -> None:
         """End it as a power cut would: SIGKILL to the main process and to all its children."""
-        if not self.is_running or self._process is None:
+        if self._process is None or self._process.poll() is not None:
             self._process = None
             return
         family = [psutil.Process(self._process.pid)]
+        family[0].suspend()  # so that it starts nobody whom we do not know
         family += family[0].children(recursive=True)
         for member in family:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -141,12 +142,7 @@ class Server:
 
 
 @contextlib.contextmanager
-def postgres(
-    *settings: str,
-    durable: bool = False,
-    disk: Path | None = None,
-    environment: Mapping[str, str] | None = None,
-) -> Iterator[Server]:
+def postgres(*settings: str, durable: bool = False, disk: Path | None = None) -> Iterator[Server]:
     """
     A PostgreSQL server with one superuser, `fleet`, who needs no password.
 
@@ -181,16 +177,13 @@ def postgres(
             user=user,
             stop_signal=signal.SIGQUIT,  # "immediate": its data is thrown away anyhow
             is_ready=is_ready,
-            environment=environment,
         )
         with _running(server):
             yield server
 
 
 @contextlib.contextmanager
-def mariadb(
-    *flags: str, durable: bool = False, disk: Path | None = None, environment: Mapping[str, str] | None = None
-) -> Iterator[Server]:
+def mariadb(*flags: str, durable: bool = False, disk: Path | None = None) -> Iterator[Server]:
     """
     A MariaDB server with an empty database `fleet` and a user `fleet` who may do everything.
 
@@ -236,16 +229,13 @@ def mariadb(
             user=user,
             stop_signal=signal.SIGTERM,
             is_ready=_greets,
-            environment=environment,
         )
         with _running(server):
             yield server
 
 
 @contextlib.contextmanager
-def beanstalkd(
-    *flags: str, durable: bool = False, disk: Path | None = None, environment: Mapping[str, str] | None = None
-) -> Iterator[Server]:
+def beanstalkd(*flags: str, durable: bool = False, disk: Path | None = None) -> Iterator[Server]:
     """
     A beanstalkd server; *flags* are its own, such as ``"-z", "1048576"``.
 
@@ -268,7 +258,6 @@ def beanstalkd(
             user=user,
             stop_signal=signal.SIGTERM,
             is_ready=_listens,
-            environment=environment,
         )
         with _running(server):
             yield server

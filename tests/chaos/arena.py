@@ -209,7 +209,7 @@ def arena(
                 f"sqlite:///{folder if place.disk is None else place.disk.mount}/jobs.db"
             )
         else:
-            _start_server(place, profile, faults, stack)
+            _start_server(place, profile, stack)
         _write_files(place, plan, bug, moving="worker-clock" in faults)
         if bug:
             os.environ[planted.VARIABLE] = bug  # for the producers; the workers get it from their spec
@@ -218,17 +218,15 @@ def arena(
         yield place
 
 
-def _start_server(place: Arena, profile: str, faults: Collection[str], stack: contextlib.ExitStack) -> None:
+def _start_server(place: Arena, profile: str, stack: contextlib.ExitStack) -> None:
     # Durable, because a server that is killed must keep what it has confirmed.
     make, settings = _SERVERS[place.backend]
-    place.server = stack.enter_context(
-        make(
-            *settings,
-            durable=True,
-            disk=place.disk.mount if place.disk is not None else None,
-            environment=_clocked(place.clock) if "clock" in faults else None,
-        )
-    )
+    disk = place.disk.mount if place.disk is not None else None
+    place.server = stack.enter_context(make(*settings, durable=True, disk=disk))
+    if place.clock is not None:
+        place.server.stop()
+        place.server.environment = _clocked(place.clock)
+        place.server.start()
     behind = place.server
     if profile == "pgbouncer":
         behind = place.pooler = stack.enter_context(servers.pgbouncer(place.server, "default_pool_size = 8"))
@@ -237,7 +235,7 @@ def _start_server(place: Arena, profile: str, faults: Collection[str], stack: co
     place.dsn_outside = place.dsn.replace(f":{place.server.port}", f":{place.proxy.port}")
 
 
-def _clocked(stamp: Path | None) -> dict[str, str]:
+def _clocked(stamp: Path) -> dict[str, str]:
     """The environment of a process whose time of day follows the file *stamp*."""
     return {
         "LD_PRELOAD": faketime_library() or "",

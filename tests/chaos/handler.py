@@ -72,4 +72,4 @@ def _recorded(*arguments: object, **options: object) -> Recorder:
 
 if os.environ.get(clock.VARIABLE):
     clock.install(FOLDER)
-fleet.queue.backends.open_backend = _recorded  # type: ignore[assignment]
+fleet.queue.backends.open_backend = _recorded

@@ -70,7 +70,7 @@ def _no_memory_group() -> str:
         return f"no memory group can be made: {error}"
 
 
-_NEEDS = {
+_NEEDS: dict[str, Callable[[], str]] = {
     "power": _no_disk,
     "disk-full": _no_disk,
     "log-full": _no_partition,

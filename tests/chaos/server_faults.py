@@ -134,7 +134,7 @@ def _server_clock(arena: Arena) -> Callable[[], float]:
         address = urlsplit(arena.dsn)
 
         def uptime() -> float:
-            with greenstalk.Client((address.hostname, address.port)) as client:
+            with greenstalk.Client((address.hostname or "", address.port or 0)) as client:
                 return float(client.stats()["uptime"])
 
         return uptime

@@ -38,7 +38,8 @@ def power(arena: Arena, fault: Planned) -> Bite:
     assert server is not None
     old = server.pid
     main = psutil.Process(old)
-    freeze([main, *main.children(recursive=True)])
+    freeze([main])  # first, so that it starts nobody whom we do not know
+    freeze(main.children(recursive=True))
     replayed = disk.snapshot()
     server.kill()
     disk.come_back()

@@ -64,7 +64,7 @@ def summary(reports: Mapping[str, Report | str]) -> str:
         "else",
         "",
     )
-    rows = [head]
+    rows: list[tuple[str, ...]] = [head]
     total = Counter[str]()
     for backend, report in reports.items():
         if isinstance(report, str):
