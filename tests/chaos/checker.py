@@ -206,11 +206,12 @@ def _cause(
     settled = [s for s in earlier.settles if s.op in _SETTLES and s.t0 <= by]
     if any(s.op == "release" and s.result == "ok" for s in settled):
         return "released", None
-    for settle in settled:
-        if settle.result == "ok":
-            text = f"was claimed again after its {settle.op} had been confirmed"
-            return "unexplained", Violation("L5", earlier.uid, text)
-    doubtful = any(s.result in (None, "unknown") for s in settled)
+    # What was under way when the job was claimed again may have been answered by an absent row.
+    confirmed = [s for s in settled if s.result == "ok" and s.t1 is not None and s.t1 <= by]
+    if confirmed:
+        text = f"was claimed again after its {confirmed[0].op} had been confirmed"
+        return "unexplained", Violation("L5", earlier.uid, text)
+    doubtful = any(s.result in (None, "unknown", "ok") for s in settled)
     died = killed.get(earlier.pid, FOREVER) <= by
     if earlier.safe_until <= by:
         if died:
@@ -219,7 +220,7 @@ def _cause(
             return ("ack-unknown" if doubtful else "lease"), None
         text = f"worker {earlier.pid} let its lease run out, and no fault explains it"
         return "unexplained", Violation("L5", earlier.uid, text)
-    if doubtful and _has_fault(history, earlier, by):
+    if doubtful and (died or _has_fault(history, earlier, by)):
         return "ack-unknown", None
     if history.backend == "beanstalkd" and (died or _has_fault(history, earlier, by)):
         return "connection", None  # there a lease ends with its connection

@@ -48,11 +48,13 @@ class Story:
         if end:
             self.runs.write(t=(t + 1) * MS, uid=uid, token=token, pid=pid, event=end)
 
-    def settle(self, uid: str, t: int, result: str = "ok", *, token: int = 1, op: str = "delete") -> None:
+    def settle(
+        self, uid: str, t: int, result: str = "ok", *, token: int = 1, op: str = "delete", took: int = 1
+    ) -> None:
         head = {"t0": t * MS, "uid": uid, "token": token, "op": op, "delay": 0.0}
         self.acks.write(**head, t1=None, result="sent")
         if result:
-            self.acks.write(**head, t1=(t + 1) * MS, result=result)
+            self.acks.write(**head, t1=(t + took) * MS, result=result)
 
     def fault(self, t: int, kind: str, pid: int = 0, proof: str = "seen", **more: object) -> None:
         self.faults.write(t0=t * MS, t1=(t + 10) * MS, kind=kind, pid=pid, proof=proof, **more)
@@ -139,6 +141,41 @@ def test_a_fault_of_another_worker_explains_nothing_on_a_server(tmp_path: Path) 
     assert story.rules("postgresql") == ["L5"]
     story.fault(20, "stop", pid=1)
     assert story.rules("postgresql") == []
+
+
+def test_what_is_under_way_is_not_confirmed_yet(tmp_path: Path) -> None:
+    """L5: a delete that was asked again after an outage may find that the job is gone, and is answered so."""
+    story = Story(tmp_path)
+    story.put("a", 0)
+    story.claim("a", 10, pid=1, token=1)
+    story.run("a", 12)
+    story.settle("a", 14, token=1, took=3000)
+    story.fault(15, "server")
+    story.claim("a", 1500, pid=2, token=2)
+    story.run("a", 1502, pid=2, token=2)
+    story.settle("a", 1504, token=2)
+    assert story.rules("postgresql") == []
+    assert check(tmp_path).duplicates == {"ack-unknown": 1}
+    story.settle("a", 100, token=1, took=1)
+    assert story.rules("postgresql") == ["L5"]
+
+
+def test_a_worker_that_dies_may_have_released_what_it_was_asked_to(tmp_path: Path) -> None:
+    """L3: its answer is lost with it, also when another job of the same worker killed it."""
+    story = Story(tmp_path)
+    story.put("a", 0)
+    story.put("b", 0)
+    story.claim("a", 10, pid=1, token=1)
+    story.claim("b", 10, pid=1, token=1)
+    story.run("a", 12, end="raise")
+    story.settle("a", 14, result="", op="release", token=1)
+    story.claim("a", 400, pid=2, token=2)
+    story.run("a", 402, pid=2, token=2)
+    story.settle("a", 404, token=2)
+    story.store("b", "buried")
+    assert story.rules("postgresql") == ["L3", "L10"]
+    story.run("b", 16, end="suicide")
+    assert story.rules("postgresql") == ["L10"]
 
 
 def test_a_late_delete_that_works_breaks_the_fence(tmp_path: Path) -> None:
