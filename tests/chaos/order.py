@@ -108,12 +108,19 @@ def _free(history: History) -> Iterator[_Free]:
         if put.phase != "accepted":
             continue
         leases = history.leases.get(put.uid, [])
+        # A former holder may have ended it while nobody held it.
+        ended = min(
+            (s.t0 for x in leases for s in x.settles if s.op == "delete" and s.result != "lost"),
+            default=counted_at,
+        )
         yield from _until_claimed(put, put.answered + _after(put.delay, late), leases, counted_at)
         for index, lease in enumerate(leases):
             released = next((s for s in lease.settles if s.op == "release" and s.result == "ok"), None)
             if released is not None and released.t1 is not None:
                 begin = released.t1 + _after(released.delay, late)
-                yield from _until_claimed(put, begin, leases[index + 1 :], counted_at)
+                yield from _until_claimed(
+                    put, begin, leases[index + 1 :], ended if ended > begin else counted_at
+                )
 
 
 def _after(delay: float, late: int) -> int:

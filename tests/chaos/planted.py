@@ -161,7 +161,8 @@ def bad_payload(backend: SqliteBackend) -> None:
 
 def synchronous_normal(backend: SqliteBackend) -> None:
     """A commit is not synced, so that a power cut takes it back."""
-    backend._db.execute("PRAGMA synchronous = NORMAL")
+    backend._synchronous = "normal"
+    backend._db.execute("PRAGMA synchronous = normal")
 
 
 BUGS: dict[str, Callable[[SqliteBackend], None]] = {

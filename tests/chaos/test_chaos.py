@@ -15,9 +15,9 @@ from tests.chaos.table import table
 _WORKER = ("kill", "kill-step", "stop-step", "term")
 _FAULTS = {
     "sqlite": (*_WORKER, "lock", "oom", "power", "fsync", "disk-full"),
-    "postgresql": (*_WORKER, "cut", "cut-byte", "server", "admin-kill", "deadlock", "clock"),
-    "mariadb": (*_WORKER, "cut", "cut-byte", "server", "connections", "migrate"),
-    "beanstalkd": (*_WORKER, "cut", "cut-byte", "server", "power", "worker-clock"),
+    "postgresql": (*_WORKER, "cut", "cut-byte", "server", "admin-kill", "deadlock", "connections"),
+    "mariadb": (*_WORKER, "cut", "cut-byte", "server", "deadlock", "migrate"),
+    "beanstalkd": (*_WORKER, "cut", "cut-byte", "server", "power", "clock", "worker-clock"),
 }
 
 

@@ -178,16 +178,34 @@ class PostgresBackend:
     def _settle_and_claim(
         self, settlements: Sequence[Settlement], names: tuple[str, ...], limit: int, token: int
     ) -> tuple[list[bool], list[Job]]:
+        verdicts: list[bool] = []
+        try:
+            return verdicts, self._claim_after(settlements, names, limit, token, verdicts)
+        except QueueError:
+            # What was settled before, say, a full disk came in between must be told; the next claim meets it.
+            if not verdicts:
+                raise
+            return verdicts, []
+
+    def _claim_after(
+        self,
+        settlements: Sequence[Settlement],
+        names: tuple[str, ...],
+        limit: int,
+        token: int,
+        verdicts: list[bool],
+    ) -> list[Job]:
+        """The jobs claimed; *verdicts* is filled by the first statement, which also settles."""
         watermark = self._watermarks.get(names) or _remember(self._watermarks, names, Watermark())
         mark = self._listener.mark(names) if self._listener else 0
         looks = names in self._looks  # nothing was there the last time
-        verdicts: list[bool] = []
         gated = True
         while True:
             marked = watermark if watermark.is_set() and not looks else None
             claim = partial(self._claim, settlements, names, limit, token, gated, marked, looks)
             settled, jobs, (due, now, took, soon) = self._runner.run(claim)
-            verdicts, settlements = verdicts or settled, ()
+            verdicts += settled
+            settlements = ()
             if due and len(names) > 1:
                 # One after the other: what is due further down stays as it is while those above give enough.
                 for name in names:
@@ -196,7 +214,7 @@ class PostgresBackend:
                         break
                 if jobs:
                     self._looks.pop(names, None)
-                    return verdicts, jobs
+                    return jobs
             if due:
                 self._make_ready(names)
                 gated = False
@@ -204,10 +222,10 @@ class PostgresBackend:
             watermark.learn(jobs, limit, took, now, from_start=marked is None)
             if jobs:
                 self._looks.pop(names, None)
-                return verdicts, jobs
+                return jobs
             if looks:
                 self._remember_look(names, soon, mark)
-                return verdicts, jobs
+                return jobs
             looks = True  # once more, from the start, and with the question when something is due
 
     def _claim(
