@@ -213,6 +213,12 @@ def _cause(
         return "released", None
     # What was under way when the job was claimed again may have been answered by an absent row.
     confirmed = [s for s in settled if s.result == "ok" and s.t1 is not None and s.t1 <= by]
+    if any(
+        f.kind == "power" and f.proof and s.t0 <= f.t1 and f.t0 <= by
+        for f in history.faults
+        for s in confirmed
+    ):
+        return "power-loss", None  # only a put promises to survive that
     if confirmed:
         text = f"was claimed again after its {confirmed[0].op} had been confirmed"
         return "unexplained", Violation("L5", earlier.uid, text)
