@@ -18,6 +18,8 @@ from fleet.errors import BackendBusy, BackendUnavailable, DsnError, QueueError, 
 from fleet.queue import Queue
 from fleet.queue.backends.sqlite import SqliteBackend
 from fleet.queue.backends.sqlite.statements import Statements
+from fleet.queue.backends.sqlite.wake import Nudge
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -133,6 +135,28 @@ def test_a_job_that_other_software_commits_is_found_soon(file: Path, queue: Queu
     assert time.monotonic() - started < 0.9
     timer.join()
     db.close()
+
+
+def test_a_put_touches_the_file_only_while_somebody_waits(file: Path, queue: Queue):
+    """Setting a file's times costs a third of a put: who has no listener does not pay for one."""
+    wal = Path(f"{file}-wal")
+    nudge = Nudge(str(file))
+
+    def touched() -> bool:
+        nudge()
+        return wal.stat().st_mtime > 0
+
+    os.utime(wal, (0, 0))
+    assert not touched()
+    worker = threading.Thread(target=queue.reserve, args=("emails", 10))
+    worker.start()
+    eventually(touched)
+    with fleet.connect(f"sqlite:///{file}") as producer:
+        producer.put("emails", 1)
+    worker.join(10)
+    os.utime(wal, (0, 0))
+    assert not touched()
+    nudge.close()
 
 
 def test_waiting_costs_no_processor_time(queue: Queue):
