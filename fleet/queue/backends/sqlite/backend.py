@@ -278,14 +278,14 @@ class SqliteBackend:
             if len(jobs) >= limit:
                 break
             now, boot = self._clock.wall(), self._clock.boot()
-            paused, due = db.execute(self._sql.due, (pipeline, now, boot)).fetchone()
-            if paused:
-                continue
-            if due and self._make_ready(db, pipeline, now, boot):
-                return jobs, True
             room = limit - len(jobs)
             statement = self._sql.claim_one if room == 1 else self._sql.claim
-            rows = db.execute(statement, (token, boot, pipeline, room)).fetchall()
+            while not (rows := db.execute(statement, (pipeline, now, boot, token, room)).fetchall()):
+                paused, due = db.execute(self._sql.why_none, (pipeline, now, boot)).fetchone()
+                if paused or not due:
+                    break
+                if self._make_ready(db, pipeline, now, boot):
+                    return jobs, True
             rows.sort()  # by priority, then id: RETURNING promises no order
             jobs += [
                 Job(  # by position, which takes a quarter less time than by name

@@ -25,12 +25,12 @@ class Statements:
                 unique_key, uid, reason, payload)
             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
-        # -- claim: one look says whether the pipeline is paused, has due jobs, or has lost leases
-        self.due = f"""
-            SELECT EXISTS (SELECT 1 FROM {pipelines} WHERE name = ?1 AND paused_until > ?2),
-                EXISTS (SELECT 1 FROM {jobs} WHERE pipeline = ?1 AND state = 1 AND run_at <= ?2)
-                    OR EXISTS (SELECT 1 FROM {jobs} WHERE pipeline = ?1 AND state = 2 AND deadline <= ?3)"""
-        # Due jobs and lost leases become ready first, so that one index gives the order.
+        # -- claim: nothing while the pipeline is paused, and nothing while it has due jobs or lost leases
+        paused = f"EXISTS (SELECT 1 FROM {pipelines} WHERE name = ?1 AND paused_until > ?2)"
+        due = f"""EXISTS (SELECT 1 FROM {jobs} WHERE pipeline = ?1 AND state = 1 AND run_at <= ?2)
+                OR EXISTS (SELECT 1 FROM {jobs} WHERE pipeline = ?1 AND state = 2 AND deadline <= ?3)"""
+        self.why_none = f"SELECT {paused}, {due}"
+        # They become ready first, so that one index gives the order.
         self.promote = f"""
             UPDATE {jobs} SET state = 0 WHERE id IN (
                 SELECT id FROM {jobs} WHERE pipeline = ? AND state = 1 AND run_at <= ?
@@ -41,10 +41,10 @@ class Statements:
                 SELECT id FROM {jobs} WHERE pipeline = ? AND state = 2 AND deadline <= ?
                 ORDER BY deadline LIMIT ?)"""
         self.claim = f"""
-            UPDATE {jobs} SET state = 2, token = ?1, deadline = ?2 + ttr, attempts = attempts + 1
+            UPDATE {jobs} SET state = 2, token = ?4, deadline = ?3 + ttr, attempts = attempts + 1
             WHERE id IN (
-                SELECT id FROM {jobs} WHERE pipeline = ?3 AND state = 0
-                ORDER BY priority, id LIMIT ?4)
+                SELECT id FROM {jobs} WHERE pipeline = ?1 AND state = 0 AND NOT ({paused} OR {due})
+                ORDER BY priority, id LIMIT ?5)
             RETURNING priority, id, payload, ttr, attempts, crashes, run_at, reason, uid, unique_key"""
         # IN collects the ids in a table of its own first; one row does not need that.
         self.claim_one = self.claim.replace("id IN (", "id = (")
