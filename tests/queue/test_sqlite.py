@@ -62,6 +62,21 @@ def test_the_claim_reads_its_index_in_order_at_a_million_rows(file: Path, queue:
     queue.close()
 
 
+def test_an_id_is_never_given_twice(file: Path, queue: Queue):
+    """Not even that of the newest job, once it is gone: a late handle must not find another job there."""
+    seen = queue.put_many("emails", [1, 2, 3])
+    queue.discard("emails", "ready", ids=seen[1:])
+    seen.append(queue.put("emails", 4, unique="four"))
+    for _ in range(2):
+        job = queue.reserve("emails")
+        assert job is not None
+        job.delete()
+    queue.close()
+    with fleet.connect(f"sqlite:///{file}") as after:
+        seen += [after.put("emails", 5), *after.put_many("emails", [6, 7])]
+    assert seen == sorted(set(seen))
+
+
 def _first_use(path: str, barrier: object) -> None:
     barrier.wait()  # type: ignore[attr-defined]
     with fleet.connect(f"sqlite:///{path}") as mine:

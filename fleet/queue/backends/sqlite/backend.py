@@ -47,7 +47,7 @@ _READY, _DELAYED, _RESERVED, _BURIED = range(4)
 _STATES = (JobState.READY, JobState.DELAYED, JobState.RESERVED, JobState.BURIED)
 _NUMBER = {state: number for number, state in enumerate(_STATES)}
 _PEEK_ORDER = {
-    JobState.READY: "priority, id",
+    JobState.READY: "deadline, priority, id",
     JobState.DELAYED: "run_at, id",
     JobState.RESERVED: "deadline, id",
     JobState.BURIED: "id",
@@ -200,7 +200,7 @@ class SqliteBackend:
     ) -> list[int]:
         row = (*head, self._clock.wall() + round(delay * 1e6), None, None)
         db.executemany(self._sql.insert, [(*row, payload) for payload in payloads])
-        # The write lock is ours, so AUTOINCREMENT handed out consecutive numbers.
+        # The write lock is ours, so the numbers are consecutive.
         last = int(db.execute("SELECT last_insert_rowid()").fetchone()[0])
         return list(range(last - len(payloads) + 1, last + 1))
 
