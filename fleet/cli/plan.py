@@ -220,7 +220,7 @@ def unclaimed(manifest: Manifest, found: Plan, place: Place) -> dict[str, int]:
         return {}
     try:
         with open_queue(manifest) as queue:
-            counts = {name: queue.stats(name).ready for name in sorted(names)}
+            counts = {name: queue.stats(name, cap=1_000_000).ready for name in sorted(names)}
     except (FleetError, OSError):
         return {}
     return {name: ready for name, ready in counts.items() if ready}

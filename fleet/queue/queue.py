@@ -411,8 +411,8 @@ class Queue:
         with self._held() as backend:
             backend.pause(check_pipeline(pipeline), 0)
 
-    def stats(self, pipeline: str, *, cap: int = 10_000) -> PipelineStats:
-        """Count the jobs of one pipeline; a count that reached *cap* means "at least"."""
+    def stats(self, pipeline: str, *, cap: int = 1_000) -> PipelineStats:
+        """Count the jobs of one pipeline, each state up to *cap*: a count that reached it is "at least"."""
         with self._held() as backend:
             return backend.stats(check_pipeline(pipeline), cap)
 

@@ -143,7 +143,7 @@ def test_the_claim_reads_its_index_in_order_at_a_large_backlog(
     job = queue.reserve("p1")
     assert job is not None
     assert job.priority == 0
-    assert queue.stats("p1").cap == 10_000
+    assert queue.stats("p1").cap == 1_000
     assert queue.pipelines() == ["p0", "p1"]
 
 

@@ -57,7 +57,7 @@ def test_the_claim_reads_its_index_in_order_at_a_million_rows(file: Path, queue:
     assert job is not None
     assert job.priority == 0
     stats = queue.stats("emails")
-    assert stats.ready == stats.cap == 10_000
+    assert stats.ready == stats.cap == 1_000
     assert queue.pipelines() == ["emails"]
     queue.close()
 
