@@ -44,8 +44,8 @@ def test_the_claim_reads_its_index_in_order_at_a_million_rows(file: Path, queue:
     db.execute("ANALYZE")
     sql = Statements("fleet")
     for statement, values in (
-        (sql.claim, ("emails", 0, 0, 1, 50)),
-        (sql.claim_one, ("emails", 0, 0, 1, 1)),
+        (sql.claim, ("emails", 0, 0, 1, 50, True)),
+        (sql.claim_one, ("emails", 0, 0, 1, 1, True)),
         (sql.promote, ("emails", 0, 50)),
         (sql.rescue, (0, "emails", 0, 50)),
     ):

@@ -280,7 +280,10 @@ class SqliteBackend:
             now, boot = self._clock.wall(), self._clock.boot()
             room = limit - len(jobs)
             statement = self._sql.claim_one if room == 1 else self._sql.claim
-            while not (rows := db.execute(statement, (pipeline, now, boot, token, room)).fetchall()):
+            for gated in (True, False):
+                rows = db.execute(statement, (pipeline, now, boot, token, room, gated)).fetchall()
+                if rows or not gated:
+                    break
                 paused, due = db.execute(self._sql.why_none, (pipeline, now, boot)).fetchone()
                 if paused or not due:
                     break

@@ -26,7 +26,7 @@ class Statements:
                 unique_key, uid, reason, payload)
             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
-        # -- claim: nothing while the pipeline is paused, and nothing while it has due jobs or lost leases
+        # -- claim: if gated (?6), nothing while the pipeline is paused or has due jobs or lost leases
         paused = f"EXISTS (SELECT 1 FROM {pipelines} WHERE name = ?1 AND paused_until > ?2)"
         due = f"""EXISTS (SELECT 1 FROM {jobs} WHERE pipeline = ?1 AND state = 1 AND run_at <= ?2)
                 OR EXISTS (SELECT 1 FROM {jobs} WHERE pipeline = ?1 AND state = 2 AND deadline <= ?3)"""
@@ -44,7 +44,7 @@ class Statements:
         self.claim = f"""
             UPDATE {jobs} SET state = 2, token = ?4, deadline = ?3 + ttr, attempts = attempts + 1
             WHERE id IN (
-                SELECT id FROM {jobs} WHERE pipeline = ?1 AND state = 0 AND NOT ({paused} OR {due})
+                SELECT id FROM {jobs} WHERE pipeline = ?1 AND state = 0 AND NOT (?6 AND ({paused} OR {due}))
                 ORDER BY deadline, priority, id LIMIT ?5)
             RETURNING priority, id, payload, ttr, attempts, crashes, run_at, reason, uid, unique_key"""
         # IN collects the ids in a table of its own first; one row does not need that.
