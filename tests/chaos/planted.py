@@ -45,7 +45,7 @@ def delete_at_claim(backend: SqliteBackend) -> None:
     def exchange(settlements: Any, pipelines: Any, limit: int, token: int) -> Any:
         honest_verdicts, jobs = honest(settlements, pipelines, limit, token)
         for job in jobs:
-            backend._db.execute(backend._sql.delete, (job.id, job.token))
+            backend._link.db.execute(backend._sql.delete, (job.id, job.token))
         return [True] * len(honest_verdicts), jobs
 
     backend.exchange = exchange  # type: ignore[method-assign]
@@ -122,14 +122,14 @@ def dropped_release(backend: SqliteBackend) -> None:
 
 def swallowed_error(backend: SqliteBackend) -> None:
     """A put that the server refused is reported as done."""
-    honest, count = backend._write, iter(range(1 << 30))
+    honest, count = backend._link.write, iter(range(1 << 30))
 
     def write(work: Any, *, puts: bool = False, **options: Any) -> Any:
         if puts and next(count) % 20 == 19:
             return _Swallowed()
         return honest(work, puts=puts, **options)
 
-    backend._write = write  # type: ignore[method-assign]
+    backend._link.write = write  # type: ignore[method-assign]
 
 
 class _Swallowed(list[int]):

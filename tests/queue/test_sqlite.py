@@ -185,8 +185,8 @@ def test_a_full_disk_rejects_the_put_and_keeps_what_was_there(file: Path, queue:
     queue.put("emails", b"kept")
     backend = queue.backend
     assert isinstance(backend, SqliteBackend)
-    (pages,) = backend._db.execute("PRAGMA page_count").fetchone()
-    backend._db.execute(f"PRAGMA max_page_count = {pages}")
+    (pages,) = backend._link.db.execute("PRAGMA page_count").fetchone()
+    backend._link.db.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(BackendUnavailable, match="full"):
         queue.put("emails", b"x" * 100_000)
     job = queue.reserve("emails")

@@ -51,9 +51,10 @@ def arm(point: str) -> None:
     match point:
         case "claim-not-committed":  # SQLite: the rows are changed, the transaction is open
             from fleet.queue.backends.sqlite import SqliteBackend
+            from fleet.queue.backends.sqlite.connection import Link
 
-            write = SqliteBackend._write  # a claim alone is one statement, which commits itself
-            SqliteBackend._write = lambda *args, **how: write(*args, **{**how, "alone": False})
+            write = Link.write  # a claim alone is one statement, which commits itself
+            Link.write = lambda *args, **how: write(*args, **{**how, "alone": False})
             dies_after(SqliteBackend, "_claim", lambda claimed, *_: bool(claimed[0]))
         case "claim-not-sent":
             dies_before(Queue, "exchange", lambda queue, batch, names, limit: limit > 0)

@@ -11,21 +11,18 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from fleet.errors import (
-    BackendBusy,
-    BackendUnavailable,
     DsnError,
-    PutUnknown,
     QueueError,
     SchemaError,
     UidConflict,
 )
 from fleet.queue.backend import Capabilities
+from fleet.queue.backends.sqlite.connection import Link
 from fleet.queue.backends.sqlite.files import boot_id, location, refuse_network_file_system
 from fleet.queue.backends.sqlite.statements import Statements
 from fleet.queue.backends.sqlite.wake import Nudge, Watch
@@ -52,24 +49,10 @@ _PEEK_ORDER = {
     JobState.RESERVED: "deadline, id",
     JobState.BURIED: "id",
 }
-_BUSY_SECONDS = 5.0
-_IN_PASSING_SECONDS = 0.05
-# SQLite's own wait sleeps longer each time, up to 0.1 s: beside busy writers, who leave the lock free for
-# microseconds, it can miss every gap of five seconds.  Short waits, begun again and again, do not.
-_BUSY_SLICE = 0.02
 _PROMOTE_CHUNK = 10_000  # due jobs made ready in one transaction: a million at once must not stop everybody
 _PUT_CHUNK = 5_000
 _LEASE_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _WAL_RESET_FIXED = (3, 51, 3)  # https://sqlite.org/wal.html, "the WAL-reset bug"
-_HINTS = {
-    sqlite3.SQLITE_FULL: "The disk is full and nothing was stored: free some space.",
-    sqlite3.SQLITE_READONLY: "The file or its folder is read-only for this user.",
-    sqlite3.SQLITE_CANTOPEN: "Its folder must exist and be writable for this user.",
-    sqlite3.SQLITE_CORRUPT: "Stop all workers, then: sqlite3 FILE 'PRAGMA integrity_check'.",
-    sqlite3.SQLITE_NOTADB: "It is not a SQLite file: name another one.",
-}
-
-T = TypeVar("T")
 
 
 class Clock:
@@ -114,32 +97,22 @@ class SqliteBackend:
             raise DsnError(f"DSN: synchronous={synchronous[:20]!r}: expected full, normal or extra")
         self._path = path
         self._prefix = prefix
-        self._synchronous = synchronous
         self._clock = clock or Clock()
         self._sql = Statements(prefix)
-        self._borrowed = connection is not None
-        self._commits = commits
-        self._patience = _BUSY_SECONDS
         self._boot_checked = False
         self._nudge = Nudge("" if connection is not None or path == ":memory:" else path)
         self._watch: Watch | None = None
         self._interrupted = False
         self._waiting = threading.Lock()
-        if connection is not None:
-            self._db = connection
-            if commits and self._schema_version() is None:
-                self.migrate()
-            migrate.check(self._schema_version(), location(path))
-            return
-        if path != ":memory:" and not force:
+        if connection is None and path != ":memory:" and not force:
             refuse_network_file_system(path)
-        self._db = self._open()
+        self._link = Link(path, connection, commits=commits, synchronous=synchronous)
         try:
-            if self._schema_version() is None:
+            if self._schema_version() is None and (commits or not self._link.borrowed):
                 self.migrate()
             migrate.check(self._schema_version(), location(path))
         except BaseException:
-            self._db.close()
+            self._link.close()
             raise
 
     # -- put ---------------------------------------------------------------
@@ -159,15 +132,15 @@ class SqliteBackend:
         ids: list[int] = []
         if len(payloads) == 1 and not uids and unique is None:
             row = (*head, self._clock.wall() + round(delay * 1e6), None, None, payloads[0])
-            cursor = self._write(lambda db: db.execute(self._sql.insert, row), puts=True, alone=True)
+            cursor = self._link.write(lambda db: db.execute(self._sql.insert, row), puts=True, alone=True)
             ids = [int(cursor.lastrowid or 0)]
         elif uids or unique is not None:
             checked = partial(self._put_checked, head, delay, unique, payloads, uids or [None])
-            ids = self._write(checked, puts=True)
+            ids = self._link.write(checked, puts=True)
         else:
             for start in range(0, len(payloads), _PUT_CHUNK):
                 chunk = partial(self._put_chunk, head, delay, payloads[start : start + _PUT_CHUNK])
-                ids += self._write(chunk, puts=True)
+                ids += self._link.write(chunk, puts=True)
         self._nudge()
         return ids
 
@@ -230,15 +203,15 @@ class SqliteBackend:
             return verdicts, *self._claim(db, pipelines, limit, token)
 
         one_by_one = (
-            len(settlements) == 1 or self._joins()
+            len(settlements) == 1 or self._link.joins()
         )  # the caller's transaction is not ours to roll back
         # One delete, or a claim from one pipeline, commits as the single statement that writes.
         alone = len(settlements) + (len(pipelines) if limit else 0) == 1
         try:
-            return self._write(step, hands_out=limit > 0, alone=alone)
+            return self._link.write(step, hands_out=limit > 0, alone=alone)
         except _SomeLeaseLost:
             one_by_one = True
-            return self._write(step, hands_out=limit > 0)
+            return self._link.write(step, hands_out=limit > 0)
 
     def _settle(
         self, db: sqlite3.Connection, settlements: Sequence[Settlement], one_by_one: bool
@@ -330,7 +303,7 @@ class SqliteBackend:
             ]
 
         asked_at = time.monotonic()
-        verdicts = self._write(renew)
+        verdicts = self._link.write(renew)
         for job, renewed in zip(jobs, verdicts, strict=True):
             if renewed:
                 job.expires_at = asked_at + (ttr or job.ttr)
@@ -339,12 +312,12 @@ class SqliteBackend:
     # -- waiting -----------------------------------------------------------
 
     def wait(self, pipelines: Sequence[str], timeout: float) -> None:
-        if self._borrowed or self._path == ":memory:":
+        if self._link.borrowed or self._path == ":memory:":
             time.sleep(min(timeout, 0.01))  # there is no second connection to watch with
             return
         with self._waiting:
             if self._watch is None:
-                self._watch = Watch(self._path, self._open(reader=True))
+                self._watch = Watch(self._path, self._link.reader())
             if self._interrupted:  # before there was a watch, perhaps
                 self._interrupted = False
                 return
@@ -379,23 +352,23 @@ class SqliteBackend:
         condition, values = _condition(where)
         statement = self._sql.kick.format(where=condition)
         now = self._clock.wall()
-        moved = self._write(lambda db: db.execute(statement, [now, pipeline, *values, limit]).rowcount)
+        moved = self._link.write(lambda db: db.execute(statement, [now, pipeline, *values, limit]).rowcount)
         self._nudge()
         return moved
 
     def discard(self, pipeline: str, state: JobState, limit: int, where: Filter) -> int:
         condition, values = _condition(where)
         statement = self._sql.discard.format(where=condition, state=_NUMBER[state])
-        return self._write(lambda db: db.execute(statement, [pipeline, *values, limit]).rowcount)
+        return self._link.write(lambda db: db.execute(statement, [pipeline, *values, limit]).rowcount)
 
     def peek(self, pipeline: str, state: JobState, limit: int, where: Filter) -> list[Job]:
         condition, values = _condition(where)
         order = "id" if where.above is not None else _PEEK_ORDER[state]
         statement = self._sql.peek.format(where=condition, state=_NUMBER[state], order=order)
-        return [self._job(row) for row in self._read(statement, [pipeline, *values, limit])]
+        return [self._job(row) for row in self._link.read(statement, [pipeline, *values, limit])]
 
     def find(self, job_id: int) -> Job | None:
-        rows = self._read(self._sql.find, [job_id])
+        rows = self._link.read(self._sql.find, [job_id])
         return self._job(rows[0]) if rows else None
 
     def _job(self, row: tuple[Any, ...]) -> Job:
@@ -412,13 +385,13 @@ class SqliteBackend:
 
     def pause(self, pipeline: str, seconds: float) -> None:
         until = self._clock.wall() + round(seconds * 1e6) if seconds else 0
-        self._write(lambda db: db.execute(self._sql.pause, (pipeline, until)))
+        self._link.write(lambda db: db.execute(self._sql.pause, (pipeline, until)))
         self._nudge()
 
     def stats(self, pipeline: str, cap: int) -> PipelineStats:
         now = self._clock.wall()
         values = {"pipeline": pipeline, "cap": cap, "now": now, "boot": self._clock.boot()}
-        counts = self._read(self._sql.stats, values)[0]
+        counts = self._link.read(self._sql.stats, values)[0]
         ready, due, delayed, reserved, stale, buried, paused_until, oldest = counts
         ready = min(cap, ready + due)  # a due job is ready, though nobody has moved it yet
         return PipelineStats(
@@ -434,7 +407,7 @@ class SqliteBackend:
         )
 
     def pipelines(self) -> list[str]:
-        return [name for (name,) in self._read(self._sql.pipelines, [self._clock.wall()])]
+        return [name for (name,) in self._link.read(self._sql.pipelines, [self._clock.wall()])]
 
     # -- imports -----------------------------------------------------------
 
@@ -463,7 +436,7 @@ class SqliteBackend:
             db.execute(self._sql.set_meta, (memo, value))
 
         try:
-            self._write(insert)
+            self._link.write(insert)
         except QueueError as error:
             if isinstance(error.__cause__, sqlite3.IntegrityError):
                 raise UidConflict(f"{location(self._path)}: one of the ids or uids is taken") from error
@@ -471,7 +444,7 @@ class SqliteBackend:
         self._nudge()
 
     def recall(self, memo: str) -> str | None:
-        rows = self._read(self._sql.get_meta, [memo])
+        rows = self._link.read(self._sql.get_meta, [memo])
         return str(rows[0][0]) if rows else None
 
     # -- pulses ------------------------------------------------------------
@@ -490,26 +463,26 @@ class SqliteBackend:
                 db.execute(self._sql.prune_errors, (now - ERRORS_KEPT * 1_000_000,))
                 db.execute(self._sql.prune_pulses, (now - PULSES_KEPT * 1_000_000,))
 
-        with self._in_passing():
-            self._write(write)
+        with self._link.in_passing():
+            self._link.write(write)
 
     def pulses(self) -> list[Pulse]:
         now = self._clock.wall()
-        rows = self._read(self._sql.pulses, [now - PULSES_SHOWN * 1_000_000])
+        rows = self._link.read(self._sql.pulses, [now - PULSES_SHOWN * 1_000_000])
         return [pulse_from_text(text, age=max(0.0, (now - at) / 1e6)) for at, text in rows]
 
     def minutes(self, seconds: float, pipeline: str | None) -> list[Minute]:
         since = (self._clock.wall() - round(seconds * 1e6)) // 60_000_000 - 1
-        return [minute_from_text(*row) for row in self._read(self._sql.minutes, [since, pipeline])]
+        return [minute_from_text(*row) for row in self._link.read(self._sql.minutes, [since, pipeline])]
 
     def errors(self, seconds: float, pipeline: str | None) -> list[ErrorGroup]:
-        rows = self._read(self._sql.errors, [self._clock.wall(), round(seconds * 1e6), pipeline])
+        rows = self._link.read(self._sql.errors, [self._clock.wall(), round(seconds * 1e6), pipeline])
         return [error_from_row(*row) for row in rows]
 
     # -- the file ----------------------------------------------------------
 
     def migrate(self) -> tuple[int, int]:
-        if self._joins() or (self._borrowed and not self._commits):
+        if self._link.joins() or (self._link.borrowed and not self._link.commits):
             raise SchemaError("tables are never changed on the caller's connection: use fleet queue migrate")
 
         def upgrade(db: sqlite3.Connection) -> tuple[int, int]:
@@ -522,13 +495,13 @@ class SqliteBackend:
                 db.execute(self._sql.set_meta, ("schema", str(version)))
             return found, migrate.WANTED
 
-        return self._write(upgrade)
+        return self._link.write(upgrade)
 
     def _schema_version(self) -> int | None:
         query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
-        if not self._read(query, [f"{self._prefix}_meta"]):
+        if not self._link.read(query, [f"{self._prefix}_meta"]):
             return None
-        rows = self._read(self._sql.get_meta, ["schema"])
+        rows = self._link.read(self._sql.get_meta, ["schema"])
         return int(rows[0][0]) if rows else None
 
     def _end_leases_of_former_boots(self) -> None:
@@ -540,13 +513,13 @@ class SqliteBackend:
                 db.execute(self._sql.end_leases)
                 db.execute(self._sql.set_meta, ("boot", current))
 
-        if self._read(self._sql.get_meta, ["boot"]) != [(current,)]:
-            self._write(end)
+        if self._link.read(self._sql.get_meta, ["boot"]) != [(current,)]:
+            self._link.write(end)
         self._boot_checked = True
 
     def info(self) -> BackendInfo:
-        journal = str(self._read("PRAGMA journal_mode", [])[0][0])
-        synchronous = int(self._read("PRAGMA synchronous", [])[0][0])
+        journal = str(self._link.read("PRAGMA journal_mode", [])[0][0])
+        synchronous = int(self._link.read("PRAGMA synchronous", [])[0][0])
         notes = []
         durability = "power" if synchronous >= 2 else "process"
         if journal == "memory":
@@ -574,148 +547,11 @@ class SqliteBackend:
                 self._watch.close()
                 self._watch = None
         self._nudge.close()
-        if not self._borrowed:
-            self._db.close()
-
-    def _open(self, *, reader: bool = False) -> sqlite3.Connection:
-        try:
-            db = sqlite3.connect(
-                self._path,
-                timeout=_BUSY_SECONDS if reader else _BUSY_SLICE,
-                isolation_level=None,
-                check_same_thread=False,
-            )
-        except sqlite3.Error as error:
-            raise self._translate(error) from error
-        try:
-            # Another process may be making the tables, or switching the file to WAL, for the first time.
-            self._patiently(partial(self._configure, db, reader))
-        except sqlite3.Error as error:
-            db.close()
-            raise self._translate(error) from error
-        return db
-
-    # -- transactions ------------------------------------------------------
-
-    def _configure(self, db: sqlite3.Connection, reader: bool) -> None:
-        # In a file, every multi-row UPDATE would open its statement journal as a temporary file.
-        db.execute("PRAGMA temp_store = memory")
-        db.execute("PRAGMA cache_size = -8192")
-        if reader:
-            db.execute("PRAGMA query_only = on")
-        else:
-            db.execute("PRAGMA journal_mode = wal")
-            db.execute(f"PRAGMA synchronous = {self._synchronous}")
-
-    @contextmanager
-    def _in_passing(self) -> Iterator[sqlite3.Connection]:
-        """
-        For a write that nobody would miss: it waits neither for other writers nor for the disk.
-
-        Claims wait behind it, for this connection is theirs.
-        """
-        db = self._db
-        if self._borrowed:  # its settings are the caller's
-            yield db
-            return
-        self._patience = _IN_PASSING_SECONDS
-        db.execute("PRAGMA synchronous = normal")
-        try:
-            yield db
-        finally:
-            db.execute(f"PRAGMA synchronous = {self._synchronous}")
-            self._patience = _BUSY_SECONDS
-
-    def _joins(self) -> bool:
-        """Whether the next statement lands in a transaction that is the caller's to commit."""
-        if not self._borrowed:
-            return False
-        opens_by_itself = self._db.isolation_level is not None and getattr(self._db, "autocommit", -1) == -1
-        return self._db.in_transaction or (opens_by_itself and not self._commits)
-
-    def _write(
-        self,
-        work: Callable[[sqlite3.Connection], T],
-        *,
-        puts: bool = False,
-        hands_out: bool = False,
-        alone: bool = False,
-    ) -> T:
-        """
-        Run *work* in one transaction that is committed when this returns, or in the caller's.
-
-        *alone* says that it is one statement, which is a transaction by itself.
-        """
-        db = self._db
-        try:
-            if self._joins():
-                if hands_out:
-                    raise ValueError(
-                        "reserve inside the caller's transaction would hand out a job before COMMIT. Use "
-                        "fleet.connect(dsn), or a connection with isolation_level=None that is not in one."
-                    )
-                return work(db)
-            if alone and db.isolation_level is None:
-                return self._patiently(partial(work, db))
-            self._patiently(partial(db.execute, "BEGIN IMMEDIATE"))
-            try:
-                result = work(db)
-                db.execute("COMMIT")
-            except BaseException:
-                _roll_back(db)
-                raise
-            return result
-        except sqlite3.Error as error:
-            if puts and _primary_code(error) == sqlite3.SQLITE_IOERR:
-                # The commit record may have reached the disk or not; only reading the file again could tell.
-                raise PutUnknown(f"{location(self._path)}: {error} during a put; it may be stored") from error
-            raise self._translate(error) from error
-
-    def _read(self, statement: str, values: Sequence[Any] | dict[str, Any]) -> list[Any]:
-        try:
-            return self._patiently(lambda: self._db.execute(statement, values).fetchall())
-        except sqlite3.Error as error:
-            raise self._translate(error) from error
-
-    def _patiently(self, attempt: Callable[[], T]) -> T:
-        """Try again for a while what could not begin because another connection holds the lock."""
-        give_up = time.monotonic() + self._patience
-        while True:
-            try:
-                return attempt()
-            except sqlite3.OperationalError as error:
-                if self._borrowed or not _is_busy(error) or time.monotonic() >= give_up:
-                    raise
-                time.sleep(0.001)  # some locks are refused at once, without the busy time-out
-
-    def _translate(self, error: sqlite3.Error) -> QueueError:
-        where = location(self._path)
-        if _is_busy(error):
-            return BackendBusy(f"{where}: another connection held the write lock for {_BUSY_SECONDS:.0f} s")
-        code = _primary_code(error)
-        text = f"{where}: {error}. {_HINTS.get(code, '')}".rstrip()
-        return (
-            BackendUnavailable(text)
-            if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
-            else QueueError(text)
-        )
+        self._link.close()
 
 
 class _SomeLeaseLost(Exception):
     """A batch of deletes hit fewer rows than jobs: it is rolled back and asked one by one."""
-
-
-def _primary_code(error: sqlite3.Error) -> int:
-    return (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
-
-
-def _is_busy(error: sqlite3.Error) -> bool:
-    return _primary_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-
-
-def _roll_back(db: sqlite3.Connection) -> None:
-    if db.in_transaction:
-        db.execute("ROLLBACK")
 
 
 def _condition(where: Filter) -> tuple[str, list[Any]]:
