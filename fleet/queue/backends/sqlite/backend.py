@@ -15,13 +15,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from fleet.errors import (
-    DsnError,
-    QueueError,
-    SchemaError,
-    UidConflict,
-)
+from fleet.errors import DsnError, QueueError, SchemaError, UidConflict
 from fleet.queue.backend import Capabilities
+from fleet.queue.backends.sqlite import rows as values_of
+from fleet.queue.backends.sqlite.claim import Claims
+from fleet.queue.backends.sqlite.clock import Clock
 from fleet.queue.backends.sqlite.connection import Link
 from fleet.queue.backends.sqlite.files import boot_id, location, refuse_network_file_system
 from fleet.queue.backends.sqlite.statements import Statements
@@ -31,38 +29,11 @@ from fleet.queue.causes import ErrorGroup, error_from_row
 from fleet.queue.job import BackendInfo, Filter, Job, JobState, PipelineStats, Pulse, Settlement
 from fleet.queue.minutes import KEPT as MINUTES_KEPT
 from fleet.queue.minutes import Minute, minute_from_text, minute_to_text
-from fleet.queue.pulse import (
-    PULSES_KEPT,
-    PULSES_SHOWN,
-    is_time_to_prune,
-    pulse_from_text,
-    pulse_to_text,
-)
+from fleet.queue.pulse import PULSES_KEPT, PULSES_SHOWN, is_time_to_prune, pulse_from_text, pulse_to_text
 from fleet.queue.schema import migrate
 
-_READY, _DELAYED, _RESERVED, _BURIED = range(4)
-_STATES = (JobState.READY, JobState.DELAYED, JobState.RESERVED, JobState.BURIED)
-_NUMBER = {state: number for number, state in enumerate(_STATES)}
-_PEEK_ORDER = {
-    JobState.READY: "deadline, priority, id",
-    JobState.DELAYED: "run_at, id",
-    JobState.RESERVED: "deadline, id",
-    JobState.BURIED: "id",
-}
-_PROMOTE_CHUNK = 10_000  # due jobs made ready in one transaction: a million at once must not stop everybody
 _PUT_CHUNK = 5_000
-_LEASE_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _WAL_RESET_FIXED = (3, 51, 3)  # https://sqlite.org/wal.html, "the WAL-reset bug"
-
-
-class Clock:
-    """Both clocks, in microseconds.  Tests hand in one that they move by hand."""
-
-    def wall(self) -> int:
-        return time.time_ns() // 1000
-
-    def boot(self) -> int:
-        return time.clock_gettime_ns(_LEASE_CLOCK) // 1000
 
 
 class SqliteBackend:
@@ -107,6 +78,7 @@ class SqliteBackend:
         if connection is None and path != ":memory:" and not force:
             refuse_network_file_system(path)
         self._link = Link(path, connection, commits=commits, synchronous=synchronous)
+        self._claims = Claims(self._link, self._sql, self._clock)
         try:
             if self._schema_version() is None and (commits or not self._link.borrowed):
                 self.migrate()
@@ -128,7 +100,7 @@ class SqliteBackend:
         uids: Sequence[bytes],
         unique: str | None,
     ) -> list[int]:
-        head = (pipeline, _DELAYED if delay else _READY, priority, round(ttr * 1e6))
+        head = (pipeline, values_of.DELAYED if delay else values_of.READY, priority, round(ttr * 1e6))
         ids: list[int] = []
         if len(payloads) == 1 and not uids and unique is None:
             row = (*head, self._clock.wall() + round(delay * 1e6), None, None, payloads[0])
@@ -184,112 +156,10 @@ class SqliteBackend:
     ) -> tuple[list[bool], list[Job]]:
         if limit and not self._boot_checked:
             self._end_leases_of_former_boots()
-        verdicts: list[bool] = []
-        pending = settlements
-        while True:
-            settled, jobs, more = self._settle_and_claim(pending, pipelines, limit, token)
-            verdicts, pending = verdicts or settled, ()
-            if jobs or not more:
-                break
+        verdicts, jobs = self._claims.exchange(settlements, pipelines, limit, token)
         if [s for s in settlements if s.verb == "release"]:
             self._nudge()
         return verdicts, jobs
-
-    def _settle_and_claim(
-        self, settlements: Sequence[Settlement], pipelines: Sequence[str], limit: int, token: int
-    ) -> tuple[list[bool], list[Job], bool]:
-        def step(db: sqlite3.Connection) -> tuple[list[bool], list[Job], bool]:
-            verdicts = self._settle(db, settlements, one_by_one)
-            return verdicts, *self._claim(db, pipelines, limit, token)
-
-        one_by_one = (
-            len(settlements) == 1 or self._link.joins()
-        )  # the caller's transaction is not ours to roll back
-        # One delete, or a claim from one pipeline, commits as the single statement that writes.
-        alone = len(settlements) + (len(pipelines) if limit else 0) == 1
-        try:
-            return self._link.write(step, hands_out=limit > 0, alone=alone)
-        except _SomeLeaseLost:
-            one_by_one = True
-            return self._link.write(step, hands_out=limit > 0)
-
-    def _settle(
-        self, db: sqlite3.Connection, settlements: Sequence[Settlement], one_by_one: bool
-    ) -> list[bool]:
-        deletes = [(s.job.id, s.job.token) for s in settlements if s.verb == "delete"]
-        # A whole batch has one row count.  If it does not add up, roll back and ask one by one.
-        if deletes and not one_by_one and db.executemany(self._sql.delete, deletes).rowcount != len(deletes):
-            raise _SomeLeaseLost
-        if len(deletes) == len(settlements) and not one_by_one:
-            return [True] * len(deletes)
-        verdicts = []
-        now = self._clock.wall()
-        for s in settlements:
-            fence = (s.job.id, s.job.token)
-            if s.verb != "delete":
-                state = _BURIED if s.verb == "bury" else _DELAYED if s.delay else _READY
-                values = (
-                    state,
-                    now + round(s.delay * 1e6),
-                    s.priority,
-                    s.reason,
-                    0 if s.counted else 1,
-                    *fence,
-                )
-                verdicts.append(db.execute(self._sql.put_back, values).rowcount == 1)
-            else:
-                verdicts.append(not one_by_one or db.execute(self._sql.delete, fence).rowcount == 1)
-        return verdicts
-
-    def _claim(
-        self, db: sqlite3.Connection, pipelines: Sequence[str], limit: int, token: int
-    ) -> tuple[list[Job], bool]:
-        """The claimed jobs, and whether more jobs are due than one transaction makes ready."""
-        jobs: list[Job] = []
-        asked_at, reserved = time.monotonic(), JobState.RESERVED
-        for pipeline in pipelines:
-            if len(jobs) >= limit:
-                break
-            now, boot = self._clock.wall(), self._clock.boot()
-            room = limit - len(jobs)
-            statement = self._sql.claim_one if room == 1 else self._sql.claim
-            for gated in (True, False):
-                rows = db.execute(statement, (pipeline, now, boot, token, room, gated)).fetchall()
-                if rows or not gated:
-                    break
-                paused, due = db.execute(self._sql.why_none, (pipeline, now, boot)).fetchone()
-                if paused or not due:
-                    break
-                if self._make_ready(db, pipeline, now, boot):
-                    return jobs, True
-            rows.sort()  # by priority, then id: RETURNING promises no order
-            jobs += [
-                Job(  # by position, which takes a quarter less time than by name
-                    id_,
-                    pipeline,
-                    payload,
-                    priority,
-                    ttr / 1e6,
-                    attempts,
-                    crashes,
-                    reserved,
-                    token,
-                    asked_at + ttr / 1e6,
-                    (now - run_at) / 1e6 if now > run_at else 0.0,
-                    0.0,
-                    reason,
-                    uid or b"",
-                    unique,
-                )
-                for priority, id_, payload, ttr, attempts, crashes, run_at, reason, uid, unique in rows
-            ]
-        return jobs, False
-
-    def _make_ready(self, db: sqlite3.Connection, pipeline: str, now: int, boot: int) -> bool:
-        """Due jobs and lost leases become ready; True when there are more than one transaction takes."""
-        due = db.execute(self._sql.promote, (pipeline, now, _PROMOTE_CHUNK)).rowcount
-        over = db.execute(self._sql.rescue, (now, pipeline, boot, _PROMOTE_CHUNK)).rowcount
-        return due == _PROMOTE_CHUNK or over == _PROMOTE_CHUNK
 
     def touch(self, jobs: Sequence[Job], ttr: float | None) -> list[bool]:
         def renew(db: sqlite3.Connection) -> list[bool]:
@@ -349,7 +219,7 @@ class SqliteBackend:
     # -- operators ---------------------------------------------------------
 
     def kick(self, pipeline: str, limit: int, where: Filter) -> int:
-        condition, values = _condition(where)
+        condition, values = values_of.condition(where)
         statement = self._sql.kick.format(where=condition)
         now = self._clock.wall()
         moved = self._link.write(lambda db: db.execute(statement, [now, pipeline, *values, limit]).rowcount)
@@ -357,31 +227,21 @@ class SqliteBackend:
         return moved
 
     def discard(self, pipeline: str, state: JobState, limit: int, where: Filter) -> int:
-        condition, values = _condition(where)
-        statement = self._sql.discard.format(where=condition, state=_NUMBER[state])
+        condition, values = values_of.condition(where)
+        statement = self._sql.discard.format(where=condition, state=values_of.NUMBER[state])
         return self._link.write(lambda db: db.execute(statement, [pipeline, *values, limit]).rowcount)
 
     def peek(self, pipeline: str, state: JobState, limit: int, where: Filter) -> list[Job]:
-        condition, values = _condition(where)
-        order = "id" if where.above is not None else _PEEK_ORDER[state]
-        statement = self._sql.peek.format(where=condition, state=_NUMBER[state], order=order)
-        return [self._job(row) for row in self._link.read(statement, [pipeline, *values, limit])]
+        condition, values = values_of.condition(where)
+        order = "id" if where.above is not None else values_of.PEEK_ORDER[state]
+        statement = self._sql.peek.format(where=condition, state=values_of.NUMBER[state], order=order)
+        rows = self._link.read(statement, [pipeline, *values, limit])
+        now = self._clock.wall()
+        return [values_of.seen(row, now) for row in rows]
 
     def find(self, job_id: int) -> Job | None:
         rows = self._link.read(self._sql.find, [job_id])
-        return self._job(rows[0]) if rows else None
-
-    def _job(self, row: tuple[Any, ...]) -> Job:
-        id_, pipeline, payload, priority, ttr, attempts, crashes, state, run_at, reason, uid, unique = row
-        job = Job(id_, pipeline, payload, priority, ttr / 1e6, attempts, crashes, _STATES[state])
-        if state == _DELAYED:
-            job.delay = max(0.0, (run_at - self._clock.wall()) / 1e6)
-        else:
-            job.waited = max(0.0, (self._clock.wall() - run_at) / 1e6)
-        job.reason = reason
-        job.uid = uid or b""
-        job.unique = unique
-        return job
+        return values_of.seen(rows[0], self._clock.wall()) if rows else None
 
     def pause(self, pipeline: str, seconds: float) -> None:
         until = self._clock.wall() + round(seconds * 1e6) if seconds else 0
@@ -413,23 +273,7 @@ class SqliteBackend:
 
     def restore(self, jobs: Sequence[Job], memo: str, value: str) -> None:
         now = self._clock.wall()
-        rows = [
-            (
-                job.id,
-                job.pipeline,
-                _NUMBER[job.state],
-                job.priority,
-                round(job.ttr * 1e6),
-                job.attempt,
-                job.crashes,
-                now + round((job.delay - job.waited) * 1e6),
-                job.unique,
-                job.uid or None,
-                job.reason,
-                job.payload,
-            )
-            for job in jobs
-        ]
+        rows = [values_of.stored(job, now) for job in jobs]
 
         def insert(db: sqlite3.Connection) -> None:
             db.executemany(self._sql.restore, rows)
@@ -548,23 +392,3 @@ class SqliteBackend:
                 self._watch = None
         self._nudge.close()
         self._link.close()
-
-
-class _SomeLeaseLost(Exception):
-    """A batch of deletes hit fewer rows than jobs: it is rolled back and asked one by one."""
-
-
-def _condition(where: Filter) -> tuple[str, list[Any]]:
-    """A Filter as SQL.  GLOB, because SQLite's LIKE ignores case and other servers' does not."""
-    condition, values = "", list[Any]()
-    if where.ids is not None:
-        condition += f" AND id IN ({','.join('?' * len(where.ids))})"
-        values += where.ids
-    if where.above is not None:
-        condition += " AND id > ?"
-        values.append(where.above)
-    if where.reason:
-        condition += " AND reason GLOB ?"
-        escaped = "".join(f"[{c}]" if c in "*?[" else c for c in where.reason)
-        values.append(escaped.replace("%", "*").replace("_", "?"))
-    return condition, values
