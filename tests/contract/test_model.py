@@ -152,7 +152,7 @@ class QueueMachine(RuleBasedStateMachine):
         """A worker that vanishes keeps its leases on SQL; on beanstalkd the server ends them."""
         if self.able.late_settle:
             self.queues[worker].close()
-            self.queues[worker]._backend = fleet.connect(self.dsn).backend
+            Queue.__init__(self.queues[worker], fleet.connect(self.dsn).backend)  # jobs in hand know this one
 
     @invariant()
     def counts_are_equal(self) -> None:
