@@ -21,8 +21,7 @@ def script(dialect: str, version: int, prefix: str) -> str:
 def statements(dialect: str, version: int, prefix: str) -> list[str]:
     """The same, one statement each, comments removed."""
     lines = [line.split("--", 1)[0].rstrip() for line in script(dialect, version, prefix).splitlines()]
-    # A statement ends with its line: a trigger has other semicolons inside.
-    return [text for part in "\n".join([*lines, ""]).split(";\n") if (text := part.strip())]
+    return [text for part in "\n".join(lines).split(";") if (text := part.strip())]
 
 
 def check(found: int | None, where: str) -> None:

@@ -28,12 +28,10 @@ CREATE INDEX {prefix}_jobs_buried   ON {prefix}_jobs (pipeline, id) WHERE state 
 CREATE UNIQUE INDEX {prefix}_jobs_unique ON {prefix}_jobs (pipeline, unique_key) WHERE unique_key IS NOT NULL;
 CREATE UNIQUE INDEX {prefix}_jobs_uid ON {prefix}_jobs (uid) WHERE uid IS NOT NULL;
 
--- The greatest id of a job that is gone.  AUTOINCREMENT would write such a number with each put; here it is
--- written only when the newest of all jobs is deleted.
+-- No id up to this one is given again.  AUTOINCREMENT would write such a number with each put; here it is written
+-- only by who deletes the newest of all jobs.
 CREATE TABLE {prefix}_ids (last INTEGER NOT NULL);
 INSERT INTO {prefix}_ids (last) VALUES (0);
-CREATE TRIGGER {prefix}_jobs_last BEFORE DELETE ON {prefix}_jobs WHEN old.id = (SELECT max(id) FROM {prefix}_jobs)
-    BEGIN UPDATE {prefix}_ids SET last = old.id WHERE last < old.id; END;
 
 CREATE TABLE {prefix}_pipelines (
     name         TEXT PRIMARY KEY,

@@ -33,6 +33,7 @@ from fleet.queue.pulse import PULSES_KEPT, PULSES_SHOWN, is_time_to_prune, pulse
 from fleet.queue.schema import migrate
 
 _PUT_CHUNK = 5_000
+_GREATEST_ID = 2**63 - 1
 _WAL_RESET_FIXED = (3, 51, 3)  # https://sqlite.org/wal.html, "the WAL-reset bug"
 
 
@@ -229,7 +230,12 @@ class SqliteBackend:
     def discard(self, pipeline: str, state: JobState, limit: int, where: Filter) -> int:
         condition, values = values_of.condition(where)
         statement = self._sql.discard.format(where=condition, state=values_of.NUMBER[state])
-        return self._link.write(lambda db: db.execute(statement, [pipeline, *values, limit]).rowcount)
+
+        def delete(db: sqlite3.Connection) -> int:
+            db.execute(self._sql.keep_last, (_GREATEST_ID,))
+            return db.execute(statement, [pipeline, *values, limit]).rowcount
+
+        return self._link.write(delete)
 
     def peek(self, pipeline: str, state: JobState, limit: int, where: Filter) -> list[Job]:
         condition, values = values_of.condition(where)

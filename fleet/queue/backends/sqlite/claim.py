@@ -39,8 +39,8 @@ class Claims:
 
         # The caller's transaction is not ours to roll back.
         one_by_one = len(settlements) == 1 or self._link.joins()
-        # One delete, or a claim from one pipeline, commits as the single statement that writes.
-        alone = len(settlements) + (len(pipelines) if limit else 0) == 1
+        # A claim from one pipeline commits as the single statement that writes.
+        alone = not settlements and len(pipelines) == 1
         try:
             return self._link.write(step, hands_out=limit > 0, alone=alone)
         except _SomeLost:
@@ -51,6 +51,8 @@ class Claims:
         self, db: sqlite3.Connection, settlements: Sequence[Settlement], one_by_one: bool
     ) -> list[bool]:
         deletes = [(s.job.id, s.job.token) for s in settlements if s.verb == "delete"]
+        if deletes:
+            db.execute(self._sql.keep_last, (max(deletes)[0],))
         # A whole batch has one row count.  If it does not add up, roll back and ask one by one.
         if deletes and not one_by_one and db.executemany(self._sql.delete, deletes).rowcount != len(deletes):
             raise _SomeLost

@@ -50,7 +50,10 @@ class Statements:
         # IN collects the ids in a table of its own first; one row does not need that.
         self.claim_one = self.claim.replace("id IN (", "id = (")
 
-        # -- settle: id and token together are the fence
+        # -- settle: before jobs up to some id are deleted, the newest of all leaves its own if it is one
+        newest = f"(SELECT max(id) FROM {jobs})"
+        self.keep_last = f"UPDATE {ids} SET last = {newest} WHERE last < {newest} AND {newest} <= ?"
+        # Id and token together are the fence.
         self.delete = f"DELETE FROM {jobs} WHERE id = ? AND token = ?"
         # A holder who comes back after a rescue has not crashed: `state = 0` takes that count away again.
         self.put_back = f"""
