@@ -11,12 +11,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from fleet.errors import BackendUnavailable, OutcomeUnknown
 from fleet.queue.backends.mysql.connection import Link, Lost
 from fleet.queue.backends.mysql.literal import bind, literal
-from fleet.queue.backends.mysql.mark import Mark
+from fleet.queue.backends.mysql.mark import Key, Mark
 from fleet.queue.backends.mysql.rows import DELAYED, RESERVED, claimed, key_of, text
 from fleet.queue.backends.mysql.settle import Group, SomeLeaseLost, groups, returns, verdicts
 from fleet.queue.backends.mysql.statements import Statements
@@ -36,6 +36,7 @@ class Claims:
         self._sql = sql
         self._marks: dict[str, Mark] = {}
         self._generation = 0  # of the connection that the marks were made on
+        self.put_off: set[str] = set()  # pipelines that the next claim looks at first of all
 
     def exchange(
         self, settlements: Sequence[Settlement], pipelines: Sequence[str], limit: int, token: int
@@ -141,6 +142,15 @@ class _LookAgain(Exception):
         self.pipeline = pipeline
 
 
+class _Step(NamedTuple):
+    """What one pipeline gives to a claim."""
+
+    mark: Mark
+    now: int  # by the server's clock, microseconds
+    rows: list[Row]
+    asked: Key | None  # up to there, the jobs before the mark were asked for
+
+
 class _Call:
     """One exchange; `run` may be called again after a clash."""
 
@@ -168,8 +178,10 @@ class _Call:
         if self._link.in_callers_transaction:
             self._one_by_one = True  # it is not ours to roll back
         while True:
-            if self.pipelines and self._wants_a_look(self.pipelines[0]):
-                self._look(self.pipelines[0])
+            for pipeline in self.pipelines:
+                is_asked_for = pipeline == self.pipelines[0] or pipeline in self._claims.put_off
+                if is_asked_for and self._wants_a_look(pipeline):
+                    self._look(pipeline)
             try:
                 jobs = self._claim() if self.pipelines else self._settle()
                 return self.verdicts, jobs
@@ -186,6 +198,7 @@ class _Call:
     def _look(self, pipeline: str) -> None:
         self._claims.look(pipeline, self.limit)
         self._looked.add(pipeline)
+        self._claims.put_off.discard(pipeline)
 
     def _settle(self) -> list[Job]:
         asked = groups(self._sql, self.settlements, one_by_one=self._one_by_one)
@@ -205,9 +218,16 @@ class _Call:
         jobs: list[Job] = []
         steps: list[_Step] = []
         for pipeline in self.pipelines:
-            if self._wants_a_look(pipeline):  # not earlier: what nobody asks for is left alone
-                raise _LookAgain(pipeline)
-            step = self._lock_next(pipeline, asked, self.limit - len(jobs))
+            try:
+                if self._wants_a_look(pipeline):  # not earlier: what nobody asks for is left alone
+                    raise _LookAgain(pipeline)
+                step = self._lock_next(pipeline, asked, self.limit - len(jobs))
+            except _LookAgain:
+                if not jobs:
+                    raise
+                # Rolled back, those would have been passed over by everybody who asked meanwhile.
+                self._claims.put_off.add(pipeline)
+                break
             asked = []
             steps.append(step)
             jobs += claimed(step.rows, pipeline, self.token, now=step.now, asked_at=asked_at)
@@ -219,64 +239,60 @@ class _Call:
         ours = [bind(self._sql.claim, self.token, ids)] if ids else []
         results = self._link.run(*ours, *returns(self._sql, self.settlements), commit=True)
         for step in steps:
-            step.taken()
+            step.mark.taken(step.asked, [key_of(row) for row in step.rows[-1:]])
         if ids and results[0].changed != len(ids):  # only where the server does not lock, or no longer
             won = {id_ for (id_,) in self._link.ask(bind(self._sql.held, ids, self.token))[0].rows}
             jobs = [job for job in jobs if job.id in won]
         return jobs
 
     def _lock_next(self, pipeline: str, settling: Sequence[Group], want: int) -> _Step:
-        """Settle if there is something to, and lock the next jobs of one pipeline, in one packet."""
+        """
+        Settle if there is something to, and lock the next jobs of one pipeline, in one packet.
+
+        No row is locked that is not taken: rivals would step over it, and
+        their marks would leave it behind.
+        """
         sql, mark = self._sql, self._claims.mark(pipeline)
         first = pipeline == self.pipelines[0]
-        pick = [bind(sql.pick, mark.below, pipeline, want)] if mark.below else []
+        looked = int(pipeline in self._looked)
+        picks = mark.picks(want)
+        left = want - sum(pick.limit for pick in picks)
+        locks = [
+            bind(sql.pick, looked, [id_ for _, id_ in pick.keys], pipeline, pick.limit) for pick in picks
+        ]
+        if left:
+            locks.append(self._scan(pipeline, mark, looked, left))
         results = self._link.run(
             *[group.statement for group in settling],
-            bind(sql.glance, pipeline, pipeline, pipeline, mark.tail),
-            *pick,
-            bind(sql.scan, pipeline, mark.priority, mark.priority, mark.last, want),
+            bind(sql.glance, mark.returns, mark.due, mark.priority, pipeline, pipeline, mark.tail, pipeline),
+            *locks,
             begin=first,
         )
         if first:
             self.verdicts = verdicts(len(self.settlements), settling, results)
-        now, paused_until, came_back, tail, urgent, due = map(
-            int, text(results[len(settling)].rows[0][0]).split(" ")
-        )
-        is_passed = mark.glanced(now, came_back, tail, urgent, due)
+        glance, *locked = results[len(settling) :]
+        now, paused_until, tail, due, passed = map(int, text(glance.rows[0][0]).split(" "))
+        mark.glanced(tail, due, passed=bool(passed))
         if paused_until > now:
             self._looked.add(pipeline)  # there is nothing to look for
-            return _Step(mark, now, [], [])
-        if is_passed and pipeline not in self._looked:
+            return _Step(mark, now, [], None)
+        if passed and not looked:
             raise _LookAgain(pipeline)
-        below = list(results[-2].rows) if pick else []
-        behind = list(results[-1].rows)
-        if below:
-            known = {key_of(row) for row in below}
-            behind = [row for row in behind if key_of(row) not in known]
-        return _Step(mark, now, below, behind[: want - len(below)])
+        asked = None
+        if picks:
+            last = locked[len(picks) - 1].rows
+            # One that gave less has read all of its jobs: the others are in somebody's hands.
+            asked = key_of(last[-1]) if len(last) == picks[-1].limit else picks[-1].keys[-1]
+        rows = [row for result in locked for row in result.rows]
+        if not rows and not left:
+            rows = list(self._link.run(self._scan(pipeline, mark, looked, want))[0].rows)
+        return _Step(mark, now, rows, asked)
+
+    def _scan(self, pipeline: str, mark: Mark, looked: int, want: int) -> str:
+        return bind(self._sql.scan, looked, pipeline, mark.priority, mark.priority, mark.last, want)
 
     def _before_saying_nothing(self) -> None:
         now = time.monotonic()
         for pipeline in self.pipelines:
             if pipeline not in self._looked and self._claims.mark(pipeline).allows_a_look(now):
                 raise _LookAgain(pipeline)
-
-
-class _Step:
-    """The rows that one pipeline gives to a claim: *below* its mark, and behind it."""
-
-    def __init__(self, mark: Mark, now: int, below: Sequence[Row], behind: Sequence[Row]) -> None:
-        self._mark = mark
-        self._below = below
-        self._behind = behind
-        self.now = now  # by the server's clock, microseconds
-        self.rows = [*below, *behind]
-
-    def taken(self) -> None:
-        """They are ours: move the mark."""
-        mark = self._mark
-        if self._below:
-            ours = {key_of(row)[1] for row in self._below}
-            mark.below = tuple([id_ for id_ in mark.below if id_ not in ours])
-        if self._behind:
-            mark.priority, mark.last = key_of(self._behind[-1])
