@@ -753,15 +753,16 @@ def test_many_processes_may_be_the_first(mariadb_dsn: str, db: Any):
 
 
 def test_a_waiting_worker_is_woken_and_asks_little(queue: Queue, rival: Queue, db: Any, pipeline: str):
-    """A put on the same host is picked up in milliseconds; idle, it is four queries a second at most."""
+    """A put on the same host is picked up in milliseconds; idle, it is two queries a second at most."""
 
     def questions() -> int:
         db.execute("SHOW GLOBAL STATUS LIKE 'Questions'")
         return int(db.fetchall()[0][1])
 
+    assert queue.reserve(pipeline, timeout=0.1) is None
     before = questions()
     assert queue.reserve(pipeline, timeout=2) is None
-    assert questions() - before < 30
+    assert questions() - before <= 6  # one is of the counting itself
 
     waits = []
     for n in range(20):
@@ -789,8 +790,19 @@ def test_a_put_of_another_host_is_found_by_asking(queue: Queue, db: Any, pipelin
     timer.start()
     started = time.monotonic()
     assert queue.reserve(pipeline, timeout=5) is not None
-    assert time.monotonic() - started < 1.0
+    assert time.monotonic() - started < 2.0
     timer.join()
+
+
+def test_a_claim_after_a_wait_in_vain_sees_what_came_since(queue: Queue, db: Any, pipeline: str):
+    """An idle worker asks less, and is told the truth: also of a row that nothing has announced."""
+    assert queue.reserve(pipeline, timeout=0.1) is None
+    db.execute(
+        "INSERT INTO fleet_jobs (pipeline, state, priority, ttr, run_at, payload) "
+        "VALUES (%s, 0, 1024, 60000000, 1, '1')",
+        (pipeline,),
+    )
+    assert queue.reserve(pipeline) is not None
 
 
 def test_a_wait_can_be_ended_by_another_thread(queue: Queue, pipeline: str):

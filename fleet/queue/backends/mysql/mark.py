@@ -16,12 +16,17 @@ What keeps a mark from hiding a job:
 * Delayed jobs show themselves when they are put (the same glance) or come
   back (the same counter); the mark knows when the first of them is due, and
   when the first lease ends of those that the last look saw.
+* A claim locks no job that it does not take: others would step over it, and
+  move their marks past it.  So the glance decides, inside of its packet,
+  whether the statements behind it lock anything; these ask for as many jobs
+  as are wanted and no more, in an order that needs no sort; and what one
+  pipeline gave is not let go because another wants a look.
 * That leaves a put that was not yet committed when a later id was taken, and
-  somebody else's claim that was rolled back after this one stepped over its
-  rows: both overlapped in time with what overtook them, and there is no order
-  between them.  And a newer lease that was lost.  A look, which reads from the
-  start, finds them.  One happens at least once a second, and before a claim
-  says that there is nothing.
+  a claim that was rolled back all the same (killed, a deadlock, a lost lease)
+  after this one stepped over its rows: both overlapped in time with what
+  overtook them.  And a newer lease that was lost.  A look, which reads from
+  the start, finds them.  One happens at least once a second, and before a
+  claim says that there is nothing.
 
 A look is a plain read, which passes a dead entry in 25 nanoseconds; it may use
 a twentieth of the time.
