@@ -230,19 +230,25 @@ def test_a_claim_locks_no_job_that_it_does_not_take(
 def test_a_look_at_one_pipeline_lets_nothing_go_of_another(
     queue: Queue, rival: Queue, db: Any, pipeline: str, monkeypatch: pytest.MonkeyPatch
 ):
-    """What the first pipeline gave is kept; the second, where something came back, is looked at next time."""
+    """What the first pipeline gave stays locked while the second, where something came back, is looked at."""
     monkeypatch.setattr(mark, "_OFTEN", 60.0)
     second = f"{pipeline}-second"
     for name in (pipeline, second):
         queue.put_many(name, range(3))
-    held = queue.reserve(second)
+    held = queue.reserve_many(second, 2)
     assert [len(rival.reserve_many(name, 1)) for name in (pipeline, second)] == [1, 1]
-    held.release()  # type: ignore[union-attr]
+    held[0].release()
+    held[1].release(delay=0.05)
+    time.sleep(0.1)
     locked = watch_locks(db, rival, pipeline, monkeypatch)
     taken = rival.reserve_many([pipeline, second], 5)
-    assert locked == {job.id for job in taken}
-    assert [job.pipeline for job in taken] == [pipeline] * 2
-    assert [job.data for job in rival.reserve_many([pipeline, second], 5)] == [0, 2]
+    assert [(job.pipeline, job.data) for job in taken] == [
+        (pipeline, 1),
+        (pipeline, 2),
+        (second, 0),
+        (second, 1),
+    ]
+    assert locked == {job.id for job in taken if job.pipeline == pipeline}
 
 
 def watch_locks(db: Any, queue: Queue, pipeline: str, monkeypatch: pytest.MonkeyPatch) -> set[int]:

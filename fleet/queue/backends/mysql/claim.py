@@ -36,7 +36,6 @@ class Claims:
         self._sql = sql
         self._marks: dict[str, Mark] = {}
         self._generation = 0  # of the connection that the marks were made on
-        self.put_off: set[str] = set()  # pipelines that the next claim looks at first of all
 
     def exchange(
         self, settlements: Sequence[Settlement], pipelines: Sequence[str], limit: int, token: int
@@ -60,12 +59,17 @@ class Claims:
 
     # -- looking -----------------------------------------------------------
 
-    def look(self, pipeline: str, limit: int) -> None:
-        """Read a pipeline from the start, make ready what is due, and set its mark.  Inside of `transact`."""
+    def look(self, pipeline: str, limit: int, *, inside: bool) -> None:
+        """
+        Read a pipeline from the start, make ready what is due, and set its mark.
+
+        *inside* of the transaction that is open, or else outside of any; inside of `transact`.
+        """
         sql, mark = self._sql, self.mark(pipeline)
+        ask = self._link.run if inside else self._link.ask
         while True:
             started = time.monotonic()
-            facts, below = self._link.ask(
+            facts, below = ask(
                 # The facts first: what happens between the two statements is noticed by the next glance.
                 bind(sql.facts, pipeline, pipeline, pipeline, pipeline),
                 bind(sql.below, pipeline, mark.priority, mark.priority, mark.last, limit + _SPARE),
@@ -76,14 +80,15 @@ class Claims:
             mark.looked_at = time.monotonic()
             mark.cost = mark.looked_at - started
             due = [state for at, state in dues if at <= now]
-            if not due or (paused_until or 0) > now or not self._revive(pipeline, due):
+            if not due or (paused_until or 0) > now or not self._revive(pipeline, due, inside=inside):
                 return
 
-    def _revive(self, pipeline: str, states: Sequence[int]) -> bool:
+    def _revive(self, pipeline: str, states: Sequence[int], *, inside: bool) -> bool:
         """Make due delayed jobs and those of lost leases ready; False when others are at it."""
         sql = self._sql
         select = [bind(sql.due, pipeline, state, CHUNK) for state in states]
-        found = [sorted([id_ for (id_,) in result.rows]) for result in self._link.run(*select, begin=True)]
+        results = self._link.run(*select, begin=not inside)
+        found = [sorted([id_ for (id_,) in result.rows]) for result in results]
         updates = [
             bind(sql.promote if state == DELAYED else sql.rescue, ids)
             for state, ids in zip(states, found, strict=True)
@@ -91,7 +96,7 @@ class Claims:
         ]
         if updates:
             updates.append(bind(sql.returned, pipeline))
-        self._link.run(*updates, commit=True)
+        self._link.run(*updates, commit=not inside)
         return bool(updates)
 
     # -- after the connection died at a COMMIT -------------------------------
@@ -178,10 +183,8 @@ class _Call:
         if self._link.in_callers_transaction:
             self._one_by_one = True  # it is not ours to roll back
         while True:
-            for pipeline in self.pipelines:
-                is_asked_for = pipeline == self.pipelines[0] or pipeline in self._claims.put_off
-                if is_asked_for and self._wants_a_look(pipeline):
-                    self._look(pipeline)
+            if self.pipelines and self._wants_a_look(self.pipelines[0]):
+                self._look(self.pipelines[0])
             try:
                 jobs = self._claim() if self.pipelines else self._settle()
                 return self.verdicts, jobs
@@ -195,10 +198,9 @@ class _Call:
     def _wants_a_look(self, pipeline: str) -> bool:
         return pipeline not in self._looked and self._claims.mark(pipeline).wants_a_look(time.monotonic())
 
-    def _look(self, pipeline: str) -> None:
-        self._claims.look(pipeline, self.limit)
+    def _look(self, pipeline: str, *, inside: bool = False) -> None:
+        self._claims.look(pipeline, self.limit, inside=inside)
         self._looked.add(pipeline)
-        self._claims.put_off.discard(pipeline)
 
     def _settle(self) -> list[Job]:
         asked = groups(self._sql, self.settlements, one_by_one=self._one_by_one)
@@ -225,9 +227,9 @@ class _Call:
             except _LookAgain:
                 if not jobs:
                     raise
-                # Rolled back, those would have been passed over by everybody who asked meanwhile.
-                self._claims.put_off.add(pipeline)
-                break
+                # Rolled back, those would be passed over by everybody who asks meanwhile.
+                self._look(pipeline, inside=True)
+                step = self._lock_next(pipeline, (), self.limit - len(jobs))
             asked = []
             steps.append(step)
             jobs += claimed(step.rows, pipeline, self.token, now=step.now, asked_at=asked_at)
