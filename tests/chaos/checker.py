@@ -205,11 +205,14 @@ def _cause(
     settled = [s for s in earlier.settles if s.op in _SETTLES and s.t0 <= by]
     if any(s.op == "release" and s.result == "ok" for s in settled):
         return "released", None
+    # A settlement whose answer was lost is asked for again: when the lease has ended meanwhile, and the next
+    # holder has settled the job, the server can only say that it is settled.
+    may_be_theirs = earlier.safe_until <= by and _has_fault(history, earlier, by)
     for settle in settled:
-        if settle.result == "ok":
+        if settle.result == "ok" and not (may_be_theirs and (settle.t1 or 0) > later.t0):
             text = f"was claimed again after its {settle.op} had been confirmed"
             return "unexplained", Violation("L5", earlier.uid, text)
-    doubtful = any(s.result in (None, "unknown") for s in settled)
+    doubtful = any(s.result in (None, "unknown", "ok") for s in settled)
     died = killed.get(earlier.pid, FOREVER) <= by
     if earlier.safe_until <= by:
         if died:
