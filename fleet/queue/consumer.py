@@ -80,7 +80,7 @@ class Consumer:
         self._pulse_at = 0.0 if (supervised() if pulse is None else pulse) else NEVER
 
         self._lock = threading.Lock()  # guards _hand, _doubtful, tally and _telemetry; never held during I/O
-        self._hand = Hand(slots, alone=alone, gives_back=queue.capabilities.uncounted_release)
+        self._hand = Hand(slots, alone=alone)
         self._doubtful: set[Job] = set()  # sent once already, and the answer got lost
         self._fetching = threading.Lock()  # one claim at a time
         self._idle = False  # a slot waits for jobs, so that finished ones need not linger
