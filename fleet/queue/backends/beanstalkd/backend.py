@@ -216,12 +216,15 @@ class BeanstalkdBackend:
         if command is None:
             return False
         job: ReservedJob = settlement.job  # type: ignore[assignment]
-        link, done = job._link, False
-        with contextlib.suppress(Lost), link:
-            link.send(command)
-            done = _is_settled(link.line())
-            if done and _is_give_back(settlement):
-                _kick(link, [job.id])
+        link = job._link
+        try:
+            with link:
+                link.send(command)
+                done = _is_settled(link.line())
+                if done and _is_give_back(settlement):
+                    _kick(link, [job.id])
+        except Lost:
+            return False  # a lease whose connection is lost is lost
         if link is not self._links.main:
             self._links.retire(link)
         return done
@@ -249,7 +252,9 @@ class BeanstalkdBackend:
             link.watch((pipeline,))
             while True:
                 # An empty tube costs an answer for each reserve: ask for about as many as came last time.
-                asked = min(limit - len(jobs), self._reserves)
+                asked = limit - len(jobs)
+                if asked > self._reserves:
+                    asked = self._reserves
                 asked_at = time.monotonic()
                 link.send(settle + _RESERVE * asked)
                 if orders is not None:
@@ -261,7 +266,8 @@ class BeanstalkdBackend:
                     leases[id_] = job
                     jobs.append(job)
                 if len(jobs) == limit:
-                    self._reserves = min(_MOST_RESERVES, max(self._reserves, limit))
+                    if limit > self._reserves:
+                        self._reserves = min(_MOST_RESERVES, limit)
                     return jobs
                 if len(found) < asked:
                     self._reserves = max(_FEWEST_RESERVES, 2 * len(jobs))
@@ -448,12 +454,16 @@ class BeanstalkdBackend:
 
 def _let_pass(settlement: Settlement, now: float) -> bytes | None:
     """The fence: the command for the server, and the handle is spent; None when its lease is over."""
+    # Every job of a drain comes through here: its questions are asked without a call where they can be.
     job = settlement.job
-    if not isinstance(job, ReservedJob) or not job.is_held():
+    if not isinstance(job, ReservedJob):
+        return None
+    leases = job._link.leases
+    if leases.get(job.id) is not job or job._link.closed:
         return None
     command = b"delete %d\r\n" % job.id if settlement.verb == "delete" else _put_back(settlement)
-    over = job.is_over(now)
-    if job._link.leases.pop(job.id, None) is None or over:
+    over = now >= job._sure_until and job.is_over(now)
+    if leases.pop(job.id, None) is None or over:
         return None
     return command
 
