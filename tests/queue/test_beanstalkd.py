@@ -29,6 +29,7 @@ from fleet.errors import (
 from fleet.queue import Queue
 from fleet.queue.backends.beanstalkd import protocol
 from fleet.queue.backends.beanstalkd.server import overlooks_leases, syncs_always
+from fleet.queue.consumer import Consumer
 from fleet.queue.job import Job, Pulse, Settlement
 from tests import servers
 from tests.proxy import Proxy
@@ -432,6 +433,23 @@ def test_jobs_given_back_keep_their_order(queue: Queue, pipeline: str):
     assert [index for index, taken in enumerate(verdicts) if not taken] == [20]
     assert [job.data for job in again] == [n for n in range(50) if n != 20]
     assert {job.attempt for job in again} == {1}
+
+
+def test_a_worker_gives_back_what_waits_behind_a_slow_job(queue: Queue, rival: Queue, pipeline: str):
+    """It had claimed ahead: after 50 ms in one job the others are free, and none has lost an attempt."""
+    queue.put_many(pipeline, range(200))
+    consumer = Consumer(queue, (pipeline,))
+    try:
+        for _ in range(60):  # short jobs: it claims far ahead
+            job = consumer.take(1)
+            assert job is not None
+            consumer.settle(Settlement(job=job, verb="delete"))
+        assert consumer.take(1) is not None  # and now a long one
+        eventually(lambda: queue.stats(pipeline).ready == 139)
+        others = rival.reserve_many(pipeline, 139)
+        assert {job.attempt for job in others} == {1}
+    finally:
+        consumer.close()
 
 
 def test_a_job_that_came_when_the_queue_closed_is_given_back(
