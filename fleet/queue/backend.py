@@ -29,7 +29,6 @@ class Capabilities:
     filters: bool = True  # kick, discard and peek by id
     lists: bool = True  # peek shows every job of a state, not only the first
     fresh_budget: bool = True  # a kick forgets all earlier attempts; else one failure and one crash of them
-    uncounted_release: bool = True  # release may give the attempt back
     touch_ttr: bool = True  # touch may set another length than the job's ttr
     transactions: bool = True  # put and delete can join the caller's transaction
     tables: bool = True  # pulses, minutes and errors live beside the jobs

@@ -347,10 +347,6 @@ def _burials(history: History, stored: dict[str, Stored], killed: dict[int, int]
         leases = history.leases.get(put.uid, [])
         starts = sum(len(lease.starts) for lease in leases)
         vanished = sum(not any(s.result == "ok" and s.op in _SETTLES for s in x.settles) for x in leases)
-        # beanstalkd counts each release as an attempt, also that of a job which was never begun.
-        used_up = (
-            sum(s.op == "release" and s.result == "ok" for x in leases for s in x.settles) >= MAX_RETRIES
-        )
         job = stored.get(put.uid)
         buried = job is not None and job.state == "buried"
         if put.kind in BURIED and put.phase == "accepted" and not buried:
@@ -359,7 +355,7 @@ def _burials(history: History, stored: dict[str, Stored], killed: dict[int, int]
             if job.reason == "":
                 yield Violation("L10", put.uid, "was buried without a reason")
             died = vanished + (unrecorded if (job.reason or "").startswith("crashed") else 0)
-            if put.kind not in BURIED and died < MAX_CRASHES and not (forgetful and used_up):
+            if put.kind not in BURIED and died < MAX_CRASHES:
                 yield Violation("L10", put.uid, f"{put.kind} was buried: {(job.reason or '')[:80]}")
         if put.kind == "poison" and not forgetful and starts > MAX_RETRIES + 1 + vanished:
             yield Violation("L10", put.uid, f"poison was begun {starts} times")
