@@ -6,10 +6,8 @@ import importlib
 import inspect
 import os
 import sys
-import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import typer
@@ -187,6 +185,8 @@ class _Group(TyperGroup):
         if word not in self.list_commands(ctx) and not word.startswith("-"):
             hint = HINTS.get(self.prefix + word, "")
             if not hint:
+                from difflib import get_close_matches
+
                 near = get_close_matches(word, self.list_commands(ctx), n=1)
                 hint = f"fleet {self.prefix}{near[0]}" if near else ""
             ctx.fail(f'no command "{self.prefix}{word}".' + (f" Did you mean: {hint}" if hint else ""))
@@ -220,6 +220,8 @@ def load(command: Command) -> _Command:
 
 def short_help() -> str:
     """What `fleet` alone prints: a screen that fits anywhere."""
+    import textwrap
+
     lines = ["fleet: background workers under supervisord, and the jobs they do", ""]
     lines += _examples()
     for panel in PANELS:

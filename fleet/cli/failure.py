@@ -5,9 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import tempfile
 import traceback
-from difflib import get_close_matches
 
 import typer
 
@@ -67,6 +65,8 @@ def report(error: BaseException) -> int:
 
 def _near_option(name: str) -> str:
     """A hint for a global option that was misspelt; typer knows only the command's own."""
+    from difflib import get_close_matches
+
     near = get_close_matches(name, [*options.FLAGS, *options.VALUES], n=1)
     return f". Did you mean: {near[0]}" if near else ""
 
@@ -84,6 +84,8 @@ def _say(text: str) -> None:
 
 
 def _bug(error: BaseException) -> int:
+    import tempfile
+
     text = "".join(traceback.format_exception(error))
     if settings().verbose:
         _say(text)
