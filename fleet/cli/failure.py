@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 import traceback
+from difflib import get_close_matches
 
 import typer
 
@@ -65,8 +66,6 @@ def report(error: BaseException) -> int:
 
 def _near_option(name: str) -> str:
     """A hint for a global option that was misspelt; typer knows only the command's own."""
-    from difflib import get_close_matches
-
     near = get_close_matches(name, [*options.FLAGS, *options.VALUES], n=1)
     return f". Did you mean: {near[0]}" if near else ""
 
