@@ -59,6 +59,9 @@ COMMANDS = (
     Command("import", "system", "import_:import_", "Bring jobs over from another library"),
     Command("demo", "system", "demo:demo", "Real jobs through real workers, and the proof"),
     Command("schema", "system", "schema:schema", "JSON schema of the manifest, or of status --json"),
+    Command(
+        "completion", "system", "completion:completion", "What bash, zsh or fish needs to complete words"
+    ),
     Command("version", "system", "version:version", "Versions of fleet and what it stands on"),
 )
 
@@ -108,8 +111,13 @@ EXAMPLES = (
 def run(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; every error ends here."""
     _never_fail_to_print()
+    words = sys.argv[1:] if argv is None else argv
     try:
-        settings, rest = options.hoist(sys.argv[1:] if argv is None else argv, os.environ)
+        if words[:1] == ["__complete"]:
+            from fleet.cli.complete import answer
+
+            return answer(words[1:])
+        settings, rest = options.hoist(words, os.environ)
         context.use(settings)
         code = _carry_out(rest)
         if sys.stdout is not None:
