@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import tempfile
 import traceback
 from difflib import get_close_matches
 
@@ -84,6 +83,8 @@ def _say(text: str) -> None:
 
 
 def _bug(error: BaseException) -> int:
+    import tempfile
+
     text = "".join(traceback.format_exception(error))
     if settings().verbose:
         _say(text)

@@ -7,11 +7,10 @@ from datetime import UTC, datetime
 
 from fleet.dashboard.changes import AWAY, FAILING, SLOW, WELL
 from fleet.dashboard.columns import ICONS, STYLES, count
-from fleet.dashboard.evidence import quoted
 from fleet.dashboard.facts import Cause, Health, Snapshot
 from fleet.dashboard.lines import Column, Line, Span, fit, spread, table, text_of
 from fleet.dashboard.look import KEYS, SORTS, Look, Overlay, causes, key_of
-from fleet.dashboard.text import show, width_of
+from fleet.dashboard.text import quoted, show, width_of
 from fleet.manager.events import Event
 
 _MARKS = {FAILING: ("✖", "bold red"), AWAY: ("✖", "bold red"), SLOW: ("▲", "yellow"), WELL: ("●", "green")}

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from fleet.dashboard.evidence import Evidence, Finding, deploy_text, last_event, precise, quoted
+from fleet.dashboard.evidence import Evidence, Finding, deploy_text, last_event, precise
 from fleet.dashboard.facts import ABSENT, OUTSIDE, Cause, Health
+from fleet.dashboard.text import quoted
 from fleet.queue.causes import pattern
 from fleet.units import format_duration, short_duration
 

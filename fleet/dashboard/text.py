@@ -10,6 +10,7 @@ take more columns than it was given.
 from __future__ import annotations
 
 import re
+import shlex
 from functools import lru_cache
 from unicodedata import category, east_asian_width
 
@@ -104,3 +105,10 @@ def _escape(char: str) -> str:
     if code < 0x100:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def quoted(text: str) -> str:
+    """As a word of a shell command: "KeyError: 'TZ'" as a person would type it."""
+    if "'" in text and not any(char in text for char in '"$`\\!'):
+        return f'"{text}"'
+    return shlex.quote(text)

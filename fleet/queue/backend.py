@@ -193,3 +193,12 @@ class Backend(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+def clock_ahead(server: float, asked_at: float, answered_at: float) -> float:
+    """
+    Seconds that a server's clock is ahead of this host's, below 0 if it is behind.
+
+    All three are epoch seconds.  0.0 while its answer lies within the round trip.
+    """
+    return server - min(max(server, asked_at), answered_at)

@@ -248,3 +248,4 @@ class BackendInfo:
     schema_found: int | None = None  # None: no tables yet, or no tables at all
     schema_wanted: int | None = None
     notes: tuple[str, ...] = ()  # one sentence each: what a person should know
+    clock_ahead: float | None = None  # seconds that its clock is ahead of this host's; None: cannot be asked

@@ -9,24 +9,26 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import signal
 import socket
 import stat
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fleet.errors import Refused, SupervisorError, SupervisorUnavailable
-from fleet.supervisor import pids
 from fleet.supervisor.client import DaemonState, Supervisor
 from fleet.supervisor.lock import locked
 from fleet.supervisor.transport import owner_and_mode, printable
+
+# `fleet status` only asks for the home: what starts, finds and ends the daemon imports psutil itself.
+if TYPE_CHECKING:
+    from fleet.supervisor import pids
 
 # sockaddr_un holds 107 bytes and a NUL, and supervisord binds "<path>.<pid>" before it links that to
 # <path>; Linux pids have up to 7 digits.
@@ -81,6 +83,8 @@ def home(state_dir: Path, environ: Mapping[str, str] = os.environ) -> Home:
         return Home(state_dir=state_dir, socket=Path((state_dir / "socket").read_text("utf-8").strip()))
     except OSError:
         pass
+    import hashlib
+
     digest = hashlib.sha256(os.fsencode(state_dir)).hexdigest()[:12]
     runtime = environ.get("XDG_RUNTIME_DIR", "")
     if runtime.startswith("/") and _is_mine_alone(Path(runtime)):
@@ -138,6 +142,8 @@ def start(
     Raises:
         SupervisorError: it did not start; the text holds its own words.
     """
+    from fleet.supervisor import pids
+
     prepare(place)
     with locked(place.state_dir / "start.lock", timeout=timeout + 10):
         deadline = time.monotonic() + timeout
@@ -176,6 +182,8 @@ def stop(place: Home, *, timeout: float = 30.0) -> bool:
     Raises:
         SupervisorError: it is still there after *timeout* seconds.
     """
+    from fleet.supervisor import pids
+
     try:
         running = find(place)
     except SupervisorUnavailable:
@@ -217,6 +225,8 @@ def clean_environ(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
 
 
 def _spawn(place: Home, python: str, timeout: float) -> None:
+    import tempfile
+
     # supervisord forks once its socket is bound, and the first process then ends with 0: whatever is
     # wrong before that arrives here as text.  A file and not a pipe, which children could keep open.
     with tempfile.TemporaryFile() as output:
@@ -271,6 +281,8 @@ def _listens(path: Path) -> bool:
 
 def _by_pidfile(place: Home) -> pids.Process | None:
     """The daemon that the pid file names, if that pid is really it: the number may have been used again."""
+    from fleet.supervisor import pids
+
     try:
         pid = int(place.pidfile.read_text("ascii"))
     except (OSError, ValueError):
@@ -284,6 +296,8 @@ def _by_command(place: Home) -> pids.Process | None:
 
     To start a second one would run every worker twice.
     """
+    from fleet.supervisor import pids
+
     return pids.find(_command_words(place))
 
 

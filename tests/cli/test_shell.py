@@ -173,13 +173,3 @@ def test_an_unexpected_error_is_one_line_and_a_saved_traceback(tmp_path, monkeyp
         [sys.executable, "-c", broken, "version", "-v"], capture_output=True, text=True, env=env, check=False
     )
     assert "Traceback" in loud.stderr
-
-
-def test_help_imports_no_heavy_library():
-    """The start-up budget: these stay out until a command needs them."""
-    code = (
-        "import sys; from fleet.cli import main; main(['-h']); "
-        "print(sorted({'rich', 'pydantic', 'jinja2', 'supervisor', 'psycopg'} & set(sys.modules)))"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.splitlines()[-1] == "[]"

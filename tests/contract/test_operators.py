@@ -211,6 +211,8 @@ def test_info_tells_server_and_durability(queue: Queue):
     assert info.version
     assert info.durability in ("memory", "process", "server", "power", "replicated")
     assert info.schema_found == info.schema_wanted
+    has_own_clock = info.backend in ("postgresql", "mysql", "mariadb")
+    assert info.clock_ahead == (pytest.approx(0, abs=0.01) if has_own_clock else None)  # on this host, here
 
 
 @pytest.mark.parametrize("state", ["ready", "delayed", "buried"])

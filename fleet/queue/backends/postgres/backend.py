@@ -21,7 +21,7 @@ from fleet.queue.backend import Capabilities
 from fleet.queue.backends.postgres import rows as values_of
 from fleet.queue.backends.postgres.bell import Bell
 from fleet.queue.backends.postgres.claim import Claims
-from fleet.queue.backends.postgres.facts import durability
+from fleet.queue.backends.postgres.facts import clock, durability
 from fleet.queue.backends.postgres.puts import Puts
 from fleet.queue.backends.postgres.runner import Runner
 from fleet.queue.backends.postgres.session import Cut, Door, Session
@@ -297,6 +297,7 @@ class PostgresBackend:
             schema_found=self._schema_version(),
             schema_wanted=migrate.WANTED,
             notes=tuple(notes),
+            clock_ahead=self._runner.twice(clock, reads=True),
         )
 
     def close(self) -> None:
