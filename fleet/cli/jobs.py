@@ -75,7 +75,11 @@ def list_(
     selection = filtered(error, match, since)
     secret = redacted_keys(manifest, name)
     found: list[Job] = []
-    for each in [state] if state else [State.RESERVED, State.READY, State.DELAYED, State.BURIED]:
+    states = [state] if state else [State.RESERVED, State.READY, State.DELAYED, State.BURIED]
+    if not queue.capabilities.lists and not state:
+        states.remove(State.RESERVED)
+        output.note("this server shows the first job of each state, and reserved ones by their id only")
+    for each in states:
         if selection.needs_a_look:
             found += islice(jobs(queue, name, each.value, selection), limit)
         else:

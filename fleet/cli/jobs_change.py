@@ -138,6 +138,7 @@ def release(
         selection,
         effect=effect,
         weight=Weight.MODERATE if force else None,
+        stay="their worker has a valid lease" if "reserved" in states else "they were due meanwhile",
         limit=limit,
         rate=parse_rate(rate),
         dry_run=dry_run,
@@ -234,13 +235,13 @@ def move(
         selection,
         effect=f"go to {target}. Move them?",
         weight=Weight.MODERATE,
+        stay="their unique key is taken there, or a worker took them meanwhile",
         limit=limit,
         rate=parse_rate(rate),
         dry_run=dry_run,
     )
     if moved is not None:
-        text = f"{moved:,} moved to {target}. A job whose unique key is taken there stays."
-        _report("move", name, {"moved": moved, "target": target}, text)
+        _report("move", name, {"moved": moved, "target": target}, f"{moved:,} moved to {target}")
 
 
 def _change(
@@ -256,11 +257,13 @@ def _change(
     rate: float | None,
     dry_run: bool,
     weight: Weight | None = None,
+    stay: str = "a worker took them meanwhile",
 ) -> int | None:
     """
     Count, ask and act; how many were changed, None after a dry run.
 
     Without a *weight* many jobs are worth a question, and few are not.
+    *stay* is why some that were counted may be as they were.
     """
     from fleet.cli import confirm, output
     from fleet.cli.selection import carry_out
@@ -288,9 +291,11 @@ def _change(
         output.note(f"stopped: {moved:,} {_jobs(moved)} were changed, the others are as they were")
         raise
     lost = len(selection.ids) - moved
-    if lost > 0:
-        what = f"is no {kind} job" if lost == 1 else f"are no {kind} jobs"
-        output.note(f"of {len(selection.ids)} ids, {lost} {what} of {name}")
+    if moved < count <= confirm.MANY:
+        output.note(f"{count - moved} of the {count} were not changed: {stay}")
+    elif lost > 0:
+        which = f"of {len(selection.ids)} ids, {lost}" if len(selection.ids) > 1 else f"#{selection.ids[0]}"
+        output.note(f"{which} {'is no' if lost == 1 else 'are no'} {kind} {_jobs(lost)} of {name}")
     return moved
 
 

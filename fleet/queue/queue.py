@@ -454,7 +454,10 @@ class Queue:
         server shows one job only.
         """
         if above is not None and not self.capabilities.lists:
-            raise NotSupported(f"{self._backend.name} shows the first job of a state only")
+            raise NotSupported(
+                f"{self._backend.name} shows only the first job of a state, and nobody can go through all "
+                "of them: choose jobs by id, or take them all"
+            )
         where = self._filter(reason, ids, above)
         with self._held() as backend:
             return backend.peek(check_pipeline(pipeline), JobState(state), _limit(limit), where)
