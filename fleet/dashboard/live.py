@@ -191,9 +191,9 @@ class _Screen:
             self._reason = self._reason or "hung up"
 
     def _wait(self) -> None:
-        """Until a key, a snapshot, a signal, or a second is over."""
+        """Until a key, a snapshot or a signal; or until it is time to say that none comes."""
         listen = [self._ear] + ([self._stdin] if self._stdin is not None else [])
-        ready, _, _ = select.select(listen, [], [], 1.0)
+        ready, _, _ = select.select(listen, [], [], max(1.0, 1.5 * self.look.interval))
         if self._ear in ready:
             with suppress(BlockingIOError):
                 os.read(self._ear, 4096)
