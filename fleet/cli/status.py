@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fleet.queue.queue import Queue
 
 TROUBLE = 3
+FIVE_MINUTES = 300.0  # seconds; the dashboard's own, which is not to be imported yet
 INTERRUPTED = 130
 TERMINATED = 143  # 128 + SIGTERM
 
@@ -82,7 +83,8 @@ class Eyes:
         self._place = place_of(manifest)
         self.queue: Queue | None = None
 
-    def look(self, previous: Snapshot | None) -> Snapshot:
+    def look(self, previous: Snapshot | None, window: float = FIVE_MINUTES) -> Snapshot:
+        """What is true now; rates look back over *window* seconds."""
         from fleet.cli.context import open_queue
         from fleet.dashboard.snapshot import take
         from fleet.errors import FleetError
@@ -91,8 +93,8 @@ class Eyes:
             try:
                 self.queue = open_queue(self._manifest)
             except FleetError as error:
-                return take(self._manifest, error, self._place, previous)
-        return take(self._manifest, self.queue, self._place, previous)
+                return take(self._manifest, error, self._place, previous, window=window)
+        return take(self._manifest, self.queue, self._place, previous, window=window)
 
 
 def screen(manifest: Manifest, eyes: Eyes, *, read_only: bool = False) -> str:

@@ -6,7 +6,6 @@ import re
 from dataclasses import replace
 
 from fleet.dashboard.facts import Health, PipelineRow, ProcessRow
-from fleet.dashboard.flow import WINDOW
 from fleet.dashboard.lines import Column
 from fleet.dashboard.spark import resample, spark
 from fleet.dashboard.text import cut, show
@@ -133,7 +132,7 @@ def _drains_style(row: PipelineRow) -> str:
 
 def _trail(row: PipelineRow) -> str:
     last = row.trail[-1][0] if row.trail else 0.0
-    return spark(resample(row.trail, last, WINDOW))
+    return spark(resample(row.trail, last, row.flow.window))
 
 
 def _errors_style(row: PipelineRow) -> str:
@@ -199,6 +198,7 @@ NARROW_PIPELINES = (
     replace(_OLDEST, drop=5),
 )
 
+TRAIL = Column[PipelineRow](head="5 MIN", cell=_trail, style=_jobs_style, least=8)
 _HOSTS = Column[PipelineRow](head="HOSTS", cell=lambda row: show(",".join(row.hosts), 20), least=6)
 WIDE_PIPELINES = (
     Column[PipelineRow](head="PIPELINE", cell=lambda row: show(row.name, 30), least=12),
@@ -206,7 +206,7 @@ WIDE_PIPELINES = (
     _PROCS,
     Column[PipelineRow](head="SCALE", cell=_scale, least=5),
     _READY,
-    Column[PipelineRow](head="5 MIN", cell=_trail, style=_jobs_style, least=8),
+    TRAIL,
     _DELAY,
     _RSVD,
     _BURIED,

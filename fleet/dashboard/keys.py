@@ -9,6 +9,7 @@ from fleet.dashboard.facts import PipelineRow, Snapshot
 from fleet.dashboard.look import (
     PANES,
     SORTS,
+    WINDOWS,
     Look,
     Overlay,
     Wish,
@@ -103,6 +104,8 @@ def press(look: Look, key: str, snapshot: Snapshot) -> Look | None:
             return replace(look, sort=SORTS[(SORTS.index(look.sort) + 1) % len(SORTS)])
         case " ":
             return replace(look, frozen=not look.frozen)
+        case "1" | "2" | "3":
+            return replace(look, window=WINDOWS[key])
         case "+" | "=":
             return replace(look, interval=_next(look.interval, -1))
         case "-":

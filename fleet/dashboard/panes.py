@@ -9,8 +9,9 @@ from fleet.dashboard.changes import AWAY, FAILING, SLOW, WELL
 from fleet.dashboard.columns import ICONS, STYLES, count
 from fleet.dashboard.evidence import quoted
 from fleet.dashboard.facts import Cause, Health, Snapshot
+from fleet.dashboard.flow import WINDOW
 from fleet.dashboard.lines import Column, Line, Span, fit, spread, table, text_of
-from fleet.dashboard.look import KEYS, SORTS, Look, Overlay, causes, key_of
+from fleet.dashboard.look import KEYS, SORTS, WINDOW_NAMES, Look, Overlay, causes, key_of
 from fleet.dashboard.text import show, width_of
 from fleet.manager.events import Event
 
@@ -152,6 +153,7 @@ def footer(look: Look, width: int) -> Line:
     right = "read-only " if look.read_only else ""
     right = (f"/{show(look.filter, 20)} " if look.filter else "") + right
     right += f"sort: {look.sort} " if look.sort != SORTS[0] else ""
+    right += f"over {WINDOW_NAMES[look.window]} " if look.window != WINDOW else ""
     hints = _OVERLAY_HINTS if look.overlay else _hints(look)
     spans: list[Span] = []
     used = width_of(right) - (not right)  # the last blank may fall off the edge
@@ -175,7 +177,7 @@ def _hints(look: Look) -> list[tuple[str, str]]:
     hints += [("/", "filter"), ("s", "sort"), ("space", "go on" if look.frozen else "freeze")]
     if not look.read_only:
         hints += ([("S", "scale")] if look.can_scale else []) + [("X", "stop")]
-    return [*hints, ("jk", "select"), ("+-", "interval")]
+    return [*hints, ("123", "window"), ("jk", "select"), ("+-", "interval")]
 
 
 def command_text(words: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ from fleet.dashboard.columns import (
     PLAIN_PROCESSES,
     PROCESSES,
     STYLES,
+    TRAIL,
     WIDE_PIPELINES,
     WIDE_PROCESSES,
     count,
@@ -25,9 +26,8 @@ from fleet.dashboard.columns import (
     share,
 )
 from fleet.dashboard.facts import Health, PipelineRow, ProcessRow, Snapshot, Source
-from fleet.dashboard.flow import WINDOW
 from fleet.dashboard.lines import Column, Line, Row, Span, fit, spread, table, text_of, to_ascii, window
-from fleet.dashboard.look import Look, key_of, pipeline_rows, process_rows
+from fleet.dashboard.look import WINDOW_NAMES, Look, key_of, pipeline_rows, process_rows
 from fleet.dashboard.panes import (
     bottom,
     clock,
@@ -247,7 +247,7 @@ def _errors(snapshot: Snapshot) -> float | None:
 
 def _all_ready(snapshot: Snapshot) -> str:
     """The sum of the pipelines' trails, where all are known."""
-    lines = [resample(row.trail, snapshot.taken_at, WINDOW) for row in snapshot.pipelines]
+    lines = [resample(row.trail, snapshot.taken_at, snapshot.window) for row in snapshot.pipelines]
     cells = list(zip(*lines, strict=True)) if lines else [()] * CELLS
     return spark([None if not cell or None in cell else sum(v or 0 for v in cell) for cell in cells])
 
@@ -326,7 +326,10 @@ def _table(
 def _pipeline_columns(snapshot: Snapshot, width: int) -> Sequence[Column[PipelineRow]]:
     if width < NARROW:
         return NARROW_PIPELINES
-    return _without_hosts(WIDE_PIPELINES, snapshot) if width >= WIDE else PIPELINES
+    if width < WIDE:
+        return PIPELINES
+    trail = replace(TRAIL, head=WINDOW_NAMES.get(snapshot.window, TRAIL.head).upper())
+    return _without_hosts([trail if c is TRAIL else c for c in WIDE_PIPELINES], snapshot)
 
 
 def _process_columns(snapshot: Snapshot, width: int) -> Sequence[Column[ProcessRow]]:
