@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fleet.queue.queue import Queue
 
 TROUBLE = 3
+PATIENCE = 2  # seconds for a queue that is away: a screen has more to show
 FIVE_MINUTES = 300.0  # seconds; the dashboard's own, which is not to be imported yet
 INTERRUPTED = 130
 TERMINATED = 143  # 128 + SIGTERM
@@ -91,7 +92,7 @@ class Eyes:
 
         if self.queue is None:
             try:
-                self.queue = open_queue(self._manifest)
+                self.queue = open_queue(self._manifest, patience=PATIENCE)
             except FleetError as error:
                 return take(self._manifest, error, self._place, previous, window=window)
         return take(self._manifest, self.queue, self._place, previous, window=window)

@@ -25,6 +25,7 @@ ICONS = {
     Health.PAUSED: "◌",
     Health.STOPPED: "○",
 }
+# For icons.  Yellow, green and cyan are hard to read as text on a light background.
 STYLES = {
     Health.FAILING: "bold red",
     Health.SLOW: "yellow",
@@ -35,6 +36,11 @@ STYLES = {
     Health.OK: "green",
     Health.PAUSED: "dim",
     Health.STOPPED: "dim",
+}
+# For words: red is readable on any background, and the rest is said without colour.
+WORDS = {
+    health: style if "red" in style or style == "dim" else "" if health is Health.OK else "bold"
+    for health, style in STYLES.items()
 }
 
 
@@ -82,7 +88,7 @@ def _rate(row: PipelineRow) -> str:
 
 
 def _health(row: PipelineRow | ProcessRow) -> str:
-    return STYLES[row.health]
+    return WORDS[row.health]
 
 
 def _jobs_style(row: PipelineRow) -> str:
@@ -100,7 +106,7 @@ def _procs_style(row: PipelineRow) -> str:
 def _oldest_style(row: PipelineRow) -> str:
     if row.jobs_age > 0:
         return "dim"
-    return "yellow" if any(alert.code == "oldest" for alert in row.alerts) else ""
+    return "bold" if any(alert.code == "oldest" for alert in row.alerts) else ""
 
 
 def _buried_style(row: PipelineRow) -> str:
@@ -127,7 +133,7 @@ def _drains(row: PipelineRow) -> str:
 
 
 def _drains_style(row: PipelineRow) -> str:
-    return "yellow" if row.drains_in == float("inf") and row.health.is_trouble else ""
+    return "bold" if row.drains_in == float("inf") and row.health.is_trouble else ""
 
 
 def _trail(row: PipelineRow) -> str:

@@ -58,6 +58,12 @@ class Source:
     age: float | None = 0.0  # seconds since its last good answer; None: never in this run
     detail: str = ""  # such as supervisord's version
 
+    @property
+    def complaint(self) -> str:
+        """The error without the place in front of it, which stands beside it anyway."""
+        place, colon, what = self.error.partition(": ")
+        return what if colon and "://" in place and " " not in place else self.error
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Jobs:

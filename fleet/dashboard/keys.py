@@ -140,7 +140,9 @@ def _act(look: Look, key: str, snapshot: Snapshot) -> Look:
         which = ("--error", pattern(cause.cause)) if cause and look.pane == "errors" else ("--all",)
         return replace(look, command=("jobs", "kick", row.name, *which, "--yes"))
     if key == "R":
-        return replace(look, command=("restart", one, "--yes"))
+        # A whole pipeline one by one, so that somebody is always at work.
+        rolling = ("--rolling",) if one == row.name else ()
+        return replace(look, command=("restart", one, *rolling, "--yes"))
     if key == "X":
         return replace(look, command=("stop", one, "--yes"))
     if not look.can_scale:

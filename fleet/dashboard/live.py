@@ -232,11 +232,11 @@ class _Screen:
             try:
                 if wish.verb in ("why", "logs"):
                     title, lines = hands.read(wish.verb, wish.words[0])
-                    self._results.append(Overlay(title=title, lines=tuple(lines)))
+                    self._results.append(Overlay(title=title, lines=tuple(lines), wraps=wish.verb == "why"))
                 else:
                     note, lines = hands.act(wish.verb, wish.words)
                     if lines:
-                        self._results.append(Overlay(title=note, lines=tuple(lines)))
+                        self._results.append(Overlay(title=note, lines=tuple(lines), wraps=True))
                     self._results.append(note)
                     self._poller.hurry()
             except Exception as error:  # told on the screen: it must not end because of one key

@@ -35,6 +35,7 @@ class Overlay:
     title: str
     lines: tuple[str, ...]  # foreign text: it passes `show` when it is drawn
     top: int = 0  # first line that is shown
+    wraps: bool = False  # long lines go on below instead of being cut: commands to copy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,6 +78,18 @@ def width_of(text: str) -> int:
     return sum(map(_columns, text))
 
 
+def wrap(text: str, width: int) -> list[str]:
+    """*text*, already safe, in pieces of at most *width* columns, broken anywhere: a copy of it is whole."""
+    pieces, piece, room = [], "", width
+    for char in text:
+        room -= _columns(char)
+        if room < 0:
+            pieces.append(piece)
+            piece, room = "", width - _columns(char)
+        piece += char
+    return [*pieces, piece]
+
+
 def pad(text: str, width: int, right: bool = False) -> str:
     """*text*, already safe, cut or filled with blanks to exactly *width* columns."""
     gap = width - width_of(text)

@@ -21,6 +21,7 @@ from fleet.dashboard.columns import (
     TRAIL,
     WIDE_PIPELINES,
     WIDE_PROCESSES,
+    WORDS,
     count,
     rate,
     share,
@@ -187,11 +188,11 @@ def _title(snapshot: Snapshot, look: Look, width: int, live: bool = True) -> Lin
     every = f"every {_interval(look.interval)}{' (slow)' if look.slow else ''} · "
     right = [Span(f"{_deploy(snapshot) if width >= WIDE else ''}{at} · {every if width >= NARROW else ''}")]
     if look.frozen:
-        right.append(Span("frozen", "bold yellow"))
+        right.append(Span("frozen", "reverse"))
     elif look.late > 0:
-        right.append(Span(f"no answer for {short_duration(look.late)}", "bold yellow"))
+        right.append(Span(f"no answer for {short_duration(look.late)}", "reverse"))
     else:
-        right.append(Span("live", "green"))
+        right.append(Span("live"))
     return spread(tuple(spans), tuple(right), width)
 
 
@@ -232,7 +233,8 @@ def _totals(snapshot: Snapshot, width: int) -> Line:
     for health in (Health.SLOW, Health.STALE, Health.UNKNOWN, Health.FAILING):
         number = sum(row.health is health for row in snapshot.pipelines)
         if number:
-            tally.append(Span(f"{ICONS[health]} {number} {health.value}  ", STYLES[health]))
+            tally.append(Span(f"{ICONS[health]} ", STYLES[health]))
+            tally.append(Span(f"{number} {health.value}  ", WORDS[health]))
     return spread(left, tuple(tally), width)
 
 
@@ -264,7 +266,7 @@ def _trouble(snapshot: Snapshot, look: Look, width: int) -> list[Line]:
     for row in sorted(snapshot.pipelines, key=lambda row: row.health.rank):
         if row.health.is_trouble and row.reason not in _SAID_ALREADY:
             icon = Span(f" {ICONS[row.health]} ", STYLES[row.health])
-            name = Span(f"{show(row.name, 30)} {row.health.value}: ", STYLES[row.health])
+            name = Span(f"{show(row.name, 30)} {row.health.value}: ", WORDS[row.health])
             lines.append((icon, name, Span(show(row.reason, 200))))
     return [fit(line, width) for line in lines]
 
@@ -275,7 +277,7 @@ def _silence(what: str, source: Source, now: float, look: Look) -> Line:
     return (
         Span(" ✖ ", "bold red"),
         Span(f"no answer{since} from {what}: ", "bold"),
-        Span(show(source.error, 300)),
+        Span(show(source.complaint, 300)),
     )
 
 
