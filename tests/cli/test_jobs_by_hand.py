@@ -11,7 +11,7 @@ from tests.cli.test_jobs import bury, fleet, folder, queue  # noqa: F401 - fixtu
 
 def counts(queue, pipeline: str = "emails") -> tuple[int, int, int, int]:  # noqa: F811
     """Ready, delayed, reserved, buried."""
-    stats = queue.stats(pipeline)
+    stats = queue.stats(pipeline, cap=10_000)
     return stats.ready, stats.delayed, stats.reserved, stats.buried
 
 

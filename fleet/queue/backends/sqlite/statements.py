@@ -71,11 +71,12 @@ class Statements:
                 ORDER BY id LIMIT ?)"""
         # State 1, or 2: there it is what `rescue` does.
         self.release = f"""
-            UPDATE {jobs} SET state = 0, run_at = ?, crashes = crashes + (state = 2) WHERE id IN (
+            UPDATE {jobs} SET state = 0, deadline = 0, run_at = ?, crashes = crashes + (state = 2)
+            WHERE id IN (
                 SELECT id FROM {jobs} WHERE pipeline = ? AND state = {{state}}{{where}}
                 ORDER BY id LIMIT ?)"""
         self.bury = f"""
-            UPDATE {jobs} SET state = 3, token = 0, reason = ?, run_at = ? WHERE id IN (
+            UPDATE {jobs} SET state = 3, token = 0, deadline = 0, reason = ?, run_at = ? WHERE id IN (
                 SELECT id FROM {jobs} WHERE pipeline = ? AND state = {{state}}{{where}}
                 ORDER BY id LIMIT ?)"""
         self.move = f"""
