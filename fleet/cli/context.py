@@ -53,13 +53,21 @@ def load_manifest() -> Manifest:
     return load(find(chosen), env=_settings.env or os.environ.get("FLEET_ENV"))
 
 
-def open_queue(manifest: Manifest) -> Queue:
-    """The queue that the manifest names, its password read from the secret source."""
+def open_queue(manifest: Manifest, *, patience: int | None = None) -> Queue:
+    """
+    The queue that the manifest names, its password read from the secret source.
+
+    With *patience* a server that is away is given up after so many seconds,
+    unless the DSN has a word of its own about it.
+    """
     from fleet.manifest.secrets import dsn_with_password
     from fleet.queue import connect
 
     make_state_dir(manifest)
-    return connect(dsn_with_password(manifest))
+    dsn = dsn_with_password(manifest)
+    if patience and dsn.startswith(("postgres", "mysql", "mariadb")) and "connect_timeout=" not in dsn:
+        dsn += f"{'&' if '?' in dsn else '?'}connect_timeout={patience}"
+    return connect(dsn)
 
 
 def make_state_dir(manifest: Manifest) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -72,12 +72,18 @@ class _Group(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         word = args[0]
         if word not in self.list_commands(ctx) and not word.startswith("-"):
-            hint = HINTS.get(self.prefix + word, "")
-            if not hint:
-                near = get_close_matches(word, self.list_commands(ctx), n=1)
-                hint = f"fleet {self.prefix}{near[0]}" if near else ""
+            hint = self._hint(word, self.list_commands(ctx))
             ctx.fail(f'no command "{self.prefix}{word}".' + (f" Did you mean: {hint}" if hint else ""))
         return super().resolve_command(ctx, args)
+
+    def _hint(self, word: str, commands: Sequence[str]) -> str:
+        """What was meant: a word of another tool, or one that is spelt nearly so."""
+        guesses = {
+            key.removeprefix(self.prefix): hint for key, hint in HINTS.items() if key.startswith(self.prefix)
+        }
+        known = {**guesses, **{name: f"fleet {self.prefix}{name}" for name in commands}}
+        near = [word] if word in known else get_close_matches(word, known, n=1)
+        return known[near[0]] if near else ""
 
     def invoke(self, ctx: Any) -> Any:
         if not ctx._protected_args:  # the bare group: a reminder, not an error

@@ -23,11 +23,12 @@ from fleet.manager import daemon, files, history, record, world
 from fleet.manager.actions import Actions, Shape, actions, given_to, shape, with_numbers
 from fleet.manager.beside import Beside
 from fleet.manager.compare import edited, revision_of, rollout_of
-from fleet.manager.desired import Desired, StandIn, is_stand_in
+from fleet.manager.desired import Desired, StandIn
 from fleet.manager.files import Access, Folder
 from fleet.manager.places import Place
 from fleet.manager.record import Record
 from fleet.manager.rollout import GroupResult, IsAlive, Tell, roll_out
+from fleet.manager.stand_in import is_stand_in
 from fleet.supervisor import parser, pids, private
 from fleet.supervisor.client import CANT_REREAD, CHUNK, Changes, DaemonState, Supervisor
 from fleet.supervisor.lock import LOCK, locked

@@ -143,6 +143,28 @@ class Backend(Protocol):
         """Delete up to *limit* jobs of that state, oldest first, whoever holds them; returns how many."""
         ...
 
+    def release_jobs(self, pipeline: str, state: JobState, limit: int, where: Filter, *, force: bool) -> int:
+        """
+        Make up to *limit* delayed jobs ready now, oldest first; how many.  Attempts are kept.
+
+        Reserved ones only when their lease is over, or with *force*: as if it
+        were.  They gain one in `crashes`, as in a claim that rescues them.
+        """
+        ...
+
+    def bury_jobs(self, pipeline: str, state: JobState, limit: int, where: Filter, *, reason: str) -> int:
+        """Put up to *limit* ready or delayed jobs aside, oldest first, for *reason*; how many."""
+        ...
+
+    def move_jobs(self, pipeline: str, state: JobState, limit: int, where: Filter, *, target: str) -> int:
+        """
+        Put up to *limit* jobs of any state but reserved into the pipeline *target*, oldest first; how many.
+
+        Everything else about them is kept.  One whose unique key is taken
+        there stays.
+        """
+        ...
+
     def peek(self, pipeline: str, state: JobState, limit: int, where: Filter) -> list[Job]:
         """Look at jobs without taking them: ready in claim order, others oldest first."""
         ...

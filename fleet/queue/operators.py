@@ -63,6 +63,81 @@ class Operators:
                 check_pipeline(pipeline), JobState(state), _limit(limit), self._filter(reason, ids)
             )
 
+    def release_jobs(
+        self,
+        pipeline: str,
+        state: JobState | Literal["delayed", "reserved"] = JobState.DELAYED,
+        limit: int | None = None,
+        *,
+        reason: str | None = None,
+        ids: Sequence[int] | None = None,
+        force: bool = False,
+    ) -> int:
+        """
+        Make delayed jobs ready now, oldest first; how many.  They keep their attempts.
+
+        Of reserved ones those whose lease is over; with *force* all, as if it
+        were: a worker that still has one may do it a second time.
+        """
+        where = self._filter(reason, ids)
+        with self._guard as backend:
+            return backend.release_jobs(
+                check_pipeline(pipeline),
+                _one_of("release_jobs", state, JobState.DELAYED, JobState.RESERVED),
+                _limit(limit),
+                where,
+                force=force,
+            )
+
+    def bury_jobs(
+        self,
+        pipeline: str,
+        state: JobState | Literal["ready", "delayed"],
+        because: str,
+        limit: int | None = None,
+        *,
+        reason: str | None = None,
+        ids: Sequence[int] | None = None,
+    ) -> int:
+        """Put ready or delayed jobs aside, oldest first, with *because* as their reason; how many."""
+        where = self._filter(reason, ids)
+        with self._guard as backend:
+            return backend.bury_jobs(
+                check_pipeline(pipeline),
+                _one_of("bury_jobs", state, JobState.READY, JobState.DELAYED),
+                _limit(limit),
+                where,
+                reason=because.encode(errors="replace").decode(),
+            )
+
+    def move_jobs(
+        self,
+        pipeline: str,
+        target: str,
+        state: JobState | Literal["ready", "delayed", "buried"],
+        limit: int | None = None,
+        *,
+        reason: str | None = None,
+        ids: Sequence[int] | None = None,
+    ) -> int:
+        """
+        Put jobs of one state into the pipeline *target*, oldest first; how many.
+
+        They keep id, priority, payload, state, attempts and reason; one whose
+        unique key is taken there stays.  Each job changes in one transaction.
+        """
+        if pipeline == target:
+            raise ValueError(f"move_jobs: {pipeline} is where these jobs are")
+        where = self._filter(reason, ids)
+        with self._guard as backend:
+            return backend.move_jobs(
+                check_pipeline(pipeline),
+                _one_of("move_jobs", state, JobState.READY, JobState.DELAYED, JobState.BURIED),
+                _limit(limit),
+                where,
+                target=check_pipeline(target),
+            )
+
     def peek(
         self,
         pipeline: str,
@@ -81,7 +156,10 @@ class Operators:
         server shows one job only.
         """
         if above is not None and not self.capabilities.lists:
-            raise NotSupported(f"{self._backend.name} shows the first job of a state only")
+            raise NotSupported(
+                f"{self._backend.name} shows only the first job of a state, and nobody can go through all "
+                "of them: choose jobs by id, or take them all"
+            )
         where = self._filter(reason, ids, above)
         with self._guard as backend:
             return backend.peek(check_pipeline(pipeline), JobState(state), _limit(limit), where)
@@ -190,6 +268,12 @@ def _limit(limit: int | None) -> int:
     if type(limit) is not int or limit < 0:
         raise ValueError(f"limit: expected a whole number of at least 0, got {limit!r}")
     return limit
+
+
+def _one_of(verb: str, state: str, *allowed: JobState) -> JobState:
+    if state not in allowed:
+        raise ValueError(f"{verb}: the state must be {' or '.join(allowed)}, not {state}")
+    return JobState(state)
 
 
 def _first(jobs: list[Job]) -> Job | None:

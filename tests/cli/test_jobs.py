@@ -273,6 +273,9 @@ def test_read_only_changes_nothing(fleet, queue, monkeypatch):
     for words in (
         ("jobs", "put", "emails", "1"),
         ("jobs", "kick", "emails", "--all"),
+        ("jobs", "release", "emails", "--all"),
+        ("jobs", "bury", "emails", "--all"),
+        ("jobs", "move", "emails", "--to", "pdf", "--all", "--yes"),
         ("jobs", "delete", "emails", "--all", "--confirm", "emails"),
         ("pause", "emails"),
         ("resume", "emails"),

@@ -124,6 +124,9 @@ def test_help_of_a_group_lists_its_commands():
         (["ps"], "fleet status --procs"),
         (["stats"], "fleet status"),
         (["jobs", "kik"], "fleet jobs kick"),
+        (["jobs", "imprt"], "fleet jobs put PIPELINE -"),
+        (["jobs", "promote"], "fleet jobs release"),
+        (["bury"], "fleet jobs bury"),
     ],
 )
 def test_a_near_miss_gets_a_hint_and_exit_2(words, hint):

@@ -379,6 +379,33 @@ class BeanstalkdBackend:
             raise NotSupported("beanstalkd lets nobody but its holder delete a reserved job")
         return self._links.once(lambda link: tubes.discard(link, pipeline, state, limit, where.ids))
 
+    def release_jobs(
+        self,
+        pipeline: str,
+        state: JobState,
+        limit: int,
+        where: Filter,
+        *,
+        force: bool,  # noqa: ARG002 - for the Protocol
+    ) -> int:
+        _refuse_reason(where)
+        if state is JobState.RESERVED:
+            raise NotSupported(
+                "beanstalkd lets nobody but its holder release a reserved job: it is ready again when its "
+                "ttr is over, or when the connection of its worker ends"
+            )
+        return self._links.once(lambda link: tubes.release(link, pipeline, limit, where.ids))
+
+    def bury_jobs(self, pipeline: str, state: JobState, limit: int, where: Filter, *, reason: str) -> int:  # noqa: ARG002
+        raise NotSupported(
+            "beanstalkd buries reserved jobs only: pause the pipeline, or let a worker reserve and bury them"
+        )
+
+    def move_jobs(self, pipeline: str, state: JobState, limit: int, where: Filter, *, target: str) -> int:  # noqa: ARG002
+        raise NotSupported(
+            "a job of beanstalkd stays in its tube: reserve it here, put its payload there, then delete it"
+        )
+
     def peek(self, pipeline: str, state: JobState, limit: int, where: Filter) -> list[Job]:
         """The first job of that state only: beanstalkd shows no more.  With ids, each of them."""
         _refuse_reason(where)

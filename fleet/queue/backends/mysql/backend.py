@@ -203,10 +203,46 @@ class MysqlBackend:
             pipeline, number, limit, where, lambda ids: [bind(self._sql.discard, ids, number)]
         )
 
+    def release_jobs(self, pipeline: str, state: JobState, limit: int, where: Filter, *, force: bool) -> int:
+        number = NUMBER[state]
+        over = self._sql.lease_is_over if state is JobState.RESERVED and not force else ""
+
+        def change(ids: list[int]) -> list[str]:
+            return [bind(self._sql.release, ids, number), bind(self._sql.returned, pipeline)]
+
+        moved = self._in_chunks(pipeline, number, limit, where, change, over)
+        self._nudge()
+        return moved
+
+    def bury_jobs(self, pipeline: str, state: JobState, limit: int, where: Filter, *, reason: str) -> int:
+        number = NUMBER[state]
+        return self._in_chunks(
+            pipeline, number, limit, where, lambda ids: [bind(self._sql.bury, reason, ids, number)]
+        )
+
+    def move_jobs(self, pipeline: str, state: JobState, limit: int, where: Filter, *, target: str) -> int:
+        number = NUMBER[state]
+
+        def change(ids: list[int]) -> list[str]:
+            return [bind(self._sql.move, target, ids, number), bind(self._sql.returned, target)]
+
+        moved = self._in_chunks(pipeline, number, limit, where, change, self._sql.key_is_free, target)
+        self._nudge()
+        return moved
+
     def _in_chunks(
-        self, pipeline: str, state: int, limit: int, where: Filter, change: Callable[[list[int]], list[str]]
+        self,
+        pipeline: str,
+        state: int,
+        limit: int,
+        where: Filter,
+        change: Callable[[list[int]], list[str]],
+        also: str = "",
+        *others: str,
     ) -> int:
+        """Change the jobs that *where* and the condition *also* choose; its values are *others*."""
         condition, values = _condition(where)
+        condition, values = f"{condition} {also}", [*values, *others]
         # Oldest first, which is the index's own order for buried jobs, and no matter when all are meant.
         order = "turn, id" if state == BURIED or limit >= _EVERYTHING else "id"
         select = self._sql.select.format(table=self._table(where), where=condition, order=order)

@@ -118,6 +118,18 @@ class Statements:
             UPDATE {jobs} SET state = 0, attempts = 0, crashes = 0, token = 0, run_at = {NOW}
             WHERE id IN (%s) AND state = 3"""
         self.discard = f"DELETE FROM {jobs} WHERE id IN (%s) AND state = %s"
+        # `crashes` before `state`: from left to right.
+        self.release = f"""
+            UPDATE {jobs} SET crashes = crashes + (state = 2), run_at = {NOW}, state = 0
+            WHERE id IN (%s) AND state = %s"""
+        self.bury = f"""
+            UPDATE {jobs} SET state = 3, token = 0, reason = %s, run_at = {NOW}
+            WHERE id IN (%s) AND state = %s"""
+        self.move = f"UPDATE {jobs} SET pipeline = %s WHERE id IN (%s) AND state = %s"
+        self.lease_is_over = f"AND turn <= {NOW}"
+        self.key_is_free = f"""
+            AND NOT EXISTS (SELECT 1 FROM {jobs} AS there
+                WHERE there.pipeline = %s AND there.unique_key = {jobs}.unique_key)"""
         columns = f"""id, pipeline, payload, priority, ttr, attempts, crashes, state, run_at - {NOW},
             CAST(reason AS BINARY), uid, unique_key"""
         self.peek = f"""

@@ -150,19 +150,36 @@ class PostgresBackend:
     # -- operators ---------------------------------------------------------
 
     def kick(self, pipeline: str, limit: int, where: Filter) -> int:
-        moved = self._change(self._sql.kick, pipeline, limit, where)
+        return self._heard(pipeline, self._change(self._sql.kick, pipeline, JobState.BURIED, limit, where))
+
+    def discard(self, pipeline: str, state: JobState, limit: int, where: Filter) -> int:
+        return self._change(self._sql.discard, pipeline, state, limit, where)
+
+    def release_jobs(self, pipeline: str, state: JobState, limit: int, where: Filter, *, force: bool) -> int:
+        over = self._sql.lease_is_over if state is JobState.RESERVED and not force else b""
+        statement = self._sql.release.replace(b"{where}", b"{where}" + over)
+        return self._heard(pipeline, self._change(statement, pipeline, state, limit, where))
+
+    def bury_jobs(self, pipeline: str, state: JobState, limit: int, where: Filter, *, reason: str) -> int:
+        because = values_of.storable(reason)
+        return self._change(self._sql.bury, pipeline, state, limit, where, because=because)
+
+    def move_jobs(self, pipeline: str, state: JobState, limit: int, where: Filter, *, target: str) -> int:
+        moved = self._change(self._sql.move, pipeline, state, limit, where, target=target)
+        return self._heard(target, moved)
+
+    def _heard(self, pipeline: str, moved: int) -> int:
         if moved:
             self._bell.ring([pipeline])
         return moved
 
-    def discard(self, pipeline: str, state: JobState, limit: int, where: Filter) -> int:
-        statement = self._sql.discard.replace(b"{state}", b"%d" % values_of.STATES.index(state))
-        return self._change(statement, pipeline, limit, where)
-
-    def _change(self, statement: bytes, pipeline: str, limit: int, where: Filter) -> int:
+    def _change(
+        self, statement: bytes, pipeline: str, state: JobState, limit: int, where: Filter, **more: str
+    ) -> int:
         condition, values = values_of.condition(where)
         statement = statement.replace(b"{where}", condition)
-        values |= {"pipeline": pipeline, "limit": limit}
+        statement = statement.replace(b"{state}", b"%d" % values_of.STATES.index(state))
+        values |= {"pipeline": pipeline, "limit": limit, **more}
         try:
             return self._runner.run(lambda session: self._runner.ask(session, statement, values).rowcount)
         except Cut as cut:

@@ -111,6 +111,26 @@ class Statements:
             DELETE FROM {jobs} WHERE state = {{state}} AND id = ANY (ARRAY(
                 SELECT id FROM {jobs} WHERE pipeline = %(pipeline)s AND state = {{state}}{{where}}
                 ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED))""")
+        # State 1, or 2: there it is what a rescue does.
+        self.release = _sql(f"""
+            UPDATE {jobs} SET state = 0, late = true, run_at = {_NOW}, crashes = crashes + (state = 2)::int
+            WHERE state = {{state}} AND id = ANY (ARRAY(
+                SELECT id FROM {jobs} WHERE pipeline = %(pipeline)s AND state = {{state}}{{where}}
+                ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED))""")
+        self.lease_is_over = _sql(f" AND deadline <= {_NOW}")
+        self.bury = _sql(f"""
+            UPDATE {jobs} SET state = 3, token = 0, reason = %(because)s, run_at = {_NOW}
+            WHERE state = {{state}} AND id = ANY (ARRAY(
+                SELECT id FROM {jobs} WHERE pipeline = %(pipeline)s AND state = {{state}}{{where}}
+                ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED))""")
+        # `late`: their ids are older than those that claims of that pipeline have passed.
+        self.move = _sql(f"""
+            UPDATE {jobs} SET pipeline = %(target)s, late = true
+            WHERE state = {{state}} AND id = ANY (ARRAY(
+                SELECT id FROM {jobs} AS here WHERE pipeline = %(pipeline)s AND state = {{state}}{{where}}
+                    AND NOT EXISTS (SELECT FROM {jobs}
+                        WHERE pipeline = %(target)s AND unique_key = here.unique_key)
+                ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED))""")
         columns = f"""id, pipeline, payload, priority, ttr, attempts, crashes, state, run_at - {_NOW},
                 reason, uid, unique_key"""
         self.peek = _sql(f"""

@@ -222,10 +222,7 @@ class SqliteBackend:
     def kick(self, pipeline: str, limit: int, where: Filter) -> int:
         condition, values = values_of.condition(where)
         statement = self._sql.kick.format(where=condition)
-        now = self._clock.wall()
-        moved = self._link.write(lambda db: db.execute(statement, [now, pipeline, *values, limit]).rowcount)
-        self._nudge()
-        return moved
+        return self._change(statement, [self._clock.wall(), pipeline, *values, limit])
 
     def discard(self, pipeline: str, state: JobState, limit: int, where: Filter) -> int:
         condition, values = values_of.condition(where)
@@ -236,6 +233,29 @@ class SqliteBackend:
             return db.execute(statement, [pipeline, *values, limit]).rowcount
 
         return self._link.write(delete)
+
+    def release_jobs(self, pipeline: str, state: JobState, limit: int, where: Filter, *, force: bool) -> int:
+        condition, values = values_of.condition(where)
+        if state is JobState.RESERVED and not force:
+            condition, values = condition + " AND deadline <= ?", [*values, self._clock.boot()]
+        statement = self._sql.release.format(where=condition, state=values_of.NUMBER[state])
+        return self._change(statement, [self._clock.wall(), pipeline, *values, limit])
+
+    def bury_jobs(self, pipeline: str, state: JobState, limit: int, where: Filter, *, reason: str) -> int:
+        condition, values = values_of.condition(where)
+        statement = self._sql.bury.format(where=condition, state=values_of.NUMBER[state])
+        return self._change(statement, [reason, self._clock.wall(), pipeline, *values, limit])
+
+    def move_jobs(self, pipeline: str, state: JobState, limit: int, where: Filter, *, target: str) -> int:
+        condition, values = values_of.condition(where)
+        statement = self._sql.move.format(where=condition, state=values_of.NUMBER[state])
+        return self._change(statement, [target, pipeline, *values, target, limit])
+
+    def _change(self, statement: str, values: list[Any]) -> int:
+        """Change jobs, and wake who waits for them; how many were changed."""
+        moved = self._link.write(lambda db: db.execute(statement, values).rowcount)
+        self._nudge()
+        return moved
 
     def peek(self, pipeline: str, state: JobState, limit: int, where: Filter) -> list[Job]:
         condition, values = values_of.condition(where)

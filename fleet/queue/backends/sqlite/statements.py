@@ -73,6 +73,22 @@ class Statements:
             DELETE FROM {jobs} WHERE id IN (
                 SELECT id FROM {jobs} WHERE pipeline = ? AND state = {{state}}{{where}}
                 ORDER BY id LIMIT ?)"""
+        # State 1, or 2: there it is what `rescue` does.
+        self.release = f"""
+            UPDATE {jobs} SET state = 0, deadline = 0, run_at = ?, crashes = crashes + (state = 2)
+            WHERE id IN (
+                SELECT id FROM {jobs} WHERE pipeline = ? AND state = {{state}}{{where}}
+                ORDER BY id LIMIT ?)"""
+        self.bury = f"""
+            UPDATE {jobs} SET state = 3, token = 0, deadline = 0, reason = ?, run_at = ? WHERE id IN (
+                SELECT id FROM {jobs} WHERE pipeline = ? AND state = {{state}}{{where}}
+                ORDER BY id LIMIT ?)"""
+        self.move = f"""
+            UPDATE {jobs} SET pipeline = ? WHERE id IN (
+                SELECT id FROM {jobs} AS here WHERE pipeline = ? AND state = {{state}}{{where}}
+                    AND NOT EXISTS (SELECT 1 FROM {jobs}
+                        WHERE pipeline = ? AND unique_key = here.unique_key)
+                ORDER BY id LIMIT ?)"""
         columns = """id, pipeline, payload, priority, ttr, attempts, crashes, state, run_at,
                 reason, uid, unique_key"""
         self.peek = f"""
