@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 SCHEMES = ("sqlite", "postgresql", "postgres", "mysql", "mariadb", "beanstalkd", "beanstalk")
 EXAMPLES = (
@@ -49,6 +50,11 @@ def quoted_path(path: Path) -> str:
     return str(path).replace("%", "%25").replace("?", "%3F")
 
 
+def file_of(dsn: str) -> Path:
+    """The file of an absolute SQLite DSN."""
+    return Path(unquote(dsn.removeprefix("sqlite:///").partition("?")[0]))
+
+
 def has_password(dsn: str) -> bool:
     found = _PASSWORD.search(dsn)
     return found is not None and bool(found["password"]) and not is_sqlite(dsn)
@@ -67,8 +73,6 @@ def hidden(text: str) -> str:
 
 def with_password(dsn: str, password: str) -> str:
     """The DSN with *password* put behind its user, percent-encoded."""
-    from urllib.parse import quote  # only servers have passwords, and only they pay for this
-
     scheme, _, rest = dsn.partition("://")
     authority, slash, tail = rest.partition("/")
     login, at, host = authority.rpartition("@")
