@@ -13,7 +13,8 @@ EXAMPLES = (
 )
 # Everything from the user's colon to the last @: a slash in a password should be %2F, and often is not.
 _PASSWORD = re.compile(r"(?P<head>[A-Za-z][A-Za-z0-9+]*://[^/?#:@\s]*):(?P<password>[^?#\s]*)@")
-_LOOKS_LIKE_ONE = re.compile(r"(?P<head>(?:://)?[^/?#:@\s'\"]*):(?!//)[^\s'\"]*@")
+_WORD = re.compile(r"[^\s'\"]+")
+_COLON = re.compile(r":(?!//)")
 
 
 def is_sqlite(dsn: str) -> bool:
@@ -68,7 +69,14 @@ def has_written_password(raw: str) -> bool:
 
 def hidden(text: str) -> str:
     """*text* with what stands where a DSN has its password replaced by ***."""
-    return _LOOKS_LIKE_ONE.sub(r"\g<head>:***@", text)
+    return _WORD.sub(_hide, text)  # word by word: one pattern over all of it would be quadratic
+
+
+def _hide(word: re.Match[str]) -> str:
+    text = word[0]
+    end = text.rfind("@")
+    start = _COLON.search(text, 0, max(end, 0))
+    return text if start is None else f"{text[: start.start()]}:***{text[end:]}"
 
 
 def with_password(dsn: str, password: str) -> str:
