@@ -50,9 +50,9 @@ def _queue_file(manifest: Manifest) -> Iterator[Problem]:
         return
     file = dsn.file_of(manifest.queue.dsn)
     path = ("queue", "dsn")
-    if file.is_dir():
+    if os.path.isdir(file):  # noqa: PTH112  (pathlib raises where this user may not look)
         yield manifest.source.problem(codes.NO_DIRECTORY, path, f"{file} is a directory, and no database")
-    elif file.parent != manifest.state_dir and not file.parent.is_dir():
+    elif file.parent != manifest.state_dir and not os.path.isdir(file.parent):  # noqa: PTH112
         message = f"the folder of the queue, {file.parent}, does not exist here"
         yield manifest.source.problem(codes.NO_DIRECTORY, path, message, "make it, or name another file")
 

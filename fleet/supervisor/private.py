@@ -252,6 +252,12 @@ def _listens(path: Path) -> bool:
             raise Refused(f"{path} is not a socket ({owner_and_mode(path)}). Move it away and try again.")
     except FileNotFoundError:
         return False
+    except PermissionError as error:
+        folder = path.parent
+        raise SupervisorUnavailable(
+            f"this user may not look for the socket in {folder} ({owner_and_mode(folder)}). "
+            "Run fleet as the user whose fleet it is."
+        ) from error
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         try:
