@@ -96,7 +96,7 @@ def say(site: Site, *words: str, codes: tuple[int, ...] = (0, 3)) -> None:
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         code = run(["-m", str(site.root / "fleet.toml"), *words])
-    site.said[" ".join(words)] = out.getvalue()
+    site.said[" ".join(words)] = site.said.get(" ".join(words), "") + out.getvalue()
     assert code in codes, f"{words}: {code}\n{out.getvalue()}"
 
 
