@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,7 +17,7 @@ from pathlib import Path
 from shlex import quote
 
 from fleet.errors import FleetError, RenderError, SupervisorError
-from fleet.manager import files, world
+from fleet.manager import files, holes, world
 from fleet.manager.daemon import environ
 from fleet.manager.desired import desired
 from fleet.manager.places import Place
@@ -56,6 +57,7 @@ def examine(manifest: Manifest, place: Place) -> Iterator[Finding]:
     yield from _log_folders(manifest, place)
     yield from _disk(manifest)
     yield from _stop_time(manifest, place)
+    yield from _libraries()
     yield from _orphans(manifest, place, daemon)
     yield from _drift(manifest, place, daemon)
 
@@ -232,6 +234,20 @@ def _stop_limit(unit: str) -> float | None:
         return parse_duration(values.get("TimeoutStopUSec", "").replace("min", "m").replace(" ", ""))
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
+
+
+def _libraries() -> Iterator[Finding]:
+    """SQLite and the servers are the queue's to judge, and a running supervisord its client's."""
+    open_holes = list(holes.found())
+    for hole, here in open_holes:
+        text = f"{hole.library} {here}: {hole.what} ({hole.source})"
+        mend = f'{quote(sys.executable)} -m pip install "{hole.library}>={hole.fixed}"'
+        yield Finding(what="libraries", level=Level.BAD, text=text, mend=(mend,))
+    if not open_holes:
+        names = ", ".join(hole.library for hole in holes.KNOWN)
+        yield Finding(
+            what="libraries", level=Level.OK, text=f"{names}: none of the few holes on fleet's list"
+        )
 
 
 def _orphans(manifest: Manifest, place: Place, daemon: DaemonState | None) -> Iterator[Finding]:
