@@ -73,12 +73,15 @@ def home(state_dir: Path, environ: Mapping[str, str] = os.environ) -> Home:
     A socket that does not fit there goes to `$XDG_RUNTIME_DIR`, or to a folder
     of this user under /tmp.  The choice is kept in `.fleet/socket`, since the
     next command may run without that variable.
+
+    Raises:
+        Refused: somebody else holds the place of a socket that lies elsewhere.
     """
     near = state_dir / "supervisor.sock"
     if len(os.fsencode(near)) <= _LONGEST_SOCKET:
         return Home(state_dir=state_dir, socket=near)
     try:
-        return Home(state_dir=state_dir, socket=Path((state_dir / "socket").read_text("utf-8").strip()))
+        return _elsewhere(state_dir, Path((state_dir / "socket").read_text("utf-8").strip()))
     except OSError:
         pass
     digest = hashlib.sha256(os.fsencode(state_dir)).hexdigest()[:12]
@@ -88,7 +91,26 @@ def home(state_dir: Path, environ: Mapping[str, str] = os.environ) -> Home:
         if len(os.fsencode(far)) <= _LONGEST_SOCKET:
             return Home(state_dir=state_dir, socket=far)
     # Not tempfile.gettempdir(): TMPDIR may differ in the next command, and may be deep itself.
-    return Home(state_dir=state_dir, socket=Path(f"/tmp/fleet-{os.geteuid()}-{digest}/s.sock"))  # noqa: S108
+    return _elsewhere(state_dir, Path(f"/tmp/fleet-{os.geteuid()}-{digest}/s.sock"))  # noqa: S108
+
+
+def _elsewhere(state_dir: Path, socket: Path) -> Home:
+    """Anybody can guess a name in /tmp, make that folder first and play supervisord in it."""
+    try:
+        found = socket.parent.lstat()
+    except FileNotFoundError:
+        return Home(state_dir=state_dir, socket=socket)
+    try:
+        owner = state_dir.stat().st_uid
+    except OSError:
+        owner = os.geteuid()
+    is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid in (owner, os.geteuid())
+    if not is_ours or found.st_mode & 0o077:
+        raise Refused(
+            f"{socket.parent}, the place of supervisord's socket, is not yours alone "
+            f"({owner_and_mode(socket.parent)}). Move it away, or the manifest to a shorter path."
+        )
+    return Home(state_dir=state_dir, socket=socket)
 
 
 def prepare(place: Home) -> None:
