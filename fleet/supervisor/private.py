@@ -125,11 +125,18 @@ def prepare(place: Home) -> None:
         folder.mkdir(mode=0o755, exist_ok=True)
     ignore = place.state_dir / ".gitignore"
     if not ignore.exists():
-        ignore.write_text("*\n", "utf-8")
+        _write(ignore, "*\n")
     if place.socket.parent != place.state_dir:
         if place.socket.name == "s.sock":
             _private_folder(place.socket.parent)
-        (place.state_dir / "socket").write_text(f"{place.socket}\n", "utf-8")
+        _write(place.state_dir / "socket", f"{place.socket}\n")
+
+
+def _write(path: Path, text: str) -> None:
+    """A small file that nobody else may write, whatever the umask allows."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(path, flags, 0o644), "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 def find(place: Home, *, timeout: float = 5.0) -> DaemonState | None:
@@ -252,6 +259,7 @@ def _spawn(place: Home, python: str, timeout: float) -> None:
                 cwd=place.state_dir,
                 env=clean_environ(),
                 start_new_session=True,  # Ctrl-C in this terminal is not meant for it
+                umask=0o022,  # its own setting comes after it has made its log file
                 timeout=timeout,
                 check=False,
             )
