@@ -49,7 +49,7 @@ TEXT = st.lists(
 NAME = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,10}", fullmatch=True)
 EMPTY: st.SearchStrategy[dict[str, str]] = st.just({})
 FEW = settings(
-    max_examples=int(os.environ.get("FLEET_EXAMPLES", "60")),
+    max_examples=int(os.environ.get("FLEET_EXAMPLES", "40")),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
