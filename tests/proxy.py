@@ -37,7 +37,11 @@ class Proxy:
         self.accepted = 0
         self.cuts = 0
         self._budget: dict[str, int | None] = {"requests": None, "replies": None}
+        self._marker: tuple[bytes, bool] | None = (
+            None  # what a request must hold to be cut, and whether it is passed on
+        )
         self._stalled = False
+        self._refusing = False
         self._peers: dict[socket.socket, tuple[socket.socket, str]] = {}  # where its bytes go, and as what
         self._lock = threading.RLock()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -60,6 +64,20 @@ class Proxy:
         """Break the connection on which more than that many further bytes go; 0 loses the very next."""
         with self._lock:
             self._budget = {"requests": requests, "replies": replies}
+
+    def cut_at(self, marker: bytes, *, acted: bool) -> None:
+        """
+        Break the connection whose next request holds *marker*.
+
+        With *acted* the server gets that request, and its answer is lost; without, it never sees it.
+        """
+        with self._lock:
+            self._marker = (marker, acted)
+
+    def refuse(self, refusing: bool = True) -> None:
+        """Close every new connection at once, as a server that is down."""
+        with self._lock:
+            self._refusing = refusing
 
     def cut(self) -> None:
         """Break every connection now."""
@@ -106,6 +124,9 @@ class Proxy:
 
     def _accept(self) -> None:
         client, _ = self._listener.accept()
+        if self._refusing:
+            client.close()
+            return
         try:
             server = socket.create_connection(("127.0.0.1", self.target), timeout=5)
         except OSError:
@@ -121,6 +142,9 @@ class Proxy:
         sink, kind = self._peers[source]
         try:
             data = source.recv(_PIECE)
+            if self._marker and kind == "requests" and self._marker[0] in data:
+                acted, self._marker = self._marker[1], None
+                self._budget = {"requests": None, "replies": 0} if acted else {"requests": 0, "replies": None}
             budget = self._budget[kind]
             if data and budget is not None:
                 sink.sendall(data[:budget])

@@ -31,7 +31,7 @@ from fleet.queue.backends.mysql.literal import bind, literal
 from fleet.queue.backends.mysql.statements import Statements
 from fleet.queue.job import Job, Settlement
 from tests import servers
-from tests.marker_proxy import Proxy
+from tests.proxy import Proxy
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.server
@@ -445,7 +445,7 @@ def test_a_put_that_is_cut_says_that_it_may_be_stored(
     far: Queue, queue: Queue, proxy: Proxy, pipeline: str, acted: bool, count: int
 ):
     """P6: never success, never a silent second job; the same uids again give one job each."""
-    proxy.cut(b"INSERT", reply=acted)
+    proxy.cut_at(b"INSERT", acted=acted)
     with pytest.raises(PutUnknown) as caught:
         far.put_many(pipeline, range(count))
     assert len(caught.value.uids) == count
@@ -466,7 +466,7 @@ def test_a_claim_whose_answer_was_lost_is_found_by_its_token(
     queue.put_many(pipeline, range(6))
     first = far.reserve_many(pipeline, 2)
     first[1].delete()
-    proxy.cut(b"COMMIT", reply=acted)
+    proxy.cut_at(b"COMMIT", acted=acted)
     second = far.reserve_many(pipeline, 2, settle=first)
     assert proxy.cuts == 1
     assert [job.data for job in second] == [2, 3]
@@ -485,7 +485,7 @@ def test_a_claim_that_is_cut_before_its_commit_is_made_again(
 ):
     """The server rolls back, and its locks may hide the rows for a moment: none is lost or doubled."""
     queue.put_many(pipeline, range(3))
-    proxy.cut(b"BEGIN", reply=acted)
+    proxy.cut_at(b"BEGIN", acted=acted)
     jobs = far.reserve_many(pipeline, 3, timeout=5)
     assert proxy.cuts == 1
     while len(jobs) < 3:
@@ -512,7 +512,7 @@ def test_a_settlement_that_is_cut_is_told_truly(
     job = far.reserve(pipeline)
     assert job is not None
     marker, settle = VERBS[verb]
-    proxy.cut(marker, reply=acted)
+    proxy.cut_at(marker, acted=acted)
     settle(job)
     assert proxy.cuts == 1
     found = queue.find(job_id)
@@ -527,7 +527,7 @@ def test_a_settlement_that_is_cut_does_not_hide_a_lost_lease(
     mine = far.reserve(pipeline)
     assert mine is not None
     assert queue.reserve(pipeline, timeout=3) is not None
-    proxy.cut(b"DELETE")
+    proxy.cut_at(b"DELETE", acted=False)
     with pytest.raises(LeaseLost):
         mine.delete()
 
@@ -536,7 +536,7 @@ def test_a_settlement_that_is_cut_does_not_hide_a_lost_lease(
 def test_an_operators_verb_that_is_cut_says_so(far: Queue, proxy: Proxy, pipeline: str, acted: bool):
     """Exit 7: nobody can know, and doing it again is safe."""
     far.put(pipeline, 1)
-    proxy.cut(b"COMMIT", reply=acted)
+    proxy.cut_at(b"COMMIT", acted=acted)
     with pytest.raises(OutcomeUnknown, match="again is safe"):
         far.discard(pipeline, "ready")
     eventually(lambda: far.discard(pipeline, "ready") == (0 if acted else 1) or True)
@@ -552,7 +552,7 @@ def test_reads_are_simply_asked_again(far: Queue, proxy: Proxy, pipeline: str):
         lambda: far.pipelines(),
         lambda: far.pulses(),
     ):
-        proxy.sever()
+        proxy.cut()
         ask()
 
 
@@ -585,7 +585,7 @@ def test_a_server_that_is_away_is_said_and_never_looks_empty(far: Queue, proxy: 
     """The error names the place, comes within connect_timeout, and the next call works again."""
     far.put(pipeline, 1)
     proxy.refuse(True)
-    proxy.sever()
+    proxy.cut()
     started = time.monotonic()
     with pytest.raises(BackendUnavailable, match=r"mysql://fleet@127\.0\.0\.1"):
         far.stats(pipeline)
