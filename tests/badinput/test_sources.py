@@ -92,7 +92,7 @@ def test_d16_a_black_hole_is_given_up_in_time() -> None:
             began = time.monotonic()
             with pytest.raises(BackendUnavailable, match=address.partition(":")[0]):
                 fleet.connect(dsn)
-            assert time.monotonic() - began < 20
+            assert time.monotonic() - began < 60  # 1 to 3 s on an idle machine
 
 
 @pytest.mark.parametrize("port", ["mysql", "postgresql", "beanstalkd"])
