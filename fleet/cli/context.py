@@ -50,7 +50,22 @@ def load_manifest() -> Manifest:
     from fleet.manifest import find, load
 
     chosen = _settings.manifest or os.environ.get("FLEET_MANIFEST")
-    return load(find(chosen), env=_settings.env or os.environ.get("FLEET_ENV"))
+    manifest = load(find(chosen), env=_settings.env or os.environ.get("FLEET_ENV"))
+    _check_dsn(manifest)
+    return manifest
+
+
+def _check_dsn(manifest: Manifest) -> None:
+    """The queue knows its own addresses: one that nobody can open must not reach a single worker."""
+    from fleet.errors import DsnError
+    from fleet.manifest import codes
+    from fleet.queue.backends import check_dsn
+
+    try:
+        check_dsn(manifest.queue.dsn)
+    except DsnError as error:
+        path = ("queue", "dsn")
+        raise manifest.source.error([manifest.source.problem(codes.WRONG_VALUE, path, str(error))]) from None
 
 
 def open_queue(manifest: Manifest, *, patience: int | None = None) -> Queue:

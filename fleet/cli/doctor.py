@@ -44,18 +44,18 @@ def doctor() -> int:
 
 def _queue(manifest: Manifest) -> Iterator[Finding]:
     """The queue's server, tables and durability, as it tells them itself."""
-    from pathlib import Path
+    import os
 
     from fleet.errors import FleetError, SchemaError
     from fleet.manager.doctor import Finding, Level
-    from fleet.manifest.dsn import hidden
+    from fleet.manifest.dsn import file_of, hidden, is_sqlite
     from fleet.manifest.secrets import dsn_with_password
     from fleet.queue import connect
 
     dsn = manifest.queue.dsn
-    file = Path(dsn.removeprefix("sqlite:///").partition("?")[0])
-    if dsn.startswith("sqlite:///") and not file.exists():
-        yield Finding(what="queue", level=Level.OK, text=f"{file} is made by the first fleet up or jobs put")
+    if is_sqlite(dsn) and not os.path.exists(file_of(dsn)):  # noqa: PTH110  (where we may not look, too)
+        text = f"{file_of(dsn)} is made by the first fleet up or jobs put"
+        yield Finding(what="queue", level=Level.OK, text=text)
         return
     try:
         with connect(dsn_with_password(manifest)) as queue:

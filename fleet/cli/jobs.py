@@ -23,12 +23,15 @@ class State(StrEnum):
     BURIED = "buried"
 
 
+MOST_ID = 2**63 - 1  # of any server
+
 PipelineArgument = Annotated[
     str, typer.Argument(metavar="PIPELINE", help="of the manifest, or one that still holds jobs")
 ]
 
 IdsArgument = Annotated[
-    list[int] | None, typer.Argument(metavar="ID", help="of jobs, as put and list print them")
+    list[int] | None,
+    typer.Argument(min=0, max=MOST_ID, metavar="ID", help="of jobs, as put and list print them"),
 ]
 ErrorOption = Annotated[
     str, typer.Option(metavar="TEXT", help="those whose reason holds TEXT; % stands for anything")
@@ -92,7 +95,7 @@ def list_(
 
 
 def show_(
-    id: Annotated[int, typer.Argument(metavar="ID", help="as put and list print it")],
+    id: Annotated[int, typer.Argument(min=0, max=MOST_ID, metavar="ID", help="as put and list print it")],
 ) -> None:
     """
     One job: its state, why it was buried or released, and its payload.

@@ -47,7 +47,10 @@ def plan(
     wanted = desired(manifest, place)
     found = world.plan(place, wanted)
     if out is not None:
-        out.write_text(json.dumps(found.to_dict(), indent=1) + "\n", "utf-8")
+        try:
+            out.write_text(json.dumps(found.to_dict(), indent=1) + "\n", "utf-8")
+        except OSError as error:
+            raise typer.BadParameter(f"cannot write {out}: {error.strerror}") from error
     if settings().json:
         output.document({**found.to_dict(), "unclaimed": unclaimed(manifest, found, place)})
     else:

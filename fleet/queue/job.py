@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
 from fleet.errors import PayloadError
+from fleet.queue.payload import decode
 
 if TYPE_CHECKING:
     from fleet.queue.queue import Queue
@@ -125,7 +125,7 @@ class Job:
         except AttributeError:
             pass
         try:
-            self._data = json.loads(self.payload)
+            self._data = decode(self.payload)
         except (ValueError, RecursionError) as error:
             raise PayloadError(
                 f"job {self.id}: the payload is not JSON ({error}); read job.payload"

@@ -11,7 +11,7 @@ from fleet.queue.causes import ErrorGroup
 from fleet.queue.guard import Guard
 from fleet.queue.job import BackendInfo, Filter, Job, JobState, PipelineStats, Pulse
 from fleet.queue.minutes import Minute
-from fleet.queue.names import check_delay, check_pipeline, check_priority, check_ttr
+from fleet.queue.names import check_delay, check_id, check_pipeline, check_priority, check_ttr
 
 _EVERYTHING = 2**31 - 1
 
@@ -179,7 +179,7 @@ class Operators:
     def find(self, job_id: int) -> Job | None:
         """One job by its id, or None."""
         with self._guard as backend:
-            return backend.find(job_id)
+            return backend.find(check_id(job_id))
 
     def pause(self, pipeline: str, seconds: float) -> None:
         """Hand out nothing from the pipeline for that long.  Jobs in hand go on."""
@@ -259,7 +259,8 @@ class Operators:
             raise NotSupported(f"{self._backend.name} keeps no reasons to choose jobs by")
         if ids is not None and not self.capabilities.filters:
             raise NotSupported(f"{self._backend.name} cannot choose jobs by id")
-        return Filter(ids=tuple(ids) if ids is not None else None, reason=reason or "", above=above)
+        chosen = tuple(map(check_id, ids)) if ids is not None else None
+        return Filter(ids=chosen, reason=reason or "", above=above)
 
 
 def _limit(limit: int | None) -> int:

@@ -75,12 +75,15 @@ def home(state_dir: Path, environ: Mapping[str, str] = os.environ) -> Home:
     A socket that does not fit there goes to `$XDG_RUNTIME_DIR`, or to a folder
     of this user under /tmp.  The choice is kept in `.fleet/socket`, since the
     next command may run without that variable.
+
+    Raises:
+        Refused: somebody else holds the place of a socket that lies elsewhere.
     """
     near = state_dir / "supervisor.sock"
     if len(os.fsencode(near)) <= _LONGEST_SOCKET:
         return Home(state_dir=state_dir, socket=near)
     try:
-        return Home(state_dir=state_dir, socket=Path((state_dir / "socket").read_text("utf-8").strip()))
+        return _elsewhere(state_dir, Path((state_dir / "socket").read_text("utf-8").strip()))
     except OSError:
         pass
     import hashlib
@@ -92,7 +95,26 @@ def home(state_dir: Path, environ: Mapping[str, str] = os.environ) -> Home:
         if len(os.fsencode(far)) <= _LONGEST_SOCKET:
             return Home(state_dir=state_dir, socket=far)
     # Not tempfile.gettempdir(): TMPDIR may differ in the next command, and may be deep itself.
-    return Home(state_dir=state_dir, socket=Path(f"/tmp/fleet-{os.geteuid()}-{digest}/s.sock"))  # noqa: S108
+    return _elsewhere(state_dir, Path(f"/tmp/fleet-{os.geteuid()}-{digest}/s.sock"))  # noqa: S108
+
+
+def _elsewhere(state_dir: Path, socket: Path) -> Home:
+    """Anybody can guess a name in /tmp, make that folder first and play supervisord in it."""
+    try:
+        found = socket.parent.lstat()
+    except FileNotFoundError:
+        return Home(state_dir=state_dir, socket=socket)
+    try:
+        owner = state_dir.stat().st_uid
+    except OSError:
+        owner = os.geteuid()
+    is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid in (owner, os.geteuid())
+    if not is_ours or found.st_mode & 0o077:
+        raise Refused(
+            f"{socket.parent}, the place of supervisord's socket, is not yours alone "
+            f"({owner_and_mode(socket.parent)}). Move it away, or the manifest to a shorter path."
+        )
+    return Home(state_dir=state_dir, socket=socket)
 
 
 def prepare(place: Home) -> None:
@@ -107,11 +129,18 @@ def prepare(place: Home) -> None:
         folder.mkdir(mode=0o755, exist_ok=True)
     ignore = place.state_dir / ".gitignore"
     if not ignore.exists():
-        ignore.write_text("*\n", "utf-8")
+        _write(ignore, "*\n")
     if place.socket.parent != place.state_dir:
         if place.socket.name == "s.sock":
             _private_folder(place.socket.parent)
-        (place.state_dir / "socket").write_text(f"{place.socket}\n", "utf-8")
+        _write(place.state_dir / "socket", f"{place.socket}\n")
+
+
+def _write(path: Path, text: str) -> None:
+    """A small file that nobody else may write, whatever the umask allows."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(path, flags, 0o644), "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 def find(place: Home, *, timeout: float = 5.0) -> DaemonState | None:
@@ -240,6 +269,7 @@ def _spawn(place: Home, python: str, timeout: float) -> None:
                 cwd=place.state_dir,
                 env=clean_environ(),
                 start_new_session=True,  # Ctrl-C in this terminal is not meant for it
+                umask=0o022,  # its own setting comes after it has made its log file
                 timeout=timeout,
                 check=False,
             )
@@ -262,6 +292,12 @@ def _listens(path: Path) -> bool:
             raise Refused(f"{path} is not a socket ({owner_and_mode(path)}). Move it away and try again.")
     except FileNotFoundError:
         return False
+    except PermissionError as error:
+        folder = path.parent
+        raise SupervisorUnavailable(
+            f"this user may not look for the socket in {folder} ({owner_and_mode(folder)}). "
+            "Run fleet as the user whose fleet it is."
+        ) from error
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         try:

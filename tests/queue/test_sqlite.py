@@ -297,6 +297,8 @@ def test_a_connection_without_tables_is_not_given_any(file: Path):
         "sqlite:///a\nb",
         "sqlite:///jobs.db?synchronous=off",
         "sqlite:///jobs.db?nolock=1",
+        "sqlite:///jobs.db?prefix=a.b",
+        "sqlite:///jobs%00.db",
         "postgresql://ada:secret@db:70000/x",
         "mysql://ada:secret@db:abc/x",
         "beanstalkd://user@localhost",
