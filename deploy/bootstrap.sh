@@ -115,6 +115,10 @@ install_servers() {
     has mariadbd || set -- "$@" mariadb-server
     has beanstalkd || set -- "$@" beanstalkd
     has pgbouncer || set -- "$@" pgbouncer
+    # What the chaos runs break things with.
+    has strace || set -- "$@" strace
+    ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || set -- "$@" faketime
+    has mkfs.ext4 || set -- "$@" e2fsprogs
     [ $# -gt 0 ] || return 0
     if may_install "$@"; then
         forbid_starts # the tests start their own: apt must not take ports 5432, 3306 and 11300

@@ -10,7 +10,7 @@ folder.  Should the test run itself be killed, the kernel ends the server
         fleet.connect(server.dsn)
 
 Without `durable=True` nothing is synced to disk: right for every test except
-those about power cuts.
+those about power cuts.  *disk* is a mounted file system to put the data on.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ class Server:
     port    loopback port
     folder  data, socket and log; removed at the end
     pid     of its main process; 0 while it is down
+
+    environment  what it gets besides ours from its next start on
     """
 
     def __init__(
@@ -69,11 +71,17 @@ class Server:
         self._user = user
         self._stop_signal = stop_signal
         self._is_ready = is_ready
+        self.environment: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def pid(self) -> int:
         return self._process.pid if self._process else 0
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its main process is alive."""
+        return self._process is not None and self._process.poll() is None
 
     @property
     def log(self) -> str:
@@ -89,6 +97,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
+                env={**os.environ, **self.environment},
                 start_new_session=True,  # Ctrl-C is for the test run, which then ends its servers in order
                 preexec_fn=self._die_with_parent,
                 **_identity(self._user),
@@ -113,9 +122,11 @@ class Server:
 
     def kill(self) -> None:
         """End it as a power cut would: SIGKILL to the main process and to all its children."""
-        if self._process is None:
+        if self._process is None or self._process.poll() is not None:
+            self._process = None
             return
         family = [psutil.Process(self._process.pid)]
+        family[0].suspend()  # so that it starts nobody whom we do not know
         family += family[0].children(recursive=True)
         for member in family:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -131,7 +142,7 @@ class Server:
 
 
 @contextlib.contextmanager
-def postgres(*settings: str, durable: bool = False) -> Iterator[Server]:
+def postgres(*settings: str, durable: bool = False, disk: Path | None = None) -> Iterator[Server]:
     """
     A PostgreSQL server with one superuser, `fleet`, who needs no password.
 
@@ -140,7 +151,7 @@ def postgres(*settings: str, durable: bool = False) -> Iterator[Server]:
     bin_dir = _postgres_bin()
     relaxed = () if durable else ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
     with _folder("pg", owner="postgres") as (folder, user):
-        data = folder / "data"
+        data = _data(folder, disk, user)
         _run(
             [
                 *(f"{bin_dir}/initdb", "-D", f"{data}", "-U", "fleet", "-A", "trust"),
@@ -172,7 +183,7 @@ def postgres(*settings: str, durable: bool = False) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def mariadb(*flags: str, durable: bool = False) -> Iterator[Server]:
+def mariadb(*flags: str, durable: bool = False, disk: Path | None = None) -> Iterator[Server]:
     """
     A MariaDB server with an empty database `fleet` and a user `fleet` who may do everything.
 
@@ -182,10 +193,11 @@ def mariadb(*flags: str, durable: bool = False) -> Iterator[Server]:
     daemon = _program("mariadbd", "mariadb-server")
     relaxed = () if durable else ("--innodb-flush-log-at-trx-commit=0", "--innodb-fast-shutdown=2")
     with _folder("my", owner="mysql") as (folder, user):
+        data = _data(folder, disk, user)
         as_user = [f"--user={user}"] if user else []
         _run(
             [
-                *(install, "--no-defaults", *as_user, f"--datadir={folder}/data", "--skip-test-db"),
+                *(install, "--no-defaults", *as_user, f"--datadir={data}", "--skip-test-db"),
                 *("--auth-root-authentication-method=normal", "--skip-name-resolve"),
             ],
             folder,
@@ -206,7 +218,7 @@ def mariadb(*flags: str, durable: bool = False) -> Iterator[Server]:
             port=port,
             folder=folder,
             command=[
-                *(daemon, "--no-defaults", f"--datadir={folder}/data", f"--tmpdir={folder}/tmp"),
+                *(daemon, "--no-defaults", f"--datadir={data}", f"--tmpdir={folder}/tmp"),
                 *(f"--socket={folder}/s.sock", f"--pid-file={folder}/pid", f"--init-file={folder}/init.sql"),
                 *("--bind-address=127.0.0.1", f"--port={port}", "--skip-name-resolve"),
                 # Debian's own default; the compiled-in one is latin1.
@@ -223,7 +235,7 @@ def mariadb(*flags: str, durable: bool = False) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def beanstalkd(*flags: str, durable: bool = False) -> Iterator[Server]:
+def beanstalkd(*flags: str, durable: bool = False, disk: Path | None = None) -> Iterator[Server]:
     """
     A beanstalkd server; *flags* are its own, such as ``"-z", "1048576"``.
 
@@ -235,8 +247,9 @@ def beanstalkd(*flags: str, durable: bool = False) -> Iterator[Server]:
         port = _free_port()
         log = []
         if durable:
-            (folder / "data").mkdir()
-            log = ["-b", f"{folder}/data", "-f", "0"]
+            data = _data(folder, disk, user)
+            data.mkdir()
+            log = ["-b", f"{data}", "-f", "0"]
         server = Server(
             dsn=f"beanstalkd://127.0.0.1:{port}",
             port=port,
@@ -313,6 +326,14 @@ def _folder(prefix: str, *, owner: str | None) -> Iterator[tuple[Path, str | Non
         yield folder, user
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _data(folder: Path, disk: Path | None, user: str | None) -> Path:
+    """Where the data shall lie, which is not there yet."""
+    if disk is None:
+        return folder / "data"
+    shutil.chown(disk, user or os.getuid())
+    return disk / "data"
 
 
 def _identity(user: str | None) -> dict[str, object]:

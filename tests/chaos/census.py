@@ -17,8 +17,8 @@ from tests.chaos.ledger import Record
 from tests.chaos.work import PIPELINE, digest, uid_of
 
 _STATES = ("ready", "delayed", "reserved", "buried")
-_JOBS = "SELECT state, attempts, crashes, reason, payload FROM fleet_jobs"
-_LEFT = "SELECT count(*) FROM fleet_jobs WHERE state <> 3"
+_JOBS = "SELECT state, attempts, crashes, reason, payload FROM fleet_jobs WHERE pipeline = 'chaos'"
+_LEFT = "SELECT count(*) FROM fleet_jobs WHERE pipeline = 'chaos' AND state <> 3"
 
 
 def take(dsn: str) -> list[Record]:

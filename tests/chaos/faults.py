@@ -8,33 +8,27 @@ run one after another in the main thread, which alone may start processes.
 from __future__ import annotations
 
 import contextlib
-import signal
 import sqlite3
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import psutil
 
+from tests.chaos import apply_faults, server_faults, storage_faults
 from tests.chaos.arena import GRACE, Arena, is_alive, wait_gone
-from tests.chaos.ledger import Ledger, now
+from tests.chaos.bite import BITES_WITHIN, Bite
+from tests.chaos.bite import wait_until as _wait_until
+from tests.chaos.clock import stamp
+from tests.chaos.ledger import Ledger, now, read_file
+from tests.chaos.memory import memory_group
+from tests.chaos.possible import why_not
 from tests.chaos.schedule import Planned
-from tests.chaos.steps import arm, bitten, disarm
+from tests.chaos.steps import KILL, OOM, STOP, arm, bitten, disarm
 from tests.proxy import Proxy
 
-_BITES_WITHIN = 10.0  # seconds that a worker may take to come to a step, or a byte to a proxy
 _STALLED = 0.7  # seconds by which this process overslept: so may everybody have
-
-
-@dataclass(slots=True)
-class Bite:
-    """What a fault did.  `pid` is 0 when it touched everybody."""
-
-    proof: str = ""
-    pid: int = 0
-    broken: str = ""
 
 
 class Injector:
@@ -57,7 +51,7 @@ class Injector:
         lane.start()
         watch.start()
         for fault in faults:
-            if fault.kind in _ALL:
+            if fault.kind not in _ONE:
                 _sleep_until(start + fault.at)
                 self._inject(fault)
         lane.join()
@@ -78,13 +72,28 @@ class Injector:
         t0 = now()
         # A worker's death counts from here, and a fault that failed must not explain anything: no proof.
         bite = Bite()
+        reason = why_not(fault.kind)
         try:
-            bite = {**_ONE, **_ALL}[fault.kind](self, fault)
+            if not reason:
+                bite = self._act(fault)
         except Exception as error:
             bite.broken = f"the injector failed: {type(error).__name__}: {error}"
         self._ledger.write(
-            t0=t0, t1=now(), kind=fault.kind, pid=bite.pid, proof=bite.proof, broken=bite.broken, at=fault.at
+            t0=t0,
+            t1=now() + round(bite.lasts * 1e9),
+            kind=fault.kind,
+            pid=bite.pid,
+            killed=bite.killed,
+            proof=bite.proof,
+            broken=bite.broken,
+            impossible=reason,
+            at=fault.at,
         )
+
+    def _act(self, fault: Planned) -> Bite:
+        if fault.kind in _STORE:
+            return _STORE[fault.kind](self._arena, fault)
+        return {**_ONE, **_ALL}[fault.kind](self, fault)
 
     def _watch_for_stalls(self) -> None:
         """A machine that stood still is a cause like any other, and is written down like one."""
@@ -100,7 +109,7 @@ class Injector:
     # -- one worker
 
     def _pick(self, slot: int) -> psutil.Process:
-        until = time.monotonic() + _BITES_WITHIN
+        until = time.monotonic() + BITES_WITHIN
         while time.monotonic() < until:
             # Two faults on one worker would not prove each other.
             crew = [worker for worker in self._arena.crew() if worker.pid not in self._taken]
@@ -112,7 +121,7 @@ class Injector:
     def kill(self, fault: Planned) -> Bite:
         worker = self._pick(fault.slot)
         worker.kill()
-        gone = wait_gone(worker, _BITES_WITHIN)
+        gone = wait_gone(worker, BITES_WITHIN)
         return Bite("" if gone is None else f"gone after {gone:.3f} s", worker.pid)
 
     def term(self, fault: Planned) -> Bite:
@@ -136,21 +145,60 @@ class Injector:
         return self._thaw(worker)
 
     def kill_step(self, fault: Planned) -> Bite:
-        return self._at_step(fault, signal.SIGKILL)
+        return self._at_step(fault, KILL)
 
     def stop_step(self, fault: Planned) -> Bite:
-        return self._at_step(fault, signal.SIGSTOP)
+        return self._at_step(fault, STOP)
 
-    def _at_step(self, fault: Planned, number: signal.Signals) -> Bite:
+    def oom(self, fault: Planned) -> Bite:
+        """A worker in a memory group of 32 MiB that needs more: the kernel kills it."""
+        with memory_group() as group:
+            bite = self._at_step(fault, OOM, str(group.folder))
+            killed = group.kills()
+        if not killed:
+            return Bite(pid=bite.pid)
+        return Bite(f"killed by the kernel for its memory at {fault.step}", bite.pid)
+
+    def worker_clock(self, fault: Planned) -> Bite:
+        """A worker's time of day jumps, and back: only SQLite, without a clock of its own, may notice."""
+        sqlite = self._arena.backend == "sqlite"
+        jump = 2 * self._arena.ttr + fault.hold if sqlite else 3600.0
+        shift = jump if fault.reply else -jump
+        for attempt in range(3):
+            worker = self._pick(fault.slot + attempt)
+            self._taken.add(worker.pid)
+            since, file = now(), stamp(self._arena.folder, worker.pid)
+            file.write_text(f"{shift:.3f}")
+            _wait_until(lambda: self._has_moved(worker.pid, since, shift) or not is_alive(worker))  # noqa: B023
+            moved = self._has_moved(worker.pid, since, shift)
+            time.sleep(fault.hold)
+            file.unlink()
+            self._taken.discard(worker.pid)
+            if moved:
+                proof = f"its journal was {shift:+.0f} s off"
+                return Bite(proof, 0 if sqlite else worker.pid, lasts=jump if sqlite else 0)
+        return Bite()
+
+    def _has_moved(self, pid: int, since: int, shift: float) -> bool:
+        """Whether a job that the worker began after *since* was begun at another time of day."""
+        base = time.time() - now() / 1e9
+        path = self._arena.folder / f"run-{pid}.jsonl"
+        return path.exists() and any(
+            record["t"] > since and abs(record["wall"] - record["t"] / 1e9 - base - shift) < 1
+            for record in read_file(path)
+            if "wall" in record
+        )
+
+    def _at_step(self, fault: Planned, order: str, group: str = "") -> Bite:
         folder = self._arena.folder / "steps"
-        with self._step_locks[f"{fault.step}-{number}"]:
-            armed = arm(folder, fault.step, number)
-            until = time.monotonic() + _BITES_WITHIN
+        with self._step_locks[f"{fault.step}-{order}"]:
+            armed = arm(folder, fault.step, order, group)
+            until = time.monotonic() + BITES_WITHIN
             while not (pid := bitten(folder, armed)):
                 if time.monotonic() > until and disarm(armed):
                     return Bite()
                 time.sleep(0.01)
-        if number == signal.SIGSTOP:
+        if order == STOP:
             self._taken.add(pid)
             bite = Bite(pid=pid)
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -159,7 +207,7 @@ class Injector:
             bite.proof = bite.proof or f"stopped itself at {fault.step}, and was woken or killed at once"
             return bite
         with contextlib.suppress(psutil.NoSuchProcess):
-            if wait_gone(psutil.Process(pid), _BITES_WITHIN) is None:
+            if wait_gone(psutil.Process(pid), BITES_WITHIN) is None:
                 return Bite()
         return Bite(f"killed itself at {fault.step}", pid)
 
@@ -236,13 +284,16 @@ class Injector:
         """Reset one connection in the middle of a question or an answer."""
         proxy = self._proxy
         before = proxy.cuts
-        if fault.reply:
-            proxy.cut_after(replies=fault.count)
-        else:
-            proxy.cut_after(requests=fault.count)
-        _wait_until(lambda: proxy.cuts > before)
-        where = "an answer" if fault.reply else "a question"
-        return Bite(f"reset inside {where} after {fault.count} bytes" if proxy.cuts > before else "")
+        # The second time at once: on a slow machine so many bytes may take too long.
+        for count in (fault.count, 0):
+            if fault.reply:
+                proxy.cut_after(replies=count)
+            else:
+                proxy.cut_after(requests=count)
+            if _wait_until(lambda: proxy.cuts > before):
+                where = "an answer" if fault.reply else "a question"
+                return Bite(f"reset inside {where} after {count} bytes")
+        return Bite()
 
     def stall(self, fault: Planned) -> Bite:
         """A line over which nothing comes, and that nobody closes."""
@@ -286,6 +337,8 @@ _ONE: dict[str, Act] = {
     "stop": Injector.stop,
     "stop-step": Injector.stop_step,
     "term": Injector.term,
+    "oom": Injector.oom,
+    "worker-clock": Injector.worker_clock,
 }
 _ALL: dict[str, Act] = {
     "supervisord": Injector.supervisord,
@@ -297,6 +350,19 @@ _ALL: dict[str, Act] = {
     "stall": Injector.stall,
     "lock": Injector.lock,
 }
+_STORE: dict[str, Callable[[Arena, Planned], Bite]] = {
+    "power": storage_faults.power,
+    "disk-full": storage_faults.disk_full,
+    "log-full": storage_faults.log_full,
+    "fsync": storage_faults.fsync,
+    "connections": server_faults.connections,
+    "admin-kill": server_faults.admin_kill,
+    "deadlock": server_faults.deadlock,
+    "clock": server_faults.clock,
+    "pooler": server_faults.pooler,
+    "migrate": server_faults.migrate,
+    "apply": apply_faults.apply,
+}
 
 
 def _is_stopped(process: psutil.Process) -> bool:
@@ -304,12 +370,6 @@ def _is_stopped(process: psutil.Process) -> bool:
         return bool(process.status() == psutil.STATUS_STOPPED)
     except psutil.NoSuchProcess:
         return False
-
-
-def _wait_until(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + _BITES_WITHIN
-    while not condition() and time.monotonic() < until:
-        time.sleep(0.01)
 
 
 def _sleep_until(moment: float) -> None:

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import fleet.queue.backends
 from fleet import Bury, Job
-from tests.chaos import planted
+from tests.chaos import clock, planted
 from tests.chaos.ledger import Ledger, now
 from tests.chaos.recorder import Recorder
 from tests.chaos.steps import Trap
 from tests.chaos.work import digest
 
-FOLDER = Path(os.environ["FLEET_CHAOS_DIR"])
+FOLDER = Path(os.environ["CHAOS_DIR"])
 _journal = Ledger(FOLDER, f"run-{os.getpid()}")
 _trap = Trap(FOLDER / "steps")
 _open_backend = fleet.queue.backends.open_backend
@@ -34,7 +34,7 @@ class Planned(Exception):
 def handle(job: Job) -> None:
     plan = job.data
     kind = plan["kind"]
-    _note(job, "start", sha=digest(job.payload), attempt=job.attempt)
+    _note(job, "start", sha=digest(job.payload), attempt=job.attempt, wall=time.time())
     _trap.reach("handler.begun")
     if kind == "deadly" or (kind == "crash" and _is_first_time(plan["uid"])):
         _note(job, "suicide")
@@ -70,4 +70,6 @@ def _recorded(*arguments: object, **options: object) -> Recorder:
     return Recorder(planted.infested(_open_backend(*arguments, **options)), FOLDER)  # type: ignore[arg-type]
 
 
-fleet.queue.backends.open_backend = _recorded  # type: ignore[assignment]
+if os.environ.get(clock.VARIABLE):
+    clock.install(FOLDER)
+fleet.queue.backends.open_backend = _recorded

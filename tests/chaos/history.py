@@ -91,6 +91,8 @@ class Fault:
     pid: int  # 0: it touches everybody
     proof: str  # "" when it did not bite
     broken: str = ""  # a promise that the injector saw broken
+    killed: tuple[int, ...] = ()  # pids, where it killed several
+    impossible: str = ""  # why it cannot be had on this machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,16 @@ def load(folder: Path) -> History:
         orphans=_add_starts(folder, by_key),
         faults=sorted(
             (
-                Fault(r["t0"], r["t1"], r["kind"], r["pid"], r["proof"], r.get("broken", ""))
+                Fault(
+                    t0=r["t0"],
+                    t1=r["t1"],
+                    kind=r["kind"],
+                    pid=r["pid"],
+                    proof=r["proof"],
+                    broken=r.get("broken", ""),
+                    killed=tuple(r.get("killed", ())),
+                    impossible=r.get("impossible", ""),
+                )
                 for r in read(folder, "fault")
             ),
             key=lambda fault: fault.t0,
@@ -239,7 +250,8 @@ def _add_starts(folder: Path, by_key: dict[tuple[str, int], Lease]) -> list[tupl
 
 def deaths(history: History) -> dict[int, int]:
     """pid -> when it was killed, for workers that a fault or their own job killed."""
-    found = {f.pid: f.t0 for f in history.faults if f.pid and f.kind.startswith("kill")}
+    found = {f.pid: f.t0 for f in history.faults if f.pid and f.kind in ("kill", "kill-step", "oom")}
+    found.update((pid, fault.t0) for fault in history.faults for pid in fault.killed)
     for leases in history.leases.values():
         for lease in leases:
             for start in lease.starts:

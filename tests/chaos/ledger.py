@@ -51,6 +51,12 @@ def read(folder: Path, kind: str) -> Iterator[Record]:
     is an error of the test itself.
     """
     for path in sorted(folder.glob(f"{kind}*.jsonl")):
-        lines = path.read_bytes().split(b"\n")
-        for line in lines[:-1]:
-            yield json.loads(line)
+        yield from read_file(path)
+
+
+def read_file(path: Path) -> Iterator[Record]:
+    """The records of one file."""
+    with open(path, "rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                yield json.loads(line)

@@ -109,12 +109,19 @@ def _free(history: History) -> Iterator[_Free]:
         if put.phase != "accepted":
             continue
         leases = history.leases.get(put.uid, [])
+        # A former holder may have ended it while nobody held it.
+        ended = min(
+            (s.t0 for x in leases for s in x.settles if s.op == "delete" and s.result != "lost"),
+            default=counted_at,
+        )
         yield from _until_claimed(put, put.answered + _after(put.delay, late), leases, counted_at)
         for index, lease in enumerate(leases):
             released = next((s for s in lease.settles if s.op == "release" and s.result == "ok"), None)
             if released is not None and released.t1 is not None:
                 begin = released.t1 + _after(released.delay, late)
-                yield from _until_claimed(put, begin, leases[index + 1 :], counted_at)
+                yield from _until_claimed(
+                    put, begin, leases[index + 1 :], ended if ended > begin else counted_at
+                )
 
 
 def _after(delay: float, late: int) -> int:
@@ -143,7 +150,7 @@ def _blind_windows(history: History) -> list[tuple[int, int]]:
     windows += [
         (fault.t0, fault.t1 + _AFTERMATH)
         for fault in history.faults
-        if not fault.pid and fault.kind not in ("supervisord", "stdout")
+        if not fault.pid and fault.kind not in ("supervisord", "stdout", "log-full", "apply")
     ]
     windows.sort()
     merged: list[tuple[int, int]] = []

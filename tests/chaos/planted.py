@@ -1,7 +1,7 @@
 """
 Bugs planted on purpose into the SQLite back end, to prove that the checker sees them.
 
-`FLEET_CHAOS_BUG` names one; nothing that is shipped reads it.
+`CHAOS_BUG` names one; nothing that is shipped reads it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from fleet.queue.backend import Backend
 from fleet.queue.backends.sqlite import SqliteBackend
 
-VARIABLE = "FLEET_CHAOS_BUG"
+VARIABLE = "CHAOS_BUG"
 
 
 def infested(backend: Backend) -> Backend:
@@ -162,6 +162,12 @@ def bad_payload(backend: SqliteBackend) -> None:
     backend.exchange = exchange  # type: ignore[method-assign]
 
 
+def synchronous_normal(backend: SqliteBackend) -> None:
+    """A commit is not synced, so that a power cut takes it back."""
+    backend._synchronous = "normal"
+    backend._db.execute("PRAGMA synchronous = normal")
+
+
 BUGS: dict[str, Callable[[SqliteBackend], None]] = {
     bug.__name__: bug
     for bug in (
@@ -179,5 +185,6 @@ BUGS: dict[str, Callable[[SqliteBackend], None]] = {
         swallowed_error,
         early_start,
         bad_payload,
+        synchronous_normal,
     )
 }

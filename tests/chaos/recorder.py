@@ -64,15 +64,16 @@ class Recorder:
                 self._note_claim(claim, since, result, t1=now())
             raise
         t1 = now()
-        if jobs:
-            self._trap.reach("claim.answered")
-        if settlements:
-            self._trap.reach("settle.answered")
         self._note_settlements(settlements, t0, ["ok" if taken else "lost" for taken in verdicts], t1)
         if limit:
             self._note_claim(claim, since, "jobs", t1=t1, jobs=len(jobs))
         for job in jobs:
             self._note_claim(claim, since, "job", t1=t1, uid=uid_of(job.payload), token=job.token)
+        # After the record: what the worker has not been told yet, the judge must know.
+        if jobs:
+            self._trap.reach("claim.answered")
+        if settlements:
+            self._trap.reach("settle.answered")
         return verdicts, jobs
 
     def touch(self, jobs: Sequence[Job], ttr: float | None) -> list[bool]:

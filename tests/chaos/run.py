@@ -6,16 +6,19 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import fleet
 from tests.chaos import census
+from tests.chaos.apply_faults import Fleet
 from tests.chaos.arena import Arena, arena
 from tests.chaos.checker import Verdict, check
 from tests.chaos.faults import Injector
 from tests.chaos.ledger import Ledger, now
+from tests.chaos.possible import why_not
 from tests.chaos.schedule import schedule
 from tests.chaos.steps import STEPS
 from tests.chaos.work import KINDS
@@ -52,18 +55,29 @@ class Settings:
     bug: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Report:
     settings: Settings
     folder: Path
     verdict: Verdict
     took: float  # seconds
+    judged_in: float  # seconds
     about: str  # server, version and level
+    broken: Sequence[str] = ()  # what else was not as it should be
+
+    @property
+    def passed(self) -> bool:
+        return self.verdict.passed and not self.broken
 
 
-def run(settings: Settings, *, keep: bool = False) -> Report:
+def run(
+    settings: Settings,
+    *,
+    keep: bool = False,
+    during: Callable[[Arena], AbstractContextManager[object]] = nullcontext,
+) -> Report:
     """
-    Do it all.
+    Do it all; *during* is entered while the work goes on.
 
     The folder is removed when everything held; it is kept for a verdict that
     failed, or on demand, and tells everything again through `checker.check`.
@@ -74,7 +88,7 @@ def run(settings: Settings, *, keep: bool = False) -> Report:
         "seed": settings.seed,
         "jobs": settings.jobs // PRODUCERS,
         "seconds": settings.seconds * 0.95,
-        "deadly": settings.seconds >= _DEADLY_FROM,
+        "deadly": settings.seconds >= _DEADLY_FROM and tuple(settings.kinds) == KINDS,
         "kinds": list(settings.kinds),
     }
     with arena(
@@ -83,10 +97,15 @@ def run(settings: Settings, *, keep: bool = False) -> Report:
         ttr=settings.ttr,
         workers=settings.workers,
         plan=plan,
+        faults=[kind for kind in settings.faults if not why_not(kind)],
         bug=settings.bug,
     ) as place:
         with fleet.connect(place.dsn) as queue:  # makes the tables before anybody counts them
             info = queue.info()
+        if place.disk is not None:
+            place.disk.sync()
+        if "apply" in settings.faults:
+            place.fleet = Fleet(place)
         place.start_supervisord()
         place.start_producers(PRODUCERS)
         faults = schedule(
@@ -97,19 +116,22 @@ def run(settings: Settings, *, keep: bool = False) -> Report:
             settings.ttr,
             settings.steps,
         )
-        Injector(place, Ledger(folder, "fault")).run(faults, settings.seconds)
-        _drain(place, settings.patience, at_most=settings.patience if settings.bug else 3600.0)
+        with during(place):
+            Injector(place, Ledger(folder, "fault")).run(faults, settings.seconds)
+            _drain(place, settings.patience, at_most=settings.patience if settings.bug else 3600.0)
         place.end()
         counted_at = now()
         jobs = census.take(place.dsn)
         (folder / "census.json").write_text(
-            json.dumps({"backend": settings.backend, "t": counted_at, "jobs": jobs})
+            json.dumps({"backend": place.backend, "t": counted_at, "jobs": jobs})
         )
+    took = time.monotonic() - start
     report = Report(
         settings=settings,
         folder=folder,
         verdict=check(folder),
-        took=time.monotonic() - start,
+        took=took,
+        judged_in=time.monotonic() - start - took,
         about=f"{info.backend} {info.version}  level {info.durability}",
     )
     if report.verdict.passed and not keep:
@@ -119,18 +141,16 @@ def run(settings: Settings, *, keep: bool = False) -> Report:
 
 def _drain(place: Arena, patience: float, at_most: float) -> None:
     """
-    Wait for the producers, then until nothing is left but buried jobs.
+    Wait for the producers, and until nothing is left but buried jobs.
 
     Gives up when nothing has changed for *patience* seconds, and after *at_most*.
     """
-    for producer in place.producers:
-        producer.wait(120)
     start = since = time.monotonic()
-    last = -1
+    last = (-1, -1)
     while time.monotonic() < min(since + patience, start + at_most):
-        left = census.left(place.dsn)
-        if left == 0:
+        left, busy = census.left(place.dsn), sum(each.poll() is None for each in place.producers)
+        if left == busy == 0:
             return
-        if left != last:
-            last, since = left, time.monotonic()
-        time.sleep(0.1)
+        if (left, busy) != last:
+            last, since = (left, busy), time.monotonic()
+        time.sleep(0.1 if left < 1000 else 1.0)

@@ -8,10 +8,28 @@ from dataclasses import dataclass
 
 from tests.chaos.steps import STEPS
 
-WORKER_FAULTS = ("kill", "kill-step", "stop", "stop-step", "term")
-SUPERVISOR_FAULTS = ("supervisord", "stdout")
-SERVER_FAULTS = ("server", "freeze", "cut", "cut-byte", "stall")
-_SHARE = {"kill": 5, "kill-step": 5, "stop": 1, "stop-step": 2, "term": 2, "cut": 3, "cut-byte": 4}
+WORKER_FAULTS = ("kill", "kill-step", "stop", "stop-step", "term", "oom", "worker-clock")
+MANAGER_FAULTS = ("supervisord", "stdout", "log-full", "apply")
+STORAGE_FAULTS = ("power", "disk-full", "fsync")
+SERVER_FAULTS = ("server", "freeze", "cut", "cut-byte", "stall", "connections", "clock")
+SQL_FAULTS = ("admin-kill", "deadlock", "migrate")
+_STORE = {
+    "sqlite": (*STORAGE_FAULTS, "lock", "migrate"),
+    "postgresql": (*STORAGE_FAULTS, *SERVER_FAULTS, *SQL_FAULTS),
+    "mariadb": (*STORAGE_FAULTS, *SERVER_FAULTS, *SQL_FAULTS),
+    "beanstalkd": (*STORAGE_FAULTS, *SERVER_FAULTS),
+    "pgbouncer": (*STORAGE_FAULTS, *SERVER_FAULTS, *SQL_FAULTS, "pooler"),
+}
+_SHARE = {
+    "kill": 10,
+    "kill-step": 10,
+    "stop": 2,
+    "stop-step": 4,
+    "term": 4,
+    "cut": 6,
+    "cut-byte": 8,
+    "apply": 0.5,
+}
 _EARLIEST = 0.08  # share of the time, so that workers are up
 _LATEST = 0.97
 _LONGEST_BYTES = 20_000
@@ -24,10 +42,10 @@ class Planned:
 
     at        seconds from the start
     slot      which worker, counted modulo those that live
-    step      of a worker, for kill-step and stop-step
-    hold      seconds that a freeze, a stall or a lock lasts
-    count     bytes until the cut
-    reply     cut the answer, not the question
+    step      of a worker, for kill-step, stop-step and oom
+    hold      seconds that a freeze, a full disk or a lock lasts
+    count     bytes until the cut, or steps until fleet apply is killed
+    reply     cut the answer, not the question; turn the clock forward, not back
     """
 
     at: float
@@ -41,8 +59,7 @@ class Planned:
 
 def kinds_for(backend: str) -> tuple[str, ...]:
     """Every fault that makes sense there."""
-    store = ("lock",) if backend == "sqlite" else SERVER_FAULTS
-    return (*WORKER_FAULTS, *SUPERVISOR_FAULTS, *store)
+    return (*WORKER_FAULTS, *MANAGER_FAULTS, *_STORE[backend])
 
 
 def schedule(
@@ -62,7 +79,8 @@ def schedule(
     chosen = list(kinds)
     rng.shuffle(chosen)
     chosen = chosen[:count]
-    chosen += rng.choices(kinds, [_SHARE.get(kind, 1) for kind in kinds], k=count - len(chosen))
+    if len(chosen) < count:
+        chosen += rng.choices(kinds, [_SHARE.get(kind, 1) for kind in kinds], k=count - len(chosen))
     rng.shuffle(chosen)
     width = (_LATEST - _EARLIEST) * seconds / max(1, count)
     return tuple(

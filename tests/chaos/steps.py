@@ -1,9 +1,10 @@
 """
 Named steps of a worker, at which the injector can have it killed or stopped.
 
-The injector makes a file `step-NAME-SIGNAL`; the first worker that reaches the
-step renames it, which only one can, and sends itself the signal.  The renamed
-file is the proof that the fault bit there.
+The injector makes a file `step-NAME-ORDER`; the first worker that reaches the
+step renames it, which only one can, and carries the order out: it sends itself
+a signal, or joins a small memory group and takes more than there is.  The
+renamed file is the proof that the fault bit there.
 """
 
 from __future__ import annotations
@@ -21,14 +22,21 @@ STEPS = (
     "settle.asked",  # the handler is over; the server does not know
     "settle.answered",  # settled; the worker does not know
 )
-SIGNALS = (signal.SIGKILL, signal.SIGSTOP)
+KILL, STOP, OOM = "kill", "stop", "oom"
+_SIGNALS = {KILL: signal.SIGKILL, STOP: signal.SIGSTOP}
+_PIECE = 1 << 20
 
 
-def arm(folder: Path, step: str, number: signal.Signals) -> Path:
-    """From now on the next worker that reaches *step* gets the signal; the file that says so."""
-    path = folder / f"step-{step}-{number.name}"
-    path.touch()
-    return path
+def arm(folder: Path, step: str, order: str, group: str = "") -> Path:
+    """
+    From now on the next worker that reaches *step* gets the order; the file that says so.
+
+    *group* is the folder of the memory group for OOM.
+    """
+    path = folder / f"step-{step}-{order}"
+    draft = folder / f"draft-{path.name}"
+    draft.write_text(group)
+    return draft.rename(path)
 
 
 def disarm(armed: Path) -> bool:
@@ -50,15 +58,27 @@ def bitten(folder: Path, armed: Path) -> int:
 
 
 class Trap:
-    """The worker's side of it; two failed renames a step."""
+    """The worker's side of it; three failed renames a step."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = os.fspath(folder)
 
     def reach(self, step: str) -> None:
-        for number in SIGNALS:
-            name = f"step-{step}-{number.name}"
+        for order in (KILL, STOP, OOM):
+            name = f"step-{step}-{order}"
             pid = os.getpid()
+            taken = f"{self._folder}/bitten-{name}-{pid}"
             with contextlib.suppress(FileNotFoundError):
-                os.rename(f"{self._folder}/{name}", f"{self._folder}/bitten-{name}-{pid}")  # noqa: PTH104
-                os.kill(pid, number)
+                if order == OOM:
+                    self._starve(f"{self._folder}/{name}", taken)
+                os.rename(f"{self._folder}/{name}", taken)  # noqa: PTH104
+                os.kill(pid, _SIGNALS[order])
+
+    def _starve(self, armed: str, taken: str) -> None:
+        """Take memory until the kernel ends this process."""
+        os.rename(armed, taken)  # noqa: PTH104
+        group = Path(taken).read_text()
+        (Path(group) / "cgroup.procs").write_text(f"{os.getpid()}")
+        hoard = []
+        while True:
+            hoard.append(b"x" * _PIECE)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from tests.chaos.arena import PROFILES
 from tests.chaos.checker import check
 from tests.chaos.ledger import Ledger
 from tests.chaos.schedule import kinds_for, schedule
+from tests.chaos.soak import Row, not_flat
 from tests.chaos.work import groups
 
 MS = 1_000_000
@@ -43,14 +48,16 @@ class Story:
         if end:
             self.runs.write(t=(t + 1) * MS, uid=uid, token=token, pid=pid, event=end)
 
-    def settle(self, uid: str, t: int, result: str = "ok", *, token: int = 1, op: str = "delete") -> None:
+    def settle(
+        self, uid: str, t: int, result: str = "ok", *, token: int = 1, op: str = "delete", took: int = 1
+    ) -> None:
         head = {"t0": t * MS, "uid": uid, "token": token, "op": op, "delay": 0.0}
         self.acks.write(**head, t1=None, result="sent")
         if result:
-            self.acks.write(**head, t1=(t + 1) * MS, result=result)
+            self.acks.write(**head, t1=(t + took) * MS, result=result)
 
-    def fault(self, t: int, kind: str, pid: int = 0, proof: str = "seen") -> None:
-        self.faults.write(t0=t * MS, t1=(t + 10) * MS, kind=kind, pid=pid, proof=proof)
+    def fault(self, t: int, kind: str, pid: int = 0, proof: str = "seen", **more: object) -> None:
+        self.faults.write(t0=t * MS, t1=(t + 10) * MS, kind=kind, pid=pid, proof=proof, **more)
 
     def whole(self, uid: str, t: int) -> None:
         """A job that fares as it should."""
@@ -136,6 +143,41 @@ def test_a_fault_of_another_worker_explains_nothing_on_a_server(tmp_path: Path) 
     assert story.rules("postgresql") == []
 
 
+def test_what_is_under_way_is_not_confirmed_yet(tmp_path: Path) -> None:
+    """L5: a delete that was asked again after an outage may find that the job is gone, and is answered so."""
+    story = Story(tmp_path)
+    story.put("a", 0)
+    story.claim("a", 10, pid=1, token=1)
+    story.run("a", 12)
+    story.settle("a", 14, token=1, took=3000)
+    story.fault(15, "server")
+    story.claim("a", 1500, pid=2, token=2)
+    story.run("a", 1502, pid=2, token=2)
+    story.settle("a", 1504, token=2)
+    assert story.rules("postgresql") == []
+    assert check(tmp_path).duplicates == {"ack-unknown": 1}
+    story.settle("a", 100, token=1, took=1)
+    assert story.rules("postgresql") == ["L5"]
+
+
+def test_a_worker_that_dies_may_have_released_what_it_was_asked_to(tmp_path: Path) -> None:
+    """L3: its answer is lost with it, also when another job of the same worker killed it."""
+    story = Story(tmp_path)
+    story.put("a", 0)
+    story.put("b", 0)
+    story.claim("a", 10, pid=1, token=1)
+    story.claim("b", 10, pid=1, token=1)
+    story.run("a", 12, end="raise")
+    story.settle("a", 14, result="", op="release", token=1)
+    story.claim("a", 400, pid=2, token=2)
+    story.run("a", 402, pid=2, token=2)
+    story.settle("a", 404, token=2)
+    story.store("b", "buried")
+    assert story.rules("postgresql") == ["L3", "L10"]
+    story.run("b", 16, end="suicide")
+    assert story.rules("postgresql") == ["L10"]
+
+
 def test_a_late_delete_that_works_breaks_the_fence(tmp_path: Path) -> None:
     """L4; refused it is what should happen."""
     story = Story(tmp_path)
@@ -192,9 +234,75 @@ def test_a_line_that_was_cut_off_is_no_line(tmp_path: Path) -> None:
     assert story.rules() == []
 
 
-def test_the_seed_fixes_faults_and_work() -> None:
+def test_only_the_clock_of_the_store_ends_a_lease_early(tmp_path: Path) -> None:
+    """L3 and L7: a worker's own clock explains nothing where a server counts the seconds."""
+    story = Story(tmp_path)
+    story.put("a", 0)
+    story.claim("a", 10, pid=1, token=1)
+    story.run("a", 12, end="")
+    story.claim("a", 500, pid=2, token=2)
+    story.run("a", 502, pid=2, token=2)
+    story.settle("a", 504, token=2)
+    story.put("b", 0, delay=2.0)
+    story.whole("b", 600)
+    story.fault(400, "worker-clock", pid=1)
+    assert story.rules("postgresql") == ["L3", "L7"]
+    story.fault(400, "clock")
+    assert story.rules("postgresql") == []
+
+
+def test_a_worker_whose_clock_was_moved_has_no_excuse_for_its_lease(tmp_path: Path) -> None:
+    """L5: leases are counted by a clock that nobody moves, or by the server's."""
+    story = Story(tmp_path)
+    story.put("a", 0)
+    story.claim("a", 10, pid=1, token=1)
+    story.claim("a", 1500, pid=2, token=2)
+    story.run("a", 1502, pid=2, token=2)
+    story.settle("a", 1504, token=2)
+    story.fault(20, "worker-clock", pid=1)
+    assert story.rules("postgresql") == ["L5"]
+
+
+def test_a_power_cut_ends_every_worker(tmp_path: Path) -> None:
+    """It has no pid of its own, and names those that it killed."""
+    story = Story(tmp_path)
+    story.put("a", 0)
+    story.claim("a", 10, pid=1, token=1)
+    story.run("a", 12, end="")
+    story.fault(20, "power", killed=(1, 2))
+    story.claim("a", 1500, pid=3, token=2)
+    story.run("a", 1502, pid=3, token=2)
+    story.settle("a", 1504, token=2)
+    assert story.rules() == []
+    assert check(tmp_path).duplicates == {"kill": 1}
+
+
+def test_what_is_not_possible_here_is_told_and_no_proof_is_asked(tmp_path: Path) -> None:
+    """F: such a fault counts as none."""
+    story = Story(tmp_path)
+    story.fault(10, "power", proof="", impossible="mount: permission denied")
+    assert story.rules() == []
+    verdict = check(tmp_path)
+    assert verdict.impossible == {("power", "mount: permission denied"): 1}
+    assert not verdict.faults
+
+
+def test_memory_and_waits_must_stay_flat() -> None:
+    """A soak compares its second part with its last but one."""
+    flat = Row(until=60, jobs=100, worker=20.0, server=50.0, p50=0.002, p99=0.01)
+    assert not_flat([flat] * 10) == []
+    leaky = [replace(flat, worker=20.0 + part) for part in range(10)]
+    slower = [replace(flat, p99=0.01 + 0.02 * part) for part in range(10)]
+    assert [text.split(" grew")[0] for text in (*not_flat(leaky), *not_flat(slower))] == [
+        "the largest worker",
+        "p99 of the wait",
+    ]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_seed_fixes_faults_and_work(profile: str) -> None:
     """The same seed gives the same schedule; another one gives another."""
-    kinds = kinds_for("postgresql")
+    kinds = kinds_for(profile)
     first, again, other = (schedule(seed, kinds, 60, 40, 2.0) for seed in (7, 7, 8))
     assert first == again != other
     assert len(first) == 40

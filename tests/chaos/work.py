@@ -70,6 +70,9 @@ _SHARE = {
     "crash": 3,
 }
 KINDS = tuple(_SHARE)
+# Jobs that only wait, or end their worker: a large run gets as many of them as one of this size.
+_COSTLY = ("slow", "long", "crash")
+_ENOUGH = 3000
 
 
 def digest(payload: bytes) -> str:
@@ -90,6 +93,8 @@ def groups(
     of the first producer kills every worker that begins it.
     """
     rng = random.Random(f"work/{seed}/{producer}")
+    few = min(1.0, _ENOUGH / max(1, jobs))
+    shares = [_SHARE[kind] * (few if kind in _COSTLY else 1) for kind in kinds]
     left = jobs
     if deadly and producer == 0:
         yield [_task(rng, "deadly", 1024, 0.0, ttr)]
@@ -97,7 +102,7 @@ def groups(
     while left > 0:
         size = min(left, rng.choice((1, 1, 1, 5, 20)))
         priority = rng.choice(PRIORITIES)
-        chosen = rng.choices(kinds, [_SHARE[kind] for kind in kinds], k=size)
+        chosen = rng.choices(kinds, shares, k=size)
         delay = float(rng.choice((1, 2))) if "late" in chosen[:1] else 0.0
         yield [_task(rng, kind, priority, delay, ttr) for kind in chosen]
         left -= size

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from fleet.errors import BackendUnavailable, OutcomeUnknown
+from fleet.errors import BackendUnavailable, OutcomeUnknown, QueueError
 from fleet.queue.backends.postgres import rows as values_of
 from fleet.queue.backends.postgres.runner import Runner
 from fleet.queue.backends.postgres.session import Cut, Session
@@ -60,16 +60,37 @@ class Claims:
     def _settle_and_claim(
         self, settlements: Sequence[Settlement], names: tuple[str, ...], limit: int, token: int
     ) -> tuple[list[bool], list[Job]]:
+        verdicts: list[bool] = []
+        jobs: list[Job] = []
+        try:
+            self._claim_after(settlements, names, limit, token, verdicts, jobs)
+        except QueueError:
+            # What was done before, say, a full disk came in between must be told; the next claim meets it.
+            if not (verdicts or jobs):
+                raise
+        return verdicts, jobs
+
+    def _claim_after(
+        self,
+        settlements: Sequence[Settlement],
+        names: tuple[str, ...],
+        limit: int,
+        token: int,
+        verdicts: list[bool],
+        jobs: list[Job],
+    ) -> None:
+        """Fills *verdicts* with the first statement, which also settles, and *jobs* with what is claimed."""
         watermark = self._watermark(names)
         mark = self._waiting.mark(names)
         looks = self._waiting.is_looking(names)  # nothing was there the last time
-        verdicts: list[bool] = []
         gated = True
         while True:
             marked = watermark if watermark.is_set() and not looks else None
             claim = partial(self._claim, settlements, names, limit, token, gated, marked, looks)
-            settled, jobs, (due, now, took, soon) = self._runner.run(claim)
-            verdicts, settlements = verdicts or settled, ()
+            settled, found, (due, now, took, soon) = self._runner.run(claim)
+            verdicts += settled
+            jobs += found
+            settlements = ()
             if due and len(names) > 1:
                 # One after the other: what is due further down stays as it is while those above give enough.
                 for name in names:
@@ -78,7 +99,7 @@ class Claims:
                         break
                 if jobs:
                     self._waiting.found(names)
-                    return verdicts, jobs
+                    return
             if due:
                 self._make_ready(names)
                 gated = False
@@ -86,10 +107,10 @@ class Claims:
             watermark.learn(jobs, limit, took, now, from_start=marked is None)
             if jobs:
                 self._waiting.found(names)
-                return verdicts, jobs
+                return
             if looks:
                 self._waiting.found_nothing(names, soon, mark)
-                return verdicts, jobs
+                return
             looks = True  # once more, from the start, and with the question when something is due
 
     def _claim(
