@@ -20,6 +20,8 @@ from benchmarks.contender import PIPELINE
 from benchmarks.harness import Failed
 from benchmarks.measures import Bench, in_turn
 from benchmarks.report import OURS, Problem, Row, Stat
+from fleet.errors import SupervisorUnavailable
+from fleet.supervisor.client import Supervisor
 
 _FLEET = Path(sys.executable).with_name("fleet")
 _SUPERVISORCTL = Path(sys.executable).with_name("supervisorctl")
@@ -200,6 +202,24 @@ def cli(runs: int, scale: float) -> list[Row]:
     ]
 
 
+def _silence(folder: Path) -> float:
+    """Seconds that the longest call of a second client takes while everything is started."""
+    client = Supervisor(f"unix://{folder}/.fleet/supervisor.sock", timeout=_WITHIN)
+    up = subprocess.Popen(
+        [_FLEET, "up", "--timeout", "5m"], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    longest = 0.0
+    while up.poll() is None:
+        began = time.perf_counter()
+        with contextlib.suppress(SupervisorUnavailable):  # it is not there yet
+            client.state()
+            longest = max(longest, time.perf_counter() - began)
+        time.sleep(0.01)
+    if up.returncode:
+        raise Failed(f"fleet up ended with {up.returncode}")
+    return longest
+
+
 def supervisor(runs: int, scale: float) -> list[Row]:
     """A private supervisord: many processes, and many groups that need three seconds to stop."""
     many = max(8, int(1_000 * scale))
@@ -221,6 +241,11 @@ def supervisor(runs: int, scale: float) -> list[Row]:
             )
         cells = in_turn("status", runs, status)
         rows.append(_row("status-many", f"status of {many:,} processes", "s", cells))
+    groups, each = max(2, int(50 * scale)), 10
+    with _site(groups, "sleep 1000", each) as folder:
+        cells = in_turn("silence", 1, [(OURS, lambda: _silence(folder))])
+        title = f"longest silence of supervisord, {groups} groups of {each} start"
+        rows.append(_row("silence", title, "s", cells))
     groups = max(4, int(100 * scale))
     drain = "sh -c 'trap \"sleep 3; exit 0\" TERM; while :; do sleep 0.2; done'"
     with _site(groups, drain) as folder:

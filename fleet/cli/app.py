@@ -1,23 +1,17 @@
-"""The command tree: one table, loaded late, and the help that is made from it."""
+"""
+The commands: one table, the help that is made from it, and the one place where a run begins and ends.
+
+What needs typer is in `tree.py`, which is imported when a command runs.
+"""
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import os
 import sys
-import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
-from typing import Any
 
-import typer
-from typer.core import TyperCommand, TyperGroup
-from typer.main import get_command_from_info
-from typer.models import CommandInfo
-
-from fleet.cli import context, failure, options
+from fleet.cli import context, options
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +44,11 @@ COMMANDS = (
     Command("jobs show", "jobs", "jobs:show_", "One job: state, reason, payload"),
     Command("jobs put", "jobs", "jobs_put:put", "Add jobs: one, or a line each from stdin"),
     Command("jobs kick", "jobs", "jobs_change:kick", "Make buried jobs ready again, with new attempts"),
+    Command("jobs release", "jobs", "jobs_change:release", "Make delayed jobs ready now, and lost ones"),
+    Command("jobs bury", "jobs", "jobs_change:bury", "Put waiting jobs aside, with a reason"),
+    Command("jobs move", "jobs", "jobs_change:move", "Put jobs into another pipeline, as they are"),
+    Command("jobs delete", "jobs", "jobs_delete:delete", "Delete jobs for good"),
     Command("jobs export", "jobs", "jobs_export:export", "Write jobs as one JSON object a line"),
-    Command("jobs delete", "jobs", "jobs_change:delete", "Delete jobs for good"),
     Command("init", "deploy", "init:init", "A first fleet.toml, also from what runs already"),
     Command("check", "deploy", "check:check", "Every problem in the manifest, with its place"),
     Command("render", "deploy", "render:render", "The supervisord files that the manifest means"),
@@ -60,11 +57,14 @@ COMMANDS = (
     Command("rollback", "deploy", "apply:rollback", "Go back to an earlier revision"),
     Command("doctor", "system", "doctor:doctor", "What would go wrong here, and what mends it"),
     Command("queue info", "system", "queue:info", "Server, schema version, durability"),
-    Command("queue purge", "system", "jobs_change:purge", "Delete old jobs of one state"),
+    Command("queue purge", "system", "jobs_delete:purge", "Delete old jobs of one state"),
     Command("queue migrate", "system", "queue:migrate", "Create or update the queue's tables"),
     Command("import", "system", "import_:import_", "Bring jobs over from another library"),
     Command("demo", "system", "demo:demo", "Real jobs through real workers, and the proof"),
     Command("schema", "system", "schema:schema", "JSON schema of the manifest, or of status --json"),
+    Command(
+        "completion", "system", "completion:completion", "What bash, zsh or fish needs to complete words"
+    ),
     Command("version", "system", "version:version", "Versions of fleet and what it stands on"),
 )
 
@@ -77,6 +77,15 @@ GROUPS = {
 HINTS = {
     "retry": "fleet jobs kick",
     "kick": "fleet jobs kick",
+    "requeue": "fleet jobs kick",
+    "release": "fleet jobs release",
+    "bury": "fleet jobs bury",
+    "move": "fleet jobs move",
+    "delete": "fleet jobs delete",
+    "purge": "fleet queue purge",
+    "failed": "fleet jobs list PIPELINE --state buried",
+    "errors": "fleet status, or fleet jobs list PIPELINE --state buried",
+    "export": "fleet jobs export",
     "put": "fleet jobs put",
     "enqueue": "fleet jobs put",
     "push": "fleet jobs put",
@@ -102,6 +111,17 @@ HINTS = {
     "jobs rm": "fleet jobs delete",
     "jobs ls": "fleet jobs list",
     "jobs get": "fleet jobs show",
+    "jobs peek": "fleet jobs list, or fleet jobs show",
+    "jobs count": "fleet status --once",
+    "jobs import": "fleet jobs put PIPELINE - < exported.jsonl",
+    "jobs promote": "fleet jobs release",
+    "jobs run": "fleet jobs release, or fleet work PIPELINE --once",
+    "jobs hold": "fleet jobs bury",
+    "jobs cancel": "fleet jobs bury, or fleet jobs delete",
+    "jobs mv": "fleet jobs move",
+    "jobs discard": "fleet jobs delete",
+    "jobs remove": "fleet jobs delete",
+    "jobs purge": "fleet queue purge, or fleet jobs delete",
 }
 
 EXAMPLES = (
@@ -114,112 +134,40 @@ EXAMPLES = (
 def run(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; every error ends here."""
     _never_fail_to_print()
+    words = sys.argv[1:] if argv is None else argv
     try:
-        settings, rest = options.hoist(sys.argv[1:] if argv is None else argv, os.environ)
+        if words[:1] == ["__complete"]:
+            from fleet.cli.complete import answer
+
+            return answer(words[1:])
+        settings, rest = options.hoist(words, os.environ)
         context.use(settings)
-        if rest == ["--version"]:
-            rest = ["version"]
-        root = tree()
-        with root.make_context("fleet", rest) as ctx:
-            code = root.invoke(ctx)
+        code = _carry_out(rest)
         if sys.stdout is not None:
             sys.stdout.flush()  # a closed pipe shows here, where it is handled
-        return code if isinstance(code, int) else 0
+        return code
     except (Exception, KeyboardInterrupt) as error:
+        from fleet.cli import failure
+
         return failure.report(error)
 
 
-def tree() -> TyperGroup:
-    """The root group; nothing below it is imported yet."""
-    return _Group("", name="fleet", help="Background workers under supervisord, and the jobs they do.")
+def _carry_out(words: list[str]) -> int:
+    if words in ([], ["-h"], ["--help"]):  # what people type first needs no library
+        print(root_help().rstrip("\n") if words else short_help())
+        return 0
+    from fleet.cli.tree import tree
 
-
-class _Command(TyperCommand):
-    """A leaf: its docstring is shown as it was written, examples and all."""
-
-    def get_help_option_names(self, ctx: Any) -> list[str]:
-        return list(ctx.help_option_names)
-
-    def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
-
-    def format_help_text(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
-        formatter.write("\n")
-        for line in inspect.cleandoc(self.help or "").splitlines():
-            formatter.write(f"  {line}".rstrip() + "\n")
-
-    def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
-        formatter.write("\nGlobal options (-m --env --json --plain -q -v -y …) work here too: fleet -h\n")
-
-
-class _Group(TyperGroup):
-    """The commands below a prefix of the table; "" is the root."""
-
-    def __init__(self, prefix: str, **attrs: Any) -> None:
-        super().__init__(
-            invoke_without_command=True,
-            context_settings={"help_option_names": ["-h", "--help"]},
-            rich_markup_mode=None,
-            **attrs,
-        )
-        self.prefix = prefix
-
-    def get_help_option_names(self, ctx: Any) -> list[str]:
-        return list(ctx.help_option_names)
-
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
-        return list(dict.fromkeys(name for name, _ in self._below()))
-
-    def _below(self) -> Iterator[tuple[str, Command]]:
-        """Each table line below this group, with its next word."""
-        for command in COMMANDS:
-            if command.name.startswith(self.prefix):
-                yield command.name.removeprefix(self.prefix).split()[0], command
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
-        full = self.prefix + cmd_name
-        if full in GROUPS:
-            return _Group(f"{full} ", name=cmd_name, help=GROUPS[full])
-        return next((load(command) for command in COMMANDS if command.name == full), None)
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        word = args[0]
-        if word not in self.list_commands(ctx) and not word.startswith("-"):
-            hint = HINTS.get(self.prefix + word, "")
-            if not hint:
-                near = get_close_matches(word, self.list_commands(ctx), n=1)
-                hint = f"fleet {self.prefix}{near[0]}" if near else ""
-            ctx.fail(f'no command "{self.prefix}{word}".' + (f" Did you mean: {hint}" if hint else ""))
-        return super().resolve_command(ctx, args)
-
-    def invoke(self, ctx: Any) -> Any:
-        if not ctx._protected_args:  # the bare group: a reminder, not an error
-            typer.echo(short_help() if not self.prefix else self.get_help(ctx))
-            return 0
-        return super().invoke(ctx)
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
-        formatter.write(group_help(self.prefix) if self.prefix else root_help())
-
-
-def load(command: Command) -> _Command:
-    """Import the command's module and make a typer command of its function."""
-    module, _, function = command.target.partition(":")
-    callback = getattr(importlib.import_module(f"fleet.cli.{module}"), function)
-    info = CommandInfo(
-        name=command.name.split()[-1],
-        cls=_Command,
-        callback=callback,
-        context_settings={"help_option_names": ["-h", "--help"]},
-        short_help=command.summary,
-    )
-    made = get_command_from_info(info, pretty_exceptions_short=False, rich_markup_mode=None)
-    assert isinstance(made, _Command)  # noqa: S101  # typer builds the class that it was given
-    return made
+    root = tree()
+    with root.make_context("fleet", ["version"] if words == ["--version"] else words) as ctx:
+        code = root.invoke(ctx)
+    return code if isinstance(code, int) else 0
 
 
 def short_help() -> str:
     """What `fleet` alone prints: a screen that fits anywhere."""
+    import textwrap
+
     lines = ["fleet: background workers under supervisord, and the jobs they do", ""]
     lines += _examples()
     for panel in PANELS:

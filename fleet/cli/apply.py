@@ -118,16 +118,14 @@ def carry_out(
     """Show the plan, ask if it stops anything, apply exactly that, and say how it went."""
     from fleet.cli import confirm, output
     from fleet.cli.context import settings
-    from fleet.cli.names import slips_are_usage_errors
+    from fleet.cli.names import time_to_wait
     from fleet.cli.pulses import Pulses
     from fleet.cli.up import group_lines
     from fleet.errors import PartlyDone
     from fleet.manager.apply import apply as apply_now
     from fleet.manager.rollout import GroupResult
-    from fleet.units import parse_duration
 
-    with slips_are_usage_errors():
-        seconds = parse_duration(timeout)
+    seconds = time_to_wait("--timeout", timeout)
     if not settings().json:
         say()
     weight = confirm.Weight.MODERATE if found.drains else confirm.Weight.FREE
@@ -174,6 +172,8 @@ def _check_saved(path: Path, found: Plan) -> None:
     from fleet.manager.compare import SCHEMA
 
     try:
+        if path.exists() and not path.is_file():  # a device may have no end
+            raise ValueError
         value = json.loads(path.read_text("utf-8"))
         schema, fingerprint = value["schema"], value["fingerprint"]
     except OSError as error:

@@ -50,16 +50,39 @@ def load_manifest() -> Manifest:
     from fleet.manifest import find, load
 
     chosen = _settings.manifest or os.environ.get("FLEET_MANIFEST")
-    return load(find(chosen), env=_settings.env or os.environ.get("FLEET_ENV"))
+    manifest = load(find(chosen), env=_settings.env or os.environ.get("FLEET_ENV"))
+    _check_dsn(manifest)
+    return manifest
 
 
-def open_queue(manifest: Manifest) -> Queue:
-    """The queue that the manifest names, its password read from the secret source."""
+def _check_dsn(manifest: Manifest) -> None:
+    """The queue knows its own addresses: one that nobody can open must not reach a single worker."""
+    from fleet.errors import DsnError
+    from fleet.manifest import codes
+    from fleet.queue.backends import check_dsn
+
+    try:
+        check_dsn(manifest.queue.dsn)
+    except DsnError as error:
+        path = ("queue", "dsn")
+        raise manifest.source.error([manifest.source.problem(codes.WRONG_VALUE, path, str(error))]) from None
+
+
+def open_queue(manifest: Manifest, *, patience: int | None = None) -> Queue:
+    """
+    The queue that the manifest names, its password read from the secret source.
+
+    With *patience* a server that is away is given up after so many seconds,
+    unless the DSN has a word of its own about it.
+    """
     from fleet.manifest.secrets import dsn_with_password
     from fleet.queue import connect
 
     make_state_dir(manifest)
-    return connect(dsn_with_password(manifest))
+    dsn = dsn_with_password(manifest)
+    if patience and dsn.startswith(("postgres", "mysql", "mariadb")) and "connect_timeout=" not in dsn:
+        dsn += f"{'&' if '?' in dsn else '?'}connect_timeout={patience}"
+    return connect(dsn)
 
 
 def make_state_dir(manifest: Manifest) -> None:

@@ -170,13 +170,11 @@ class Run:
 
     def __init__(self, timeout: str) -> None:
         from fleet.cli.context import load_manifest
-        from fleet.cli.names import slips_are_usage_errors
+        from fleet.cli.names import time_to_wait
         from fleet.errors import SupervisorUnavailable
         from fleet.manager.places import place_of
-        from fleet.units import parse_duration
 
-        with slips_are_usage_errors():
-            self.seconds = parse_duration(timeout) if timeout else None
+        self.seconds = time_to_wait("--timeout", timeout) if timeout else None
         self.manifest = load_manifest()
         place = place_of(self.manifest)
         if place.find() is None:

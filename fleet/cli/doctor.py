@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from fleet.manifest import Manifest
 
 TROUBLE = 3
+_CLOCK = 2.0  # seconds of difference that nobody notices
 
 
 def doctor() -> int:
@@ -43,18 +44,18 @@ def doctor() -> int:
 
 def _queue(manifest: Manifest) -> Iterator[Finding]:
     """The queue's server, tables and durability, as it tells them itself."""
-    from pathlib import Path
+    import os
 
     from fleet.errors import FleetError, SchemaError
     from fleet.manager.doctor import Finding, Level
-    from fleet.manifest.dsn import hidden
+    from fleet.manifest.dsn import file_of, hidden, is_sqlite
     from fleet.manifest.secrets import dsn_with_password
     from fleet.queue import connect
 
     dsn = manifest.queue.dsn
-    file = Path(dsn.removeprefix("sqlite:///").partition("?")[0])
-    if dsn.startswith("sqlite:///") and not file.exists():
-        yield Finding(what="queue", level=Level.OK, text=f"{file} is made by the first fleet up or jobs put")
+    if is_sqlite(dsn) and not os.path.exists(file_of(dsn)):  # noqa: PTH110  (where we may not look, too)
+        text = f"{file_of(dsn)} is made by the first fleet up or jobs put"
+        yield Finding(what="queue", level=Level.OK, text=text)
         return
     try:
         with connect(dsn_with_password(manifest)) as queue:
@@ -74,8 +75,27 @@ def _queue(manifest: Manifest) -> Iterator[Finding]:
     yield Finding(
         what="durable", level=level, text=f"a job that was put survives a crash of: {info.durability}"
     )
+    if info.clock_ahead is not None:
+        yield clock_finding(info.clock_ahead)
     for note in info.notes:
         yield Finding(what="queue", level=Level.WARNING, text=note)
+
+
+def clock_finding(ahead: float) -> Finding:
+    """The queue's server counts by its own clock, so a difference harms no job: only what people read."""
+    from fleet.manager.doctor import Finding, Level
+    from fleet.units import short_duration
+
+    if abs(ahead) < _CLOCK:
+        return Finding(what="clock", level=Level.OK, text="the queue's server and this host agree")
+    way = "ahead of" if ahead > 0 else "behind"
+    return Finding(
+        what="clock",
+        level=Level.WARNING,
+        text=f"the queue's server is {short_duration(abs(ahead))} {way} this host: "
+        "jobs keep its time, logs and events this host's",
+        mend=("sudo timedatectl set-ntp true   # on both",),
+    )
 
 
 def _say(finding: Finding) -> None:

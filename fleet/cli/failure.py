@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import tempfile
 import traceback
 from difflib import get_close_matches
 
@@ -62,7 +61,21 @@ def report(error: BaseException) -> int:
     if isinstance(error, OSError) and error.errno in _DISK:
         _error(f"cannot write: {error.strerror}")
         return 1
+    if isinstance(error, PermissionError) and isinstance(error.filename, str):
+        _error(_no_permission(error.filename))
+        return Refused.exit_code
     return _bug(error)
+
+
+def _no_permission(path: str) -> str:
+    """Another user's fleet, most often: says whose."""
+    from pathlib import Path
+
+    from fleet.supervisor.transport import owner_and_mode
+
+    seen = (at for at in (Path(path), *Path(path).parents) if owner_and_mode(at) != "not readable")
+    where = next(seen, Path("/"))  # the last one that this user can see is the one that keeps it out
+    return f"{path}: permission denied ({where}: {owner_and_mode(where)}). Run fleet as the user whose it is."
 
 
 def _near_option(name: str) -> str:
@@ -84,6 +97,8 @@ def _say(text: str) -> None:
 
 
 def _bug(error: BaseException) -> int:
+    import tempfile
+
     text = "".join(traceback.format_exception(error))
     if settings().verbose:
         _say(text)

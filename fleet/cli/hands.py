@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _LOG_LINES = 300
 _SINCE = 3600.0
+_FEW = 3  # lines that fit into one
 _LONGEST = 600.0  # seconds that a command may take
 
 
@@ -79,7 +80,9 @@ class Hands:
             )
         except subprocess.TimeoutExpired:
             return f"{command_text(words)}: still not done after {_LONGEST / 60:.0f} minutes", []
-        text = (done.stdout + done.stderr).strip().splitlines()
         if done.returncode:
+            text = (done.stdout + done.stderr).strip().splitlines()
             return f"{command_text(words)}: exit {done.returncode}", text
-        return f"✔ {text[0] if text else command_text(words)}", []
+        text = [" ".join(line.split()) for line in done.stdout.strip().splitlines()]
+        said = text if len(text) <= _FEW else text[-1:]  # of a line for each process the last is the sum
+        return f"✔ {' · '.join(said) or command_text(words)}", []

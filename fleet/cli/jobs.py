@@ -23,12 +23,15 @@ class State(StrEnum):
     BURIED = "buried"
 
 
+MOST_ID = 2**63 - 1  # of any server
+
 PipelineArgument = Annotated[
     str, typer.Argument(metavar="PIPELINE", help="of the manifest, or one that still holds jobs")
 ]
 
 IdsArgument = Annotated[
-    list[int] | None, typer.Argument(metavar="ID", help="of jobs, as put and list print them")
+    list[int] | None,
+    typer.Argument(min=0, max=MOST_ID, metavar="ID", help="of jobs, as put and list print them"),
 ]
 ErrorOption = Annotated[
     str, typer.Option(metavar="TEXT", help="those whose reason holds TEXT; % stands for anything")
@@ -39,6 +42,9 @@ MatchOption = Annotated[
 SinceOption = Annotated[
     str, typer.Option(metavar="TIME", help="those that were buried, or became ready, no longer ago")
 ]
+AllOption = Annotated[bool, typer.Option("--all", help="every job of these states")]
+RateOption = Annotated[str, typer.Option(metavar="N/s", help="so many at a time, such as 5/s or 300/m")]
+LimitOption = Annotated[int | None, typer.Option(min=1, metavar="N", help="the oldest N of them only")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="only count them")]
 ConfirmOption = Annotated[
     str | None, typer.Option("--confirm", metavar="PIPELINE", help="answers the question beforehand")
@@ -72,7 +78,11 @@ def list_(
     selection = filtered(error, match, since)
     secret = redacted_keys(manifest, name)
     found: list[Job] = []
-    for each in [state] if state else [State.RESERVED, State.READY, State.DELAYED, State.BURIED]:
+    states = [state] if state else [State.RESERVED, State.READY, State.DELAYED, State.BURIED]
+    if not queue.capabilities.lists and not state:
+        states.remove(State.RESERVED)
+        output.note("this server shows the first job of each state, and reserved ones by their id only")
+    for each in states:
         if selection.needs_a_look:
             found += islice(jobs(queue, name, each.value, selection), limit)
         else:
@@ -85,7 +95,7 @@ def list_(
 
 
 def show_(
-    id: Annotated[int, typer.Argument(metavar="ID", help="as put and list print it")],
+    id: Annotated[int, typer.Argument(min=0, max=MOST_ID, metavar="ID", help="as put and list print it")],
 ) -> None:
     """
     One job: its state, why it was buried or released, and its payload.

@@ -1,36 +1,63 @@
-"""fleet jobs kick and delete, fleet queue purge: counted and asked before anything changes."""
+"""fleet jobs kick, release, bury and move: counted, and asked where it is much, before anything changes."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fleet.cli.jobs import (
-    ConfirmOption,
+    AllOption,
     DryRunOption,
     ErrorOption,
     IdsArgument,
+    LimitOption,
     MatchOption,
     PipelineArgument,
+    RateOption,
     SinceOption,
-    State,
     open_pipeline,
 )
 
 if TYPE_CHECKING:
+    from fleet.cli.confirm import Weight
     from fleet.cli.selection import Selection
     from fleet.queue.queue import Queue
+
+
+class Releasable(StrEnum):
+    """States that release is for."""
+
+    DELAYED = "delayed"
+    RESERVED = "reserved"
+
+
+class Waiting(StrEnum):
+    """States that bury is for."""
+
+    READY = "ready"
+    DELAYED = "delayed"
+
+
+class Movable(StrEnum):
+    """States that move is for."""
+
+    READY = "ready"
+    DELAYED = "delayed"
+    BURIED = "buried"
 
 
 def kick(
     pipeline: PipelineArgument,
     ids: IdsArgument = None,
-    all_: Annotated[bool, typer.Option("--all", help="every buried job")] = False,
+    all_: AllOption = False,
     error: ErrorOption = "",
     match: MatchOption = None,
     since: SinceOption = "",
-    rate: Annotated[str, typer.Option(metavar="N/s", help="so many at a time, such as 5/s or 300/m")] = "",
+    limit: LimitOption = None,
+    rate: RateOption = "",
     dry_run: DryRunOption = False,
 ) -> None:
     """
@@ -41,142 +68,252 @@ def kick(
       fleet jobs kick emails --match site=7 --since 2h --dry-run
       fleet jobs kick emails --all --yes
     """
-    from fleet.cli import confirm, output
-    from fleet.cli.context import settings
-    from fleet.cli.selection import count as counted
-    from fleet.cli.selection import parse_rate, select, steps
+    from fleet.cli.selection import parse_rate, select
 
     _, queue, name = open_pipeline(pipeline)
     selection = select(ids, all_, error, match, since)
-    pace = parse_rate(rate)
-    count = counted(queue, name, "buried", selection, confirm.MANY + 1)
-    if dry_run:
-        _would("kick", name, "buried", count)
-        return
-    weight = confirm.Weight.MODERATE if count > confirm.MANY else confirm.Weight.FREE
-    oldest = _oldest(queue, name, "buried", selection)
-    confirm.ask(
-        weight, f"{_many(count)} buried jobs of {name}{oldest} become ready. Kick them?", name=pipeline
+    moved = _change(
+        "kick",
+        lambda state, **which: queue.kick(name, **which),  # noqa: ARG005 - there is one state
+        queue,
+        name,
+        ["buried"],
+        selection,
+        effect="become ready. Kick them?",
+        limit=limit,
+        rate=parse_rate(rate),
+        dry_run=dry_run,
     )
-    moved = 0
-    try:
-        for step in steps(queue, name, "buried", selection, pace):
-            done = queue.kick(name, **step)
-            moved += done
-            if not done and "ids" not in step:
-                break
-    except KeyboardInterrupt:
-        output.note(f"stopped: {moved:,} were kicked, the others stay buried")
-        raise
-    if settings().json:
-        output.document({"schema": "fleet.kick/1", "pipeline": name, "kicked": moved})
-    else:
-        output.say(f"{name}  {moved:,} buried → ready, with new attempts")
+    if moved is not None:
+        _report("kick", name, {"kicked": moved}, f"{moved:,} buried → ready, with new attempts")
 
 
-def delete(
+def release(
     pipeline: PipelineArgument,
     ids: IdsArgument = None,
-    all_: Annotated[bool, typer.Option("--all", help="every job of that state")] = False,
+    all_: AllOption = False,
     error: ErrorOption = "",
     match: MatchOption = None,
     since: SinceOption = "",
-    state: Annotated[State, typer.Option(help="which jobs --all and the filters mean")] = State.BURIED,
+    state: Annotated[
+        Releasable | None, typer.Option(help="delayed by default; ids are looked for in both")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="reserved jobs also while their worker has a valid lease")
+    ] = False,
+    limit: LimitOption = None,
+    rate: RateOption = "",
     dry_run: DryRunOption = False,
-    confirmed: ConfirmOption = None,
 ) -> None:
     """
-    Delete jobs for good, also while a worker holds them.
+    Make delayed jobs ready now, oldest first.  They keep their attempts.
 
-    By id it asks y/N; --all and filters want the pipeline's name typed.
+    With --state reserved: jobs whose worker is gone, their lease over.  Workers
+    take these by themselves in the end; --force does not wait for the end of the
+    lease, and a job may be done twice.
 
-      fleet jobs delete emails 881203
-      fleet jobs delete emails --error "not an address" --confirm emails
-      fleet jobs delete emails --all --state delayed
+      fleet jobs release emails 881203
+      fleet jobs release emails --error "500 from" --rate 10/s
+      fleet jobs release emails --state reserved --all
     """
-    from fleet.cli import confirm
-    from fleet.cli.selection import count as counted
-    from fleet.cli.selection import select
+    from fleet.cli.confirm import Weight
+    from fleet.cli.selection import parse_rate, select
 
     _, queue, name = open_pipeline(pipeline)
     selection = select(ids, all_, error, match, since)
-    count = counted(queue, name, state.value, selection, confirm.MANY + 1)
-    if dry_run:
-        _would("delete", name, "" if ids else state.value, count)
-        return
-    if ids:
-        effect = f"{len(ids)} jobs of {name} are deleted for good. Delete them?"
-        confirm.ask(confirm.Weight.MODERATE, effect, name=pipeline, confirmed=confirmed)
-        gone = sum(queue.discard(name, each.value, **selection.words()) for each in State)
-    else:
-        gone = _delete_filtered(queue, name, pipeline, state.value, selection, count, confirmed)
-    _say_deleted(name, gone)
+    states = [state.value] if state else ["delayed", "reserved"] if ids else ["delayed"]
+    if force and "reserved" not in states:
+        raise typer.BadParameter("--force is about reserved jobs: add --state reserved")
+    effect = "become ready. Release them?"
+    if force:
+        effect = "become ready, also while a worker is at them: they may be done twice. Release them?"
+    elif "reserved" in states:
+        effect = "become ready, of reserved ones those whose lease is over. Release them?"
+    moved = _change(
+        "release",
+        lambda state, **which: queue.release_jobs(name, state, force=force, **which),
+        queue,
+        name,
+        states,
+        selection,
+        effect=effect,
+        weight=Weight.MODERATE if force else None,
+        stay="their worker has a valid lease" if "reserved" in states else "they were due meanwhile",
+        limit=limit,
+        rate=parse_rate(rate),
+        dry_run=dry_run,
+    )
+    if moved is not None:
+        _report("release", name, {"released": moved}, f"{moved:,} {' or '.join(states)} → ready")
 
 
-def _delete_filtered(
-    queue: Queue,
-    name: str,
-    pipeline: str,
-    state: str,
-    selection: Selection,
-    count: int,
-    confirmed: str | None,
-) -> int:
-    """Ask, with the count and the age of the oldest, and delete; how many."""
-    from fleet.cli import confirm
-    from fleet.cli.selection import steps
-    from fleet.queue.job import JobState
-
-    if not count:
-        return 0
-    oldest = _oldest(queue, name, state, selection)
-    copy = f"To keep a copy: fleet jobs export {pipeline} --state {state}"
-    effect = f"{_many(count)} {state} jobs of {name}{oldest} are deleted for good. {copy}"
-    confirm.ask(confirm.Weight.SEVERE, effect, name=pipeline, confirmed=confirmed)
-    gone = 0
-    for step in steps(queue, name, state, selection, None):
-        gone += queue.discard(name, JobState(state), **step)
-    return gone
-
-
-def purge(
+def bury(
     pipeline: PipelineArgument,
-    state: Annotated[State, typer.Option(help="which jobs")] = State.BURIED,
-    older: Annotated[
-        str, typer.Option(metavar="TIME", help="those that were buried, or became ready, longer ago")
-    ] = "",
+    ids: IdsArgument = None,
+    all_: AllOption = False,
+    error: ErrorOption = "",
+    match: MatchOption = None,
+    since: SinceOption = "",
+    state: Annotated[Waiting | None, typer.Option(help="ready and delayed by default")] = None,
+    reason: Annotated[
+        str, typer.Option(metavar="TEXT", help="kept with each job; list and why show it")
+    ] = "put aside by hand",
+    limit: LimitOption = None,
+    rate: RateOption = "",
     dry_run: DryRunOption = False,
-    confirmed: ConfirmOption = None,
 ) -> None:
     """
-    Delete old jobs of one state, buried ones by default.
+    Put waiting jobs aside, oldest first, until somebody kicks them.
 
-      fleet queue purge emails --older 7d
-      fleet queue purge emails --state ready --confirm emails
+    fleet jobs kick brings them back, by that reason.
+
+      fleet jobs bury emails 881203 --reason "customer asked us to wait"
+      fleet jobs bury emails --match batch=import-2291 --reason "broken import"
+      fleet jobs kick emails --error "broken import"
     """
-    from fleet.cli import confirm
-    from fleet.cli.names import slips_are_usage_errors
-    from fleet.cli.selection import Selection, jobs
-    from fleet.cli.selection import count as counted
-    from fleet.units import parse_duration
+    from fleet.cli.selection import parse_rate, select
 
-    with slips_are_usage_errors():
-        seconds = parse_duration(older) if older else None
     _, queue, name = open_pipeline(pipeline)
-    selection = Selection()
-    if seconds is not None:
-        old = [job.id for job in jobs(queue, name, state.value, selection) if job.waited >= seconds]
-        selection, count = Selection(ids=tuple(old)), len(old)
-    else:
-        count = counted(queue, name, state.value, selection, confirm.MANY + 1)
+    selection = select(ids, all_, error, match, since)
+    states = [state.value] if state else [each.value for each in Waiting]
+    moved = _change(
+        "bury",
+        lambda state, **which: queue.bury_jobs(name, state, reason, **which),
+        queue,
+        name,
+        states,
+        selection,
+        effect="are put aside. Bury them?",
+        limit=limit,
+        rate=parse_rate(rate),
+        dry_run=dry_run,
+    )
+    if moved is not None:
+        text = f'{moved:,} {" or ".join(states)} → buried, for "{reason}"'
+        _report("bury", name, {"buried": moved, "reason": reason}, text)
+
+
+def move(
+    pipeline: PipelineArgument,
+    ids: IdsArgument = None,
+    to: Annotated[
+        str, typer.Option("--to", metavar="PIPELINE", help="of the manifest, or one that holds jobs")
+    ] = "",
+    all_: AllOption = False,
+    error: ErrorOption = "",
+    match: MatchOption = None,
+    since: SinceOption = "",
+    state: Annotated[Movable | None, typer.Option(help="all but reserved by default")] = None,
+    limit: LimitOption = None,
+    rate: RateOption = "",
+    dry_run: DryRunOption = False,
+) -> None:
+    """
+    Put jobs into another pipeline.  Id, state, priority and attempts stay.
+
+      fleet jobs move emails --to emails-slow --match kind=newsletter
+      fleet jobs move legacy --to emails --all --yes
+      fleet jobs move emails 881203 --to quarantine
+    """
+    from fleet.cli.confirm import Weight
+    from fleet.cli.names import queue_name
+    from fleet.cli.selection import parse_rate, select
+
+    manifest, queue, name = open_pipeline(pipeline)
+    if not to:
+        raise typer.BadParameter("say where to: --to PIPELINE")
+    target = queue_name(manifest, queue, to)
+    if target == name:
+        raise typer.BadParameter(f"{to} is where these jobs are")
+    selection = select(ids, all_, error, match, since)
+    moved = _change(
+        "move",
+        lambda state, **which: queue.move_jobs(name, target, state, **which),
+        queue,
+        name,
+        [state.value] if state else [each.value for each in Movable],
+        selection,
+        effect=f"go to {target}. Move them?",
+        weight=Weight.MODERATE,
+        stay="their unique key is taken there, or a worker took them meanwhile",
+        limit=limit,
+        rate=parse_rate(rate),
+        dry_run=dry_run,
+    )
+    if moved is not None:
+        _report("move", name, {"moved": moved, "target": target}, f"{moved:,} moved to {target}")
+
+
+def _change(
+    verb: str,
+    call: Callable[..., int],
+    queue: Queue,
+    name: str,
+    states: Sequence[str],
+    selection: Selection,
+    *,
+    effect: str,
+    limit: int | None,
+    rate: float | None,
+    dry_run: bool,
+    weight: Weight | None = None,
+    stay: str = "a worker took them meanwhile",
+) -> int | None:
+    """
+    Count, ask and act; how many were changed, None after a dry run.
+
+    Without a *weight* many jobs are worth a question, and few are not.
+    *stay* is why some that were counted may be as they were.
+    """
+    from fleet.cli import confirm, output
+    from fleet.cli.selection import carry_out
+    from fleet.cli.selection import count as counted
+
+    count = counted(queue, name, states, selection, confirm.MANY + 1, limit=limit)
+    kind = " or ".join(states)
     if dry_run:
-        _would("delete", name, state.value, count)
-        return
-    gone = _delete_filtered(queue, name, pipeline, state.value, selection, count, confirmed)
-    _say_deleted(name, gone)
+        would(verb, name, kind, count)
+        return None
+    if count:
+        if weight is None:
+            weight = confirm.Weight.MODERATE if count > confirm.MANY else confirm.Weight.FREE
+        text = (
+            f"{many(count)} {kind} {_jobs(count)} of {name}{oldest(queue, name, states, selection)} {effect}"
+        )
+        confirm.ask(weight, text, name=name)
+    else:
+        confirm.free()
+    moved = 0
+    try:
+        for done in carry_out(call, queue, name, states, selection, limit=limit, rate=rate):
+            moved += done
+    except KeyboardInterrupt:
+        output.note(f"stopped: {moved:,} {_jobs(moved)} were changed, the others are as they were")
+        raise
+    lost = len(selection.ids) - moved
+    if moved < count <= confirm.MANY:
+        output.note(f"{count - moved} of the {count} were not changed: {stay}")
+    elif lost > 0:
+        which = f"of {len(selection.ids)} ids, {lost}" if len(selection.ids) > 1 else f"#{selection.ids[0]}"
+        output.note(f"{which} {'is no' if lost == 1 else 'are no'} {kind} {_jobs(lost)} of {name}")
+    return moved
 
 
-def _would(verb: str, name: str, state: str, count: int) -> None:
+def _report(verb: str, name: str, facts: dict[str, Any], text: str) -> None:
+    from fleet.cli import output
+    from fleet.cli.context import settings
+    from fleet.dashboard.text import show
+
+    if settings().json:
+        output.document({"schema": f"fleet.{verb}/1", "pipeline": name, **facts})
+    else:
+        output.say(show(f"{name}  {text}"))
+
+
+# --- shared with delete and purge
+
+
+def would(verb: str, name: str, kind: str, count: int) -> None:
     """The answer of --dry-run."""
     from fleet.cli import output
     from fleet.cli.context import settings
@@ -184,32 +321,29 @@ def _would(verb: str, name: str, state: str, count: int) -> None:
     if settings().json:
         output.document({"schema": f"fleet.{verb}/1", "pipeline": name, "dry_run": True, "match": count})
     else:
-        kind = f"{state} " if state else ""
-        output.say(f"{name}  {_many(count)} {kind}jobs match; --dry-run: nothing was changed")
+        kind = f"{kind} " if kind else ""
+        output.say(f"{name}  {many(count)} {kind}jobs match; --dry-run: nothing was changed")
 
 
-def _many(count: int) -> str:
+def many(count: int) -> str:
+    """A number that was counted no further than it matters."""
     from fleet.cli.confirm import MANY
 
     return f"{MANY:,}+" if count > MANY else str(count)
 
 
-def _oldest(queue: Queue, name: str, state: str, selection: Selection) -> str:
-    """ ", the oldest from 20m ago (#7)", or nothing where that is not known."""
+def _jobs(count: int) -> str:
+    return "job" if count == 1 else "jobs"
+
+
+def oldest(queue: Queue, name: str, states: Sequence[str], selection: Selection) -> str:
+    """ ", the oldest from 20m ago (#7)," of the first state that has one; "" where nobody knows."""
     from fleet.cli.selection import jobs
     from fleet.units import short_duration
 
     if not queue.capabilities.lists:
         return ""
-    first = next(jobs(queue, name, state, selection), None)
-    return "" if first is None else f", the oldest from {short_duration(first.waited)} ago (#{first.id}),"
-
-
-def _say_deleted(name: str, gone: int) -> None:
-    from fleet.cli import output
-    from fleet.cli.context import settings
-
-    if settings().json:
-        output.document({"schema": "fleet.delete/1", "pipeline": name, "deleted": gone})
-    else:
-        output.say(f"{name}  {gone:,} deleted")
+    first = next((job for state in states for job in jobs(queue, name, state, selection)), None)
+    if first is None or first.delay:
+        return ""
+    return f", the oldest from {short_duration(first.waited)} ago (#{first.id}),"

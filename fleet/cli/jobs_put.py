@@ -79,11 +79,11 @@ def _ttr(manifest: Manifest, queue_name: str) -> float:
 
 def _checked(text: bytes, what: str) -> bytes:
     """The bytes as they were typed, without blanks around them, once they are known to be JSON."""
-    import json
+    from fleet.queue.payload import decode
 
     body = text.strip()
     try:
-        json.loads(body)
+        decode(body)
     except (ValueError, RecursionError) as error:
         hint = " In a shell, put quotes around it: '{\"n\": 1}'" if what == "the payload" else ""
         raise typer.BadParameter(f"{what} is not JSON ({error}).{hint}") from error

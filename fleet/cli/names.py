@@ -1,4 +1,4 @@
-"""Names that people type, found in the manifest and the queue, or refused with the nearest match."""
+"""What people type: names, found in the manifest and the queue or refused with the nearest match; times."""
 
 from __future__ import annotations
 
@@ -65,3 +65,19 @@ def slips_are_usage_errors() -> Iterator[None]:
         yield
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def time_to_wait(option: str, text: str) -> float:
+    """
+    Seconds of *text*; nothing can come up, drain or hold in no time at all.
+
+    Raises:
+        typer.BadParameter: not a duration, or none that is longer than 0.
+    """
+    from fleet.units import parse_duration
+
+    with slips_are_usage_errors():
+        seconds = parse_duration(text)
+    if not seconds:
+        raise typer.BadParameter(f"{option} {text}: expected more than 0 seconds, or leave it out")
+    return seconds

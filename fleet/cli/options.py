@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-
-import typer
+from typing import TYPE_CHECKING
 
 from fleet.cli.context import Settings
+
+if TYPE_CHECKING:
+    import typer
 
 # option: (field of Settings, what help says)
 FLAGS = {
@@ -50,13 +52,19 @@ def hoist(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[Settings, li
             if not equals:
                 value = next(words, "")
             if not value:
-                raise typer.BadParameter(f"{name} needs a value: {VALUES[name][1]}")
+                raise _slip(f"{name} needs a value: {VALUES[name][1]}")
             found[VALUES[name][0]] = value
         else:
             rest.append(word)
     if found.get("color", "auto") not in ("auto", "always", "never"):
-        raise typer.BadParameter(f"--color is auto, always or never, not {found['color']!r}")
+        raise _slip(f"--color is auto, always or never, not {found['color']!r}")
     return Settings(**found), rest  # type: ignore[arg-type]
+
+
+def _slip(text: str) -> typer.BadParameter:
+    import typer
+
+    return typer.BadParameter(text)
 
 
 def _spell_out(word: str) -> tuple[str, str, str]:

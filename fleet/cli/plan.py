@@ -47,7 +47,10 @@ def plan(
     wanted = desired(manifest, place)
     found = world.plan(place, wanted)
     if out is not None:
-        out.write_text(json.dumps(found.to_dict(), indent=1) + "\n", "utf-8")
+        try:
+            out.write_text(json.dumps(found.to_dict(), indent=1) + "\n", "utf-8")
+        except OSError as error:
+            raise typer.BadParameter(f"cannot write {out}: {error.strerror}") from error
     if settings().json:
         output.document({**found.to_dict(), "unclaimed": unclaimed(manifest, found, place)})
     else:
@@ -220,7 +223,7 @@ def unclaimed(manifest: Manifest, found: Plan, place: Place) -> dict[str, int]:
         return {}
     try:
         with open_queue(manifest) as queue:
-            counts = {name: queue.stats(name).ready for name in sorted(names)}
+            counts = {name: queue.stats(name, cap=1_000_000).ready for name in sorted(names)}
     except (FleetError, OSError):
         return {}
     return {name: ready for name, ready in counts.items() if ready}

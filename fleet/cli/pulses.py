@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fleet.cli import output
 from fleet.cli.context import open_queue
 from fleet.errors import FleetError
-from fleet.manager.desired import stands_in_for
+from fleet.manager.stand_in import stands_in_for
 
 if TYPE_CHECKING:
     from fleet.manifest import Manifest

@@ -98,7 +98,10 @@ def _write(folder: Path, rendered: Mapping[str, str], groups: tuple[Group, ...],
     from fleet.cli import output
     from fleet.manager import files
 
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise typer.BadParameter(f"cannot make the folder {folder}: {error.strerror}") from error
     owners = {group.spec_name: group.pipeline.user for group in groups}
     with files.opened(folder, private=True) as opened:
         there = opened.ours(manifest.project)

@@ -45,20 +45,18 @@ def scale(
     from fleet.cli import confirm, output
     from fleet.cli.context import load_manifest, settings
     from fleet.cli.drain import DrainLine
-    from fleet.cli.names import slips_are_usage_errors
+    from fleet.cli.names import time_to_wait
     from fleet.cli.pulses import Pulses
     from fleet.errors import Refused
     from fleet.manager import scale as scaling
     from fleet.manager.places import place_of
-    from fleet.units import parse_duration
 
     if save and time_limit:
         raise typer.BadParameter("--for ends by itself, and --save does not: choose one")
     manifest = load_manifest()
     numbers = _numbers(manifest, wanted or [])
-    with slips_are_usage_errors():
-        seconds = parse_duration(timeout)
-        until = time.time() + parse_duration(time_limit) if time_limit else None
+    seconds = time_to_wait("--timeout", timeout)
+    until = time.time() + time_to_wait("--for", time_limit) if time_limit else None
     place = place_of(manifest)
     if save:
         if not numbers:

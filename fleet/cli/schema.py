@@ -25,7 +25,7 @@ def schema(
     from fleet.cli import output
 
     if what == "manifest":
-        from fleet.manifest.schema import json_schema
+        from fleet.manifest.models import json_schema
 
         found = json_schema()
     elif what == "status":

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -27,22 +28,24 @@ class Selection:
     reason: str = ""  # a pattern, as the library takes it
     match: tuple[tuple[tuple[str, ...], str], ...] = ()  # (path into the payload, value as it was typed)
     since: float | None = None  # seconds: became ready, or was buried, no longer ago
+    older: float | None = None  # seconds: the other side of it
 
     @property
     def needs_a_look(self) -> bool:
         """Only the jobs themselves can tell: the server knows nothing of payloads."""
-        return bool(self.match) or self.since is not None
+        return bool(self.match) or self.since is not None or self.older is not None
 
     def fits(self, job: Job) -> bool:
         """Whether a job that the server has chosen is really meant."""
         if self.since is not None and job.waited > self.since:
             return False
+        if self.older is not None and job.waited < self.older:
+            return False
         return all(_has(job, path, value) for path, value in self.match)
 
     def words(self) -> dict[str, Any]:
-        """What the server itself can choose by, as the library's arguments."""
-        words: dict[str, Any] = {"ids": self.ids} if self.ids else {}
-        return {**words, "reason": self.reason} if self.reason else words
+        """What the server itself can choose by, ids apart, as the library's arguments."""
+        return {"reason": self.reason} if self.reason else {}
 
 
 def select(
@@ -84,8 +87,10 @@ def pattern(text: str) -> str:
 
 def jobs(queue: Queue, name: str, state: str, selection: Selection) -> Iterator[Job]:
     """Every job that is meant, in the order of ids, a page at a time: a million are no burden."""
+    for start in range(0, len(selection.ids), _CHUNK):
+        ids = selection.ids[start : start + _CHUNK]
+        yield from queue.peek(name, state, len(ids), ids=ids)  # type: ignore[arg-type]
     if selection.ids:
-        yield from queue.peek(name, state, len(selection.ids), **selection.words())  # type: ignore[arg-type]
         return
     above = 0
     while True:
@@ -96,47 +101,79 @@ def jobs(queue: Queue, name: str, state: str, selection: Selection) -> Iterator[
         above = max(job.id for job in page)
 
 
-def count(queue: Queue, name: str, state: str, selection: Selection, most: int) -> int:
+def count(
+    queue: Queue,
+    name: str,
+    states: Sequence[str],
+    selection: Selection,
+    most: int,
+    *,
+    limit: int | None = None,
+) -> int:
     """How many are meant, counted no further than *most*."""
-    if selection.ids:
-        return len(selection.ids)
-    if selection.needs_a_look:
-        found = 0
-        for _ in jobs(queue, name, state, selection):
-            found += 1
-            if found >= most:
-                break
-        return found
-    if selection.reason:
-        return len(queue.peek(name, state, most, **selection.words()))  # type: ignore[arg-type]
-    return int(getattr(queue.stats(name, cap=most), state))
+    most = most if limit is None else min(limit, most)
+    found = 0
+    for state in states:
+        if selection.ids or selection.needs_a_look:
+            found += sum(1 for _ in islice(jobs(queue, name, state, selection), most - found))
+        elif selection.reason:
+            found += len(queue.peek(name, state, most - found, **selection.words()))  # type: ignore[arg-type]
+        else:
+            found += int(getattr(queue.stats(name, cap=most), state))
+    return min(found, most)
 
 
-def steps(
-    queue: Queue, name: str, state: str, selection: Selection, rate: float | None
-) -> Iterator[dict[str, Any]]:
+def carry_out(
+    verb: Callable[..., int],
+    queue: Queue,
+    name: str,
+    states: Sequence[str],
+    selection: Selection,
+    *,
+    limit: int | None = None,
+    rate: float | None = None,
+) -> Iterator[int]:
     """
-    The arguments of each step of an action: `limit`, `reason` and `ids`.
+    Call *verb* with each state and with `limit`, `reason` and `ids`, step by step; yields what each changed.
 
     With a *rate* (jobs a second) the steps are small, with pauses between
-    them; then they go on until the caller stops, as they do when all jobs are
-    meant.
+    them, and what came to that state meanwhile is left alone: a job that is
+    kicked and buried again must not make this endless.
     """
     size = _CHUNK if rate is None else max(1, round(rate * TICK))
     pause = 0.0 if rate is None else size / rate
-    if selection.ids or selection.needs_a_look:
-        ids = list(selection.ids) or [job.id for job in jobs(queue, name, state, selection)]
-        for start in range(0, len(ids), size):
-            if start and pause:
+    begun = False
+    for state in states:
+        for which in _steps(queue, name, state, selection, limit, size, rate):
+            if begun and pause:
                 time.sleep(pause)
+            begun = True
+            done = verb(state, **which)
+            limit = None if limit is None else limit - done
+            yield done
+
+
+def _steps(
+    queue: Queue,
+    name: str,
+    state: str,
+    selection: Selection,
+    limit: int | None,
+    size: int,
+    rate: float | None,
+) -> Iterator[dict[str, Any]]:
+    """What a verb is told in each step."""
+    if selection.ids or selection.needs_a_look or (rate is not None and queue.capabilities.lists):
+        ids = [job.id for job in islice(jobs(queue, name, state, selection), limit)]
+        for start in range(0, len(ids), size):
             yield {"ids": ids[start : start + size]}
-        return
-    if rate is None:
-        yield selection.words()
-        return
-    while True:
-        yield {"limit": size, **selection.words()}
-        time.sleep(pause)
+    elif rate is None:
+        yield {"limit": limit, **selection.words()}
+    else:  # beanstalkd shows the first one only, and counts all
+        left = int(getattr(queue.stats(name), state))
+        left = left if limit is None else min(left, limit)
+        for start in range(0, left, size):
+            yield {"limit": min(size, left - start)}
 
 
 def parse_rate(text: str) -> float | None:

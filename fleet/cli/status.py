@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from fleet.queue.queue import Queue
 
 TROUBLE = 3
+PATIENCE = 2  # seconds for a queue that is away: a screen has more to show
+FIVE_MINUTES = 300.0  # seconds; the dashboard's own, which is not to be imported yet
 INTERRUPTED = 130
 TERMINATED = 143  # 128 + SIGTERM
 
@@ -82,17 +84,18 @@ class Eyes:
         self._place = place_of(manifest)
         self.queue: Queue | None = None
 
-    def look(self, previous: Snapshot | None) -> Snapshot:
+    def look(self, previous: Snapshot | None, window: float = FIVE_MINUTES) -> Snapshot:
+        """What is true now; rates look back over *window* seconds."""
         from fleet.cli.context import open_queue
         from fleet.dashboard.snapshot import take
         from fleet.errors import FleetError
 
         if self.queue is None:
             try:
-                self.queue = open_queue(self._manifest)
+                self.queue = open_queue(self._manifest, patience=PATIENCE)
             except FleetError as error:
-                return take(self._manifest, error, self._place, previous)
-        return take(self._manifest, self.queue, self._place, previous)
+                return take(self._manifest, error, self._place, previous, window=window)
+        return take(self._manifest, self.queue, self._place, previous, window=window)
 
 
 def screen(manifest: Manifest, eyes: Eyes, *, read_only: bool = False) -> str:

@@ -27,16 +27,14 @@ def up(timeout: TimeoutOption = "60s") -> None:
     """
     from fleet.cli import confirm, output
     from fleet.cli.context import load_manifest, settings
-    from fleet.cli.names import slips_are_usage_errors
+    from fleet.cli.names import time_to_wait
     from fleet.errors import PartlyDone
     from fleet.manager import events
     from fleet.manager.apply import apply
     from fleet.manager.desired import desired
     from fleet.manager.places import place_of
-    from fleet.units import parse_duration
 
-    with slips_are_usage_errors():
-        seconds = parse_duration(timeout)
+    seconds = time_to_wait("--timeout", timeout)
     manifest = load_manifest()
     place = place_of(manifest)
     confirm.ask(confirm.Weight.FREE, "", name="")
@@ -91,15 +89,14 @@ def down(
     from fleet.cli import confirm, output
     from fleet.cli.context import load_manifest, settings
     from fleet.cli.drain import DrainLine
-    from fleet.cli.names import slips_are_usage_errors
+    from fleet.cli.names import time_to_wait
     from fleet.errors import PartlyDone, Refused
     from fleet.manager import events
     from fleet.manager.places import place_of
     from fleet.manager.stop import down as take_down
-    from fleet.units import parse_duration, short_duration
+    from fleet.units import short_duration
 
-    with slips_are_usage_errors():
-        seconds = parse_duration(timeout) if timeout else None
+    seconds = time_to_wait("--timeout", timeout) if timeout else None
     manifest = load_manifest()
     home = place_of(manifest).home
     if home is None:

@@ -47,10 +47,8 @@ def why(
         return
     for number, line in enumerate(lines(evidence, findings)):
         text = show(line)
-        if number == 0 or line.startswith("also:"):
+        if number == 0 or line.startswith(("also:", "do ")):
             text = output.paint(text, "bold")
-        elif line.startswith("do "):
-            text = output.paint(text, "cyan")
         output.say(text)
 
 

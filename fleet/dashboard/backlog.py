@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from fleet.dashboard.evidence import Evidence, Finding, precise, quoted
+from fleet.dashboard.evidence import Evidence, Finding, precise
 from fleet.dashboard.flow import Flow, flow, workers_for
+from fleet.dashboard.text import quoted
 from fleet.units import format_duration, short_duration
 
 SLOWER = 1.3  # times the earlier service time: then it is the code, or what it waits for

@@ -21,7 +21,7 @@ def changes(before: Snapshot | None, after: Snapshot) -> list[Event]:
     sources += [(f"supervisord on {h.name}", hosts[h.name], h) for h in after.hosts if h.name in hosts]
     for what, was, now in sources:
         if was.ok and not now.ok:
-            found.append(Event(at=at, kind=AWAY, text=f"{what} does not answer: {now.error}"))
+            found.append(Event(at=at, kind=AWAY, text=f"{what} does not answer: {now.complaint}"))
         elif now.ok and not was.ok:
             found.append(Event(at=at, kind=WELL, text=f"{what} answers again"))
     states = {(row.host, row.full_name): row.state for row in before.processes}

@@ -6,7 +6,6 @@ import re
 from dataclasses import replace
 
 from fleet.dashboard.facts import Health, PipelineRow, ProcessRow
-from fleet.dashboard.flow import WINDOW
 from fleet.dashboard.lines import Column
 from fleet.dashboard.spark import resample, spark
 from fleet.dashboard.text import cut, show
@@ -26,6 +25,7 @@ ICONS = {
     Health.PAUSED: "◌",
     Health.STOPPED: "○",
 }
+# For icons.  Yellow, green and cyan are hard to read as text on a light background.
 STYLES = {
     Health.FAILING: "bold red",
     Health.SLOW: "yellow",
@@ -36,6 +36,11 @@ STYLES = {
     Health.OK: "green",
     Health.PAUSED: "dim",
     Health.STOPPED: "dim",
+}
+# For words: red is readable on any background, and the rest is said without colour.
+WORDS = {
+    health: style if "red" in style or style == "dim" else "" if health is Health.OK else "bold"
+    for health, style in STYLES.items()
 }
 
 
@@ -83,7 +88,7 @@ def _rate(row: PipelineRow) -> str:
 
 
 def _health(row: PipelineRow | ProcessRow) -> str:
-    return STYLES[row.health]
+    return WORDS[row.health]
 
 
 def _jobs_style(row: PipelineRow) -> str:
@@ -101,7 +106,7 @@ def _procs_style(row: PipelineRow) -> str:
 def _oldest_style(row: PipelineRow) -> str:
     if row.jobs_age > 0:
         return "dim"
-    return "yellow" if any(alert.code == "oldest" for alert in row.alerts) else ""
+    return "bold" if any(alert.code == "oldest" for alert in row.alerts) else ""
 
 
 def _buried_style(row: PipelineRow) -> str:
@@ -128,12 +133,12 @@ def _drains(row: PipelineRow) -> str:
 
 
 def _drains_style(row: PipelineRow) -> str:
-    return "yellow" if row.drains_in == float("inf") and row.health.is_trouble else ""
+    return "bold" if row.drains_in == float("inf") and row.health.is_trouble else ""
 
 
 def _trail(row: PipelineRow) -> str:
     last = row.trail[-1][0] if row.trail else 0.0
-    return spark(resample(row.trail, last, WINDOW))
+    return spark(resample(row.trail, last, row.flow.window))
 
 
 def _errors_style(row: PipelineRow) -> str:
@@ -199,6 +204,7 @@ NARROW_PIPELINES = (
     replace(_OLDEST, drop=5),
 )
 
+TRAIL = Column[PipelineRow](head="5 MIN", cell=_trail, style=_jobs_style, least=8)
 _HOSTS = Column[PipelineRow](head="HOSTS", cell=lambda row: show(",".join(row.hosts), 20), least=6)
 WIDE_PIPELINES = (
     Column[PipelineRow](head="PIPELINE", cell=lambda row: show(row.name, 30), least=12),
@@ -206,7 +212,7 @@ WIDE_PIPELINES = (
     _PROCS,
     Column[PipelineRow](head="SCALE", cell=_scale, least=5),
     _READY,
-    Column[PipelineRow](head="5 MIN", cell=_trail, style=_jobs_style, least=8),
+    TRAIL,
     _DELAY,
     _RSVD,
     _BURIED,

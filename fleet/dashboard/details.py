@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fleet.dashboard.evidence import quoted
 from fleet.dashboard.facts import Cause, ProcessRow
 from fleet.dashboard.look import Look, Overlay
 from fleet.dashboard.panes import clock
+from fleet.dashboard.text import quoted
 from fleet.queue.causes import pattern
 from fleet.units import short_duration, short_size
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
@@ -71,10 +70,3 @@ def precise(seconds: float) -> str:
     if seconds < 0.0995:
         return f"{seconds * 1000:.0f} ms"
     return f"{seconds:.2f} s" if seconds < 9.95 else short_duration(seconds)
-
-
-def quoted(text: str) -> str:
-    """As a word of a shell command: "KeyError: 'TZ'" as a person would type it."""
-    if "'" in text and not any(char in text for char in '"$`\\!'):
-        return f'"{text}"'
-    return shlex.quote(text)

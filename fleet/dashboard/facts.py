@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from fleet.dashboard.flow import Flow
+from fleet.dashboard.flow import WINDOW, Flow
 from fleet.manager.events import Event
 from fleet.queue.minutes import Minute
 
 if TYPE_CHECKING:
+    from fleet.queue.job import Pulse
     from fleet.supervisor.process import Process
 
 SCHEMA = "fleet.status/1"
@@ -56,6 +57,12 @@ class Source:
     since: float | None = None  # Unix time of its first silence in a row
     age: float | None = 0.0  # seconds since its last good answer; None: never in this run
     detail: str = ""  # such as supervisord's version
+
+    @property
+    def complaint(self) -> str:
+        """The error without the place in front of it, which stands beside it anyway."""
+        place, colon, what = self.error.partition(": ")
+        return what if colon and "://" in place and " " not in place else self.error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,9 +132,10 @@ class PipelineRow:
     done: int | None = None  # by the processes that run now
     failed: int | None = None
     alerts: tuple[Alert, ...] = ()
-    flow: Flow = field(default_factory=Flow)  # the last five minutes
+    flow: Flow = field(default_factory=Flow)  # over the snapshot's window
+    usual_run: float | None = None  # seconds: run p95 of five minutes, by which a job is slow
     drains_in: float | None = None  # seconds; infinity: never, if all goes on as now
-    trail: tuple[tuple[float, int], ...] = ()  # (Unix time, ready jobs) of the last five minutes
+    trail: tuple[tuple[float, int], ...] = ()  # (Unix time, ready jobs) over the window
 
     @property
     def out(self) -> float | None:
@@ -177,6 +185,15 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """The workers' pulses, kept for the same reason: a hundred of them are a lot to read."""
+
+    at: float  # on `Snapshot.clock`; their ages are of that moment
+    cost: float  # seconds of processor time, the rows of processes included
+    pulses: tuple[Pulse, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """What is true now, as far as it could be had.  Every screen is a skin of this value."""
 
@@ -192,6 +209,8 @@ class Snapshot:
     minutes: tuple[Minute, ...] = ()  # raw rows, so that the next snapshot need not ask for them
     minutes_at: float | None = None  # when they were read, on `clock`
     asked: Asked | None = None  # the same for supervisord
+    heard: Heard | None = None  # and for pulses
+    window: float = WINDOW  # seconds that rates and quantiles look back
 
     @property
     def ok(self) -> bool:
@@ -233,6 +252,7 @@ class Snapshot:
             "time": _rfc3339(self.taken_at),
             "project": self.project,
             "ok": self.ok,
+            "window": self.window,
             "queue": {"location": self.queue.name, **_source(self.queue)},
             "hosts": [{"name": host.name, **_source(host)} for host in self.hosts],
             "pipelines": [_pipeline(row) for row in self.pipelines],

@@ -22,6 +22,7 @@ _SOONEST = 5.0  # seconds: over less, a rate is mostly chance
 class Flow:
     """What one pipeline did lately.  None is a number that could not be had."""
 
+    window: float = WINDOW  # seconds that were asked for
     span: float = 0.0  # seconds that the numbers cover
     out: float | None = None  # jobs a second that were done or buried
     arrivals: float | None = None  # jobs a second that came in
@@ -55,11 +56,12 @@ def flow(
     end = now if until is None else until
     recent = [row for row in rows if end - window < (row.minute + 1) * MINUTE and row.minute * MINUTE < end]
     if not recent:
-        return Flow()
+        return Flow(window=window)
     summed = total(recent)
     span = max(end - summed.began, 1.0)
     attempts = sum(summed.runs)
     return Flow(
+        window=window,
         span=span,
         out=summed.out / span,
         arrivals=_arrivals(recent, end, held) if until is None else None,

@@ -27,7 +27,10 @@ h1 { font-size: 1.3rem; } h2 { font-size: 1rem; margin: 2rem 0 .4rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .2rem .6rem; border-bottom: 1px solid #8884; white-space: nowrap; }
 td.r, th.r { text-align: right; } th { font-weight: 600; opacity: .7; }
-.red { color: #c22; } .yellow { color: #a60; } .green { color: #283; } .cyan { color: #078; }
+:root { --red: #b11; --yellow: #850; --green: #173; --cyan: #067; }
+@media (prefers-color-scheme: dark) { :root { --red: #f88; --yellow: #fc6; --green: #7d9; --cyan: #6cf; } }
+.red { color: var(--red); } .yellow { color: var(--yellow); }
+.green { color: var(--green); } .cyan { color: var(--cyan); }
 .bold { font-weight: 700; } .dim { opacity: .6; } section { overflow-x: auto; }
 pre { overflow-x: auto; background: #8881; padding: .6rem; }
 </style>

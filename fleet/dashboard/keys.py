@@ -9,6 +9,7 @@ from fleet.dashboard.facts import PipelineRow, Snapshot
 from fleet.dashboard.look import (
     PANES,
     SORTS,
+    WINDOWS,
     Look,
     Overlay,
     Wish,
@@ -103,6 +104,8 @@ def press(look: Look, key: str, snapshot: Snapshot) -> Look | None:
             return replace(look, sort=SORTS[(SORTS.index(look.sort) + 1) % len(SORTS)])
         case " ":
             return replace(look, frozen=not look.frozen)
+        case "1" | "2" | "3":
+            return replace(look, window=WINDOWS[key])
         case "+" | "=":
             return replace(look, interval=_next(look.interval, -1))
         case "-":
@@ -137,7 +140,9 @@ def _act(look: Look, key: str, snapshot: Snapshot) -> Look:
         which = ("--error", pattern(cause.cause)) if cause and look.pane == "errors" else ("--all",)
         return replace(look, command=("jobs", "kick", row.name, *which, "--yes"))
     if key == "R":
-        return replace(look, command=("restart", one, "--yes"))
+        # A whole pipeline one by one, so that somebody is always at work.
+        rolling = ("--rolling",) if one == row.name else ()
+        return replace(look, command=("restart", one, *rolling, "--yes"))
     if key == "X":
         return replace(look, command=("stop", one, "--yes"))
     if not look.can_scale:

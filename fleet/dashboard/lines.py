@@ -28,6 +28,8 @@ def text_of(line: Line) -> str:
 
 def fit(line: Line, width: int) -> Line:
     """*line* cut to at most *width* columns."""
+    if width_of(text_of(line)) <= width:
+        return line
     out = []
     room = width
     for span in line:
@@ -98,15 +100,12 @@ def table(
 
     def compose(texts: Sequence[str], styles: Sequence[str]) -> Line:
         spans = []
-        for position, (column, text, style) in enumerate(zip(kept, texts, styles, strict=True)):
-            last = position == len(kept) - 1
-            # Nothing trails the last column, so that a copied line has no blanks at its end.
+        for column, text, style in zip(kept, texts, styles, strict=True):
             wide = widths[id(column)]
-            spans.append(
-                Span(cut(text, wide) if last and not column.right else pad(text, wide, column.right), style)
-            )
-            if not last:
-                spans.append(Span(" " * GAP))
+            if column is not kept[-1]:
+                spans.append(Span(pad(text, wide, column.right) + " " * GAP, style))
+            else:  # nothing trails the last column, so that a copied line has no blanks at its end
+                spans.append(Span(pad(text, wide, right=True) if column.right else cut(text, wide), style))
         return tuple(spans) if width is None else fit(tuple(spans), width)
 
     head = compose([column.head for column in kept], ["dim"] * len(kept))

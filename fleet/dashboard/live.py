@@ -30,8 +30,8 @@ from fleet.dashboard.paint import Screen
 
 SLOWEST = 60.0  # seconds between two looks, at most, however slow the sources are
 
-# Asks the sources; gets the snapshot before, or None at first.
-Ask = Callable[[Snapshot | None], Snapshot]
+# Asks the sources; gets the snapshot before, or None at first, and the seconds that rates look back.
+Ask = Callable[[Snapshot | None, float], Snapshot]
 
 _ENDING = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
 
@@ -75,13 +75,14 @@ def run(
 class _Poller(threading.Thread):
     """Asks again and again, and keeps the latest answer; never draws."""
 
-    def __init__(self, ask: Ask, interval: float, tell: Callable[[], None]) -> None:
+    def __init__(self, ask: Ask, look: Look, tell: Callable[[], None]) -> None:
         super().__init__(name="fleet-refresh", daemon=True)
         self._ask = ask
         self._tell = tell  # wakes the drawing thread
         self._wake = threading.Event()
         self._ended = False
-        self.interval = interval  # as the reader wants it
+        self.interval = look.interval  # as the reader wants it
+        self._window = look.window
         self.slow = False  # the sources take longer than that
         self.latest: Snapshot | None = None
         self.answered_at = time.monotonic()
@@ -92,7 +93,7 @@ class _Poller(threading.Thread):
         while not self._ended:
             started = time.monotonic()
             try:
-                self.latest = self._ask(self.latest)
+                self.latest = self._ask(self.latest, self._window)
             except BaseException as error:  # raised again by the thread that owns the terminal
                 self.error = error
                 self._tell()
@@ -113,9 +114,10 @@ class _Poller(threading.Thread):
         """Something was changed: look again now."""
         self._wake.set()
 
-    def pace(self, interval: float) -> None:
-        if interval != self.interval:
-            self.interval = interval
+    def follow(self, look: Look) -> None:
+        """Ask as often, and over as long a time, as the reader wants it now."""
+        if (look.interval, look.window) != (self.interval, self._window):
+            self.interval, self._window = look.interval, look.window
             self._wake.set()
 
     def end(self) -> bool:
@@ -141,7 +143,7 @@ class _Screen:
         self._ear, self._mouth = os.pipe()
         os.set_blocking(self._ear, False)
         os.set_blocking(self._mouth, False)
-        self._poller = _Poller(ask, look.interval, self._tell)
+        self._poller = _Poller(ask, self.look, self._tell)
 
     def run(self) -> str:
         try:
@@ -191,9 +193,9 @@ class _Screen:
             self._reason = self._reason or "hung up"
 
     def _wait(self) -> None:
-        """Until a key, a snapshot, a signal, or a second is over."""
+        """Until a key, a snapshot or a signal; or until it is time to say that none comes."""
         listen = [self._ear] + ([self._stdin] if self._stdin is not None else [])
-        ready, _, _ = select.select(listen, [], [], 1.0)
+        ready, _, _ = select.select(listen, [], [], max(1.0, 1.5 * self.look.interval))
         if self._ear in ready:
             with suppress(BlockingIOError):
                 os.read(self._ear, 4096)
@@ -217,7 +219,7 @@ class _Screen:
                 if look.wish is not None:
                     self.look = replace(look, wish=None, note=look.note or "asking …")
                     self._carry_out(look.wish)
-            self._poller.pace(self.look.interval)
+            self._poller.follow(self.look)
 
     def _carry_out(self, wish: Wish) -> None:
         """In a thread, so that keys and numbers go on meanwhile."""
@@ -230,11 +232,11 @@ class _Screen:
             try:
                 if wish.verb in ("why", "logs"):
                     title, lines = hands.read(wish.verb, wish.words[0])
-                    self._results.append(Overlay(title=title, lines=tuple(lines)))
+                    self._results.append(Overlay(title=title, lines=tuple(lines), wraps=wish.verb == "why"))
                 else:
                     note, lines = hands.act(wish.verb, wish.words)
                     if lines:
-                        self._results.append(Overlay(title=note, lines=tuple(lines)))
+                        self._results.append(Overlay(title=note, lines=tuple(lines), wraps=True))
                     self._results.append(note)
                     self._poller.hurry()
             except Exception as error:  # told on the screen: it must not end because of one key

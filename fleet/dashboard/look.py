@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from datetime import tzinfo
 
 from fleet.dashboard.facts import Cause, PipelineRow, ProcessRow, Snapshot
+from fleet.dashboard.flow import WINDOW
 
 SORTS = ("trouble", "name", "load")
+WINDOWS = {"1": 60.0, "2": 300.0, "3": 3600.0}  # key: seconds that rates and quantiles look back
+WINDOW_NAMES = {60.0: "1 min", 300.0: "5 min", 3600.0: "1 hour"}
 PANES = ("pipelines", "processes", "errors", "events")
 
 KEYS = (
@@ -20,6 +23,7 @@ KEYS = (
     ("p", "pause the selected pipeline, or resume it"),
     ("S K R X", "scale, kick buried jobs, restart, stop: shows the command first"),
     ("/ s", "filter by name; sort by trouble, name or load"),
+    ("1 2 3", "rates, waits and run times of a minute, of five, of an hour"),
     ("space + -", "freeze the screen; look more or less often"),
 )
 
@@ -31,6 +35,7 @@ class Overlay:
     title: str
     lines: tuple[str, ...]  # foreign text: it passes `show` when it is drawn
     top: int = 0  # first line that is shown
+    wraps: bool = False  # long lines go on below instead of being cut: commands to copy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +51,7 @@ class Look:
     ascii: bool = False
     timezone: tzinfo | None = None  # None: this host's
     interval: float = 1.0  # seconds between two snapshots
+    window: float = WINDOW  # seconds that rates and quantiles look back
     slow: bool = False  # the interval was doubled because the sources are slow
     frozen: bool = False
     late: float = 0.0  # seconds since a snapshot was due and none came

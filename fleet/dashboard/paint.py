@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import cache
 
 from fleet.dashboard.lines import Line
 
@@ -32,12 +33,16 @@ def painted(line: Line, *, colour: bool = True) -> str:
     """The line with its styles as escape sequences."""
     out = []
     for span in line:
-        words = [word for word in span.style.split() if colour or word in _WITHOUT_COLOUR]
-        if words and span.text:
-            out.append(f"\x1b[{';'.join(SGR[word] for word in words)}m{span.text}\x1b[0m")
-        else:
-            out.append(span.text)
+        start = _start(span.style, colour) if span.style and span.text else ""
+        out.append(f"{start}{span.text}\x1b[0m" if start else span.text)
     return "".join(out)
+
+
+@cache  # there are a dozen styles, and a thousand spans in a frame
+def _start(style: str, colour: bool) -> str:
+    """The sequence that begins a style."""
+    words = [word for word in style.split() if colour or word in _WITHOUT_COLOUR]
+    return f"\x1b[{';'.join(SGR[word] for word in words)}m" if words else ""
 
 
 class Screen:

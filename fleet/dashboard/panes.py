@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from fleet.dashboard.changes import AWAY, FAILING, SLOW, WELL
-from fleet.dashboard.columns import ICONS, STYLES, count
-from fleet.dashboard.evidence import quoted
+from fleet.dashboard.columns import ICONS, STYLES, WORDS, count
 from fleet.dashboard.facts import Cause, Health, Snapshot
+from fleet.dashboard.flow import WINDOW
 from fleet.dashboard.lines import Column, Line, Span, fit, spread, table, text_of
-from fleet.dashboard.look import KEYS, SORTS, Look, Overlay, causes, key_of
-from fleet.dashboard.text import show, width_of
+from fleet.dashboard.look import KEYS, SORTS, WINDOW_NAMES, Look, Overlay, causes, key_of
+from fleet.dashboard.text import quoted, show, width_of, wrap
 from fleet.manager.events import Event
 
 _MARKS = {FAILING: ("✖", "bold red"), AWAY: ("✖", "bold red"), SLOW: ("▲", "yellow"), WELL: ("●", "green")}
@@ -109,10 +109,13 @@ def bottom(snapshot: Snapshot, look: Look, width: int, height: int) -> list[Line
 def overlay_lines(overlay: Overlay, width: int, height: int) -> list[Line]:
     """A text from its `top` on, and how much of it is not shown."""
     room = max(height - 1, 1)
-    top = min(overlay.top, max(0, len(overlay.lines) - room))
-    shown = overlay.lines[top : top + room]
-    left = len(overlay.lines) - top - len(shown)
-    more = f"{len(overlay.lines)} lines" if not (top or left) else f"↑ {top}  ↓ {left}"
+    lines: Sequence[str] = overlay.lines
+    if overlay.wraps:
+        lines = [piece for line in lines for piece in wrap(show(line), max(width - 2, 1))]
+    top = min(overlay.top, max(0, len(lines) - room))
+    shown = lines[top : top + room]
+    left = len(lines) - top - len(shown)
+    more = f"{len(lines)} lines" if not (top or left) else f"↑ {top}  ↓ {left}"
     head = spread((Span(f" {show(overlay.title, 100)}", "bold"),), (Span(f"{more} ", "dim"),), width)
     return [head, *(fit((Span(f" {show(line, 400)}"),), width) for line in shown)]
 
@@ -124,7 +127,7 @@ def help_lines(width: int) -> list[Line]:
     words = {
         Health.OK: "as many processes run as the manifest wants",
         Health.FAILING: "a process that does not stay up, buried jobs, or no queue",
-        Health.SLOW: "jobs wait longer than the manifest allows, or one takes too long",
+        Health.SLOW: "jobs wait longer than the manifest allows, or one is slow",
         Health.STALE: "a worker is silent, or leases ran out",
         Health.UNKNOWN: "supervisord does not answer",
         Health.STARTING: "on its way up; draining: on its way down",
@@ -133,7 +136,7 @@ def help_lines(width: int) -> list[Line]:
     }
     for health, what in words.items():
         icon = Span(f"   {ICONS[health]} ", STYLES[health])
-        lines.append((icon, Span(f"{health.value:12}", STYLES[health]), Span(what)))
+        lines.append((icon, Span(f"{health.value:12}", WORDS[health]), Span(what)))
     return [fit(line, width) for line in lines]
 
 
@@ -146,12 +149,13 @@ def footer(look: Look, width: int) -> Line:
     if look.command is not None:
         text = show(command_text(look.command), max(width - 30, 10))
         cursor = "▏" if look.number else ""
-        return fit((Span(f" {text}{cursor}", "bold yellow"), Span("   ⏎ run · esc cancel", "bold")), width)
+        return fit((Span(f" {text}{cursor}", "reverse"), Span("   ⏎ run · esc cancel", "bold")), width)
     if look.note:
-        return fit((Span(f" {show(look.note, 400)}", "bold cyan"),), width)
+        return fit((Span(f" {show(look.note, 400)}", "bold"),), width)
     right = "read-only " if look.read_only else ""
     right = (f"/{show(look.filter, 20)} " if look.filter else "") + right
     right += f"sort: {look.sort} " if look.sort != SORTS[0] else ""
+    right += f"over {WINDOW_NAMES[look.window]} " if look.window != WINDOW else ""
     hints = _OVERLAY_HINTS if look.overlay else _hints(look)
     spans: list[Span] = []
     used = width_of(right) - (not right)  # the last blank may fall off the edge
@@ -161,7 +165,7 @@ def footer(look: Look, width: int) -> Line:
             break
         spans += [Span(f" {key}", "bold"), Span(f" {what} ", "dim")]
         used += need
-    return spread(tuple(spans), (Span(right, "bold yellow"),), width)
+    return spread(tuple(spans), (Span(right, "bold"),), width)
 
 
 _OVERLAY_HINTS = [("esc", "back"), ("jk", "scroll"), ("q", "quit")]
@@ -175,7 +179,7 @@ def _hints(look: Look) -> list[tuple[str, str]]:
     hints += [("/", "filter"), ("s", "sort"), ("space", "go on" if look.frozen else "freeze")]
     if not look.read_only:
         hints += ([("S", "scale")] if look.can_scale else []) + [("X", "stop")]
-    return [*hints, ("jk", "select"), ("+-", "interval")]
+    return [*hints, ("123", "window"), ("jk", "select"), ("+-", "interval")]
 
 
 def command_text(words: Sequence[str]) -> str:

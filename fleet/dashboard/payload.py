@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Collection
 from typing import Any
 
@@ -19,23 +20,36 @@ def value_of(payload: bytes, redact: Collection[str] = ()) -> Any:
     A payload that is not JSON becomes {"text": …} or {"base64": …}.
     """
     try:
-        value = json.loads(payload)
+        return _masked(_read(payload), {key.lower() for key in redact})
     except (ValueError, RecursionError):
+        text = _masked_text(payload.decode("utf-8", "surrogateescape"), redact)
         try:
-            return {"text": payload.decode()}
-        except UnicodeDecodeError:
-            return {"base64": base64.b64encode(payload).decode()}
-    return _masked(value, {key.lower() for key in redact}) if redact else value
+            text.encode()
+        except UnicodeEncodeError:  # bytes that were no UTF-8
+            return {"base64": base64.b64encode(text.encode("utf-8", "surrogateescape")).decode()}
+        return {"text": text}
 
 
 def text_of(payload: bytes, redact: Collection[str] = (), width: int | None = None) -> str:
     """One line for a terminal, at most *width* columns."""
     try:
-        value = json.loads(payload)
+        value = _masked(_read(payload), {key.lower() for key in redact})
+        return show(json.dumps(value, ensure_ascii=False), width)
     except (ValueError, RecursionError):
-        return show(payload.decode("utf-8", "surrogateescape"), width)
-    value = _masked(value, {key.lower() for key in redact}) if redact else value
-    return show(json.dumps(value, ensure_ascii=False), width)
+        return show(_masked_text(payload.decode("utf-8", "surrogateescape"), redact), width)
+
+
+def _read(payload: bytes) -> Any:
+    # Python reads NaN and Infinity, which no reader of `--json` would: they stay words.
+    return json.loads(payload, parse_constant=str)
+
+
+def _masked_text(text: str, keys: Collection[str]) -> str:
+    """Where there are no keys to go by: the rest of a text in which a secret one is named."""
+    if not keys:
+        return text
+    found = re.search("|".join(map(re.escape, keys)), text, re.IGNORECASE)
+    return text if found is None else f"{text[: found.end()]}{MASK}"
 
 
 def _masked(value: Any, keys: Collection[str]) -> Any:

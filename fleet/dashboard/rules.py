@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from fleet.dashboard.evidence import Evidence, Finding, deploy_text, last_event, precise, quoted
+from fleet.dashboard.evidence import Evidence, Finding, deploy_text, last_event, precise
 from fleet.dashboard.facts import ABSENT, OUTSIDE, Cause, Health
+from fleet.dashboard.text import quoted
+from fleet.manager.stand_in import is_stand_in
 from fleet.queue.causes import pattern
 from fleet.units import format_duration, short_duration
 
@@ -39,6 +41,9 @@ def queue_away(evidence: Evidence) -> Finding | None:
 def not_running(evidence: Evidence) -> Finding | None:
     """Processes that are wanted and do not run, with their exit code and last log lines."""
     wanted = [row for row in evidence.processes if row.state != OUTSIDE]
+    if any(is_stand_in(row.full_name.partition(":")[0]) for row in wanted):
+        # A surge: what is stopped is being replaced, and others do its work meanwhile.
+        wanted = [row for row in wanted if row.health is not Health.STOPPED]
     down = [row for row in wanted if row.state not in ("RUNNING", "STARTING", "STOPPING")]
     silent = [host for host in evidence.snapshot.hosts if not host.ok]
     if silent:
@@ -87,9 +92,7 @@ def paused(evidence: Evidence) -> Finding | None:
         return None
     waiting = row.jobs.ready if row.jobs else 0
     left = (
-        "until somebody resumes it"
-        if row.paused > 90 * 86400
-        else f"for another {short_duration(row.paused)}"
+        "until somebody resumes it" if row.paused > _FOR_GOOD else f"for another {short_duration(row.paused)}"
     )
     facts = [("ready", f"{waiting:,} jobs wait")]
     if row.flow.arrivals:
@@ -104,12 +107,10 @@ def paused(evidence: Evidence) -> Finding | None:
 
 def workers_wait(evidence: Evidence) -> Finding | None:
     """The queue answers us and not its workers: another password, network or limit of connections."""
-    waiting = [
-        row for row in evidence.processes if row.doing == "waiting" and row.state in ("RUNNING", OUTSIDE)
-    ]
+    waiting = [row for row in evidence.processes if row.doing == "waiting" and row.state in _UP]
     if not waiting or not evidence.snapshot.queue.ok:
         return None
-    running = sum(row.state in ("RUNNING", OUTSIDE) for row in evidence.processes)
+    running = sum(row.state in _UP for row in evidence.processes)
     return Finding(
         rule="workers-wait",
         headline=f"{len(waiting)} of {running} processes wait for the queue",

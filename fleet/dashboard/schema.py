@@ -19,6 +19,7 @@ def status_schema() -> Schema:
             time=_time("when it was taken"),
             project=_text("name of the manifest's project"),
             ok=_flag("nothing is in trouble, and everybody answered"),
+            window=_number("[s] that rates, waits and run times look back"),
             queue=_object(location=_text("without any secret"), **_source()),
             hosts=_list(_object(name=_text("host name"), **_source())),
             pipelines=_list(_pipeline()),

@@ -18,12 +18,25 @@ from typing import TYPE_CHECKING, Any
 from fleet.dashboard import flow as flows
 from fleet.dashboard import state
 from fleet.dashboard.changes import changes
-from fleet.dashboard.facts import ABSENT, OUTSIDE, Cause, Jobs, PipelineRow, ProcessRow, Snapshot, Source
+from fleet.dashboard.facts import (
+    ABSENT,
+    OUTSIDE,
+    Asked,
+    Cause,
+    Health,
+    Heard,
+    Jobs,
+    PipelineRow,
+    ProcessRow,
+    Snapshot,
+    Source,
+)
 from fleet.dashboard.flow import Flow
 from fleet.dashboard.procfs import usage
 from fleet.dashboard.sources import Place, Told, ask_queue, ask_supervisord, log_of
 from fleet.errors import FleetError
 from fleet.manager import events
+from fleet.manager.stand_in import BESIDE, is_stand_in
 
 if TYPE_CHECKING:
     from fleet.manifest import Manifest, Pipeline
@@ -38,53 +51,50 @@ _IDLE_ROOM = frozenset(["STOPPED", "EXITED"])
 _GRAVITY = ("buried", "crashed", "timeout", "retried")
 _EVENTS_SEEN = 50  # changes that one run remembers
 _EVENTS_BACK = 7 * 86400.0  # seconds
-_STEP = 5.0  # seconds between two points of a trail
+_POINTS = 60  # of a trail
 
 
 def take(
-    manifest: Manifest, queue: Queue | FleetError, place: Place, previous: Snapshot | None = None
+    manifest: Manifest,
+    queue: Queue | FleetError,
+    place: Place,
+    previous: Snapshot | None = None,
+    *,
+    window: float = flows.WINDOW,
 ) -> Snapshot:
     """
     Ask supervisord and the queue once each, and join what they say.
 
     *queue* is the error itself where none could be opened.  *previous* gives
-    rates by difference, and the last words of a source that fell silent.
-    Raises nothing that a server can cause.
+    rates by difference, and the last words of a source that fell silent; it
+    also keeps what is dear to ask for.  Rates and quantiles look back over
+    *window* seconds.  Raises nothing that a server can cause.
     """
     host = socket.gethostname()
     now, clock = time.time(), time.monotonic()
     daemon, asked = ask_supervisord(place, host, now, clock, previous)
-    found = asked.groups if asked is not None else {}
-    since = clock - asked.at if asked is not None else 0.0
-    told = ask_queue(manifest, queue, now, clock, previous)
-    heard = {(pulse.host, pulse.process): pulse for pulse in told.pulses}
+    told = ask_queue(manifest, queue, now, clock, previous, window)
+    heard = told.heard
+    if previous is not None and daemon.ok and asked is previous.asked and heard is previous.heard:
+        rows: dict[str, list[ProcessRow]] = {name: [] for name in manifest.pipelines}
+        for row in previous.processes:  # nobody said anything new
+            rows[row.pipeline].append(row)
+    else:
+        began = time.thread_time()
+        rows = _processes(manifest, daemon, asked, told.heard, host, clock, previous)
+        if heard is not None and (previous is None or heard is not previous.heard):
+            heard = replace(heard, cost=heard.cost + time.thread_time() - began)
     minutes: dict[str, list[Minute]] = {}
     for minute in told.minutes:
         minutes.setdefault(minute.pipeline, []).append(minute)
-    before = {row.full_name: row for row in previous.processes} if previous else {}
-    pipelines, processes = [], []
+    pipelines, processes = [], list[ProcessRow]()
     for pipeline in manifest.pipelines.values():
-        if daemon.ok:
-            rows = [
-                _process_row(manifest, pipeline, process, host, since, clock, heard, before)
-                for process in _in_use(pipeline, found)
-            ]
-            rows += [_absent_row(manifest, pipeline, name, host) for name in _missing(pipeline, found)]
-        else:
-            rows = _last_words(pipeline.name, previous, daemon)
-        known = {row.full_name for row in rows}
-        rows += [
-            _outside_row(manifest, pipeline, pulse, clock)
-            for pulse in told.pulses
-            if pulse.pipeline == pipeline.queue_name
-            and pulse.process not in known
-            and pulse.age <= state.STALE_PULSE
-        ]
-        rows, row = _pipeline_row(
-            pipeline, rows, told, minutes.get(pipeline.queue_name, []), daemon, host, now, previous
+        of_it = minutes.get(pipeline.queue_name, [])
+        found, summary = _pipeline_row(
+            pipeline, rows[pipeline.name], told, of_it, daemon, host, now, previous, window
         )
-        processes += rows
-        pipelines.append(row)
+        processes += found
+        pipelines.append(summary)
     snapshot = Snapshot(
         taken_at=now,
         clock=clock,
@@ -97,8 +107,58 @@ def take(
         minutes=told.minutes,
         minutes_at=told.minutes_at,
         asked=asked,
+        heard=heard,
+        window=window,
     )
     return replace(snapshot, events=_events(manifest, snapshot, previous))
+
+
+def _processes(
+    manifest: Manifest,
+    daemon: Source,
+    asked: Asked | None,
+    heard: Heard | None,
+    host: str,
+    clock: float,
+    previous: Snapshot | None,
+) -> dict[str, list[ProcessRow]]:
+    """The processes of each pipeline: those that supervisord knows or should know, and others that live."""
+    groups = asked.groups if asked is not None else {}
+    since = clock - asked.at if asked is not None else 0.0
+    pulses = _pulses(heard, clock)
+    by_process = {(pulse.host, pulse.process): pulse for pulse in pulses}
+    before = {row.full_name: row for row in previous.processes} if previous else {}
+    found: dict[str, list[ProcessRow]] = {}
+    for pipeline in manifest.pipelines.values():
+        if daemon.ok:
+            rows = [
+                _process_row(manifest, pipeline, process, host, since, clock, by_process, before)
+                for process in _in_use(pipeline, groups)
+            ]
+            rows += [_absent_row(manifest, pipeline, name, host) for name in _missing(pipeline, groups)]
+        else:
+            rows = _last_words(pipeline.name, previous, daemon)
+        # One that supervisord knows as stopped may have beaten just before.
+        known = {process.full_name for group in _groups(pipeline) for process in groups.get(group, ())}
+        known |= {row.full_name for row in rows}
+        rows += [
+            _outside_row(manifest, pipeline, pulse, clock)
+            for pulse in pulses
+            if pulse.pipeline == pipeline.queue_name
+            and pulse.process not in known
+            and pulse.age <= state.STALE_PULSE
+            and not (daemon.ok and _stands_in(pulse.process))
+        ]
+        found[pipeline.name] = rows
+    return found
+
+
+def _pulses(heard: Heard | None, clock: float) -> Sequence[Pulse]:
+    """With their ages of now."""
+    if heard is None:
+        return ()
+    later = clock - heard.at
+    return heard.pulses if not later else [replace(p, age=p.age + later) for p in heard.pulses]
 
 
 def _causes(manifest: Manifest, told: Told, now: float, previous: Snapshot | None) -> tuple[Cause, ...]:
@@ -148,11 +208,21 @@ def _index(name: str) -> int:
     return int(match[1]) if match else 0
 
 
+def _groups(pipeline: Pipeline) -> tuple[str, str]:
+    """Its group, and the one that stands in for it while it is replaced."""
+    return pipeline.group, f"{pipeline.group}{BESIDE}"
+
+
+def _stands_in(full_name: str) -> bool:
+    return is_stand_in(full_name.partition(":")[0])
+
+
 def _in_use(pipeline: Pipeline, found: Mapping[str, Sequence[Process]]) -> list[Process]:
-    """The manifest's processes, and those of the room above that were ever started."""
+    """The manifest's processes, those of the room above that were ever started, and stand-ins."""
     return [
         process
-        for process in sorted(found.get(pipeline.group, ()), key=lambda each: _index(each.name))
+        for group in _groups(pipeline)
+        for process in sorted(found.get(group, ()), key=lambda each: _index(each.name))
         if _index(process.name) < pipeline.numprocs or process.state not in _IDLE_ROOM
     ]
 
@@ -309,25 +379,37 @@ def _pipeline_row(
     host: str,
     now: float,
     previous: Snapshot | None,
-) -> tuple[list[ProcessRow], PipelineRow]:
+    window: float,
+) -> tuple[Sequence[ProcessRow], PipelineRow]:
     """The row of a pipeline, and its processes again, those marked whose job takes too long."""
     store = told.source
     last = next((row for row in previous.pipelines if row.name == pipeline.name), None) if previous else None
+    again = previous is not None and (previous.minutes_at, previous.window) != (told.minutes_at, window)
     counted = _counted(told.stats.get(pipeline.queue_name), last, store)
     jobs, oldest, paused = counted["jobs"], counted["oldest_ready"], counted["paused"]
-    lately = Flow() if not store.ok else flows.flow(minutes, now, held=_held(jobs))
-    rows = [state.with_slow_job(row, lately.run_p95) for row in rows]
+    if not store.ok:
+        lately, usual = Flow(window=window), None
+    elif last is None or again:
+        lately = flows.flow(minutes, now, window=window, held=_held(jobs))
+        usual = (lately if window == flows.WINDOW else flows.flow(minutes, now)).run_p95
+    else:  # of the same minutes
+        lately, usual = last.flow, last.usual_run
+    rows = [state.with_slow_job(row, usual) for row in rows]
     supervised = [row for row in rows if row.state != OUTSIDE]
+    own = [row for row in supervised if not _stands_in(row.full_name)]
     exceeded = state.alerts(jobs, oldest, pipeline.alerts.oldest, pipeline.alerts.buried) if store.ok else ()
     health, reason = state.pipeline_health(
         queue_answers=store.ok,
         supervisord_answers=daemon.ok,
-        processes=supervised,
+        # What is stopped while others stand in for it is being replaced.
+        processes=own
+        if len(own) == len(supervised)
+        else [row for row in supervised if row.health is not Health.STOPPED],
         jobs=jobs,
         exceeded=exceeded,
         paused=paused,
     )
-    above = sum(_index(row.full_name) >= pipeline.numprocs for row in supervised)
+    above = sum(_index(row.full_name) >= pipeline.numprocs for row in own)
     ready = None if jobs is None or not store.ok or jobs.ready == jobs.cap > 0 else jobs.ready
     return rows, PipelineRow(
         name=pipeline.name,
@@ -345,6 +427,7 @@ def _pipeline_row(
         failed=_sum(row.failed for row in rows),
         alerts=exceeded,
         flow=lately,
+        usual_run=usual,
         drains_in=flows.drains_in(ready, lately),
         trail=_trail(ready, lately, now, last),
         **counted,
@@ -360,11 +443,14 @@ def _held(jobs: Jobs | None) -> int | None:
 def _trail(
     ready: int | None, lately: Flow, now: float, last: PipelineRow | None
 ) -> tuple[tuple[float, int], ...]:
-    """Points of the last minutes: our own every few seconds, and before them those that workers counted."""
-    points = list(last.trail) if last else list(lately.ready)
-    if ready is not None and (not points or now - points[-1][0] >= _STEP):
+    """Points over the window: our own now and then, and before them those that workers counted."""
+    points = list(last.trail) if last else []
+    if not points or (last is not None and last.flow.window < lately.window):
+        first = points[0][0] if points else now
+        points = [*(point for point in lately.ready if point[0] < first), *points]
+    if ready is not None and (not points or now - points[-1][0] >= lately.window / _POINTS):
         points.append((now, ready))
-    return tuple(point for point in points if now - point[0] <= flows.WINDOW)
+    return tuple(point for point in points if now - point[0] <= lately.window)
 
 
 def _counted(stats: PipelineStats | None, last: PipelineRow | None, store: Source) -> dict[str, Any]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fleet.dashboard.facts import Asked, ProcessRow, Snapshot, Source
+from fleet.dashboard.facts import Asked, Heard, ProcessRow, Snapshot, Source
 from fleet.errors import FleetError
+from fleet.queue.minutes import Minute, total
 
 if TYPE_CHECKING:
     from fleet.manifest import Manifest
     from fleet.queue.causes import ErrorGroup
-    from fleet.queue.job import PipelineStats, Pulse
-    from fleet.queue.minutes import Minute
+    from fleet.queue.job import PipelineStats
     from fleet.queue.queue import Queue
     from fleet.supervisor.client import Supervisor
     from fleet.supervisor.process import Process
@@ -25,7 +26,8 @@ MINUTES_BACK = 540.0  # seconds: eight minutes for the sparklines, and the one u
 MINUTES_AGAIN = 60.0  # seconds: a row is written until a little after its minute is over
 ERRORS_BACK = 3600.0
 _REREAD = 4.0  # seconds: workers write every two, and rows of a hundred of them are a lot to read
-_SHARE = 0.007  # of a core
+_SHARE_OF_SUPERVISORD, _SHARE_OF_PULSES = 0.005, 0.003  # of a core
+_LONGEST = 5.0  # seconds: workers are silent after fifteen
 _LOG_TAIL = 2048  # bytes
 
 
@@ -41,7 +43,7 @@ class Told:
 
     source: Source
     stats: dict[str, PipelineStats]  # by queue name
-    pulses: tuple[Pulse, ...] = ()
+    heard: Heard | None = None
     minutes: tuple[Minute, ...] = ()
     minutes_at: float | None = None
     errors: tuple[ErrorGroup, ...] | None = None  # None: not asked this time
@@ -53,11 +55,11 @@ def ask_supervisord(
     """
     Whether it answered, and its processes by group.
 
-    It is asked so often that this takes less than a hundredth of a core: each
-    second up to some fifty processes, then every other second, and so on.
+    It is asked so often that this takes less than 0.5 % of a core: each second
+    up to some twenty processes, then every other second, and so on.
     """
     asked = previous.asked if previous else None
-    if asked is not None and clock - asked.at < asked.cost / _SHARE:
+    if asked is not None and clock - asked.at < asked.cost / _SHARE_OF_SUPERVISORD:
         return Source(name=host, ok=True), asked
     last = next((source for source in previous.hosts if source.name == host), None) if previous else None
     began = time.thread_time()
@@ -73,39 +75,38 @@ def ask_supervisord(
 
 
 def ask_queue(
-    manifest: Manifest, queue: Queue | FleetError, now: float, clock: float, previous: Snapshot | None
+    manifest: Manifest,
+    queue: Queue | FleetError,
+    now: float,
+    clock: float,
+    previous: Snapshot | None,
+    window: float,
 ) -> Told:
-    """Counts and pulses; minutes and errors every few seconds only."""
+    """Counts each time; pulses, minutes and errors every few seconds only."""
     name = location(manifest.queue.dsn)
     last = previous.queue if previous else None
     if isinstance(queue, FleetError):
         return Told(source=_silent(name, queue, now, last, previous), stats={})
     try:
         names = dict.fromkeys(pipeline.queue_name for pipeline in manifest.pipelines.values())
-        stats = {each: queue.stats(each, cap=CAP) for each in names}
-        source = Source(name=name, ok=True)
+        told = Told(
+            source=Source(name=name, ok=True),
+            stats={each: queue.stats(each, cap=CAP) for each in names},
+            heard=_still_heard(previous, clock),
+        )
         if not queue.capabilities.tables:
-            from fleet.queue import rundir
-
-            told = rundir.read(manifest.state_dir / "run", seconds=ERRORS_BACK)
-            return Told(
-                source=source,
-                stats=stats,
-                pulses=told.pulses,
-                minutes=told.minutes,
-                minutes_at=clock,
-                errors=told.errors,
-            )
-        pulses = tuple(queue.pulses())
-        at = previous.minutes_at if previous else None
+            return _in_files(manifest, told, clock, previous)
+        began = time.thread_time()
+        if told.heard is None:
+            pulses = tuple(queue.pulses())
+            told = replace(told, heard=Heard(at=clock, cost=time.thread_time() - began, pulses=pulses))
+        at = previous.minutes_at if previous and previous.window >= window else None
         if previous is not None and at is not None and clock - at < _REREAD:
-            minutes = previous.minutes
-            return Told(source=source, stats=stats, pulses=pulses, minutes=minutes, minutes_at=at)
-        return Told(
-            source=source,
-            stats=stats,
-            pulses=pulses,
-            minutes=_minutes(queue, now, previous if at is not None and clock - at < MINUTES_AGAIN else None),
+            return replace(told, minutes=previous.minutes, minutes_at=at)
+        known = previous if at is not None and clock - at < MINUTES_AGAIN else None
+        return replace(
+            told,
+            minutes=_minutes(queue, now, window, known),
             minutes_at=clock,
             errors=tuple(queue.errors(ERRORS_BACK)),
         )
@@ -113,16 +114,57 @@ def ask_queue(
         return Told(source=_silent(name, error, now, last, previous), stats={})
 
 
-def _minutes(queue: Queue, now: float, previous: Snapshot | None) -> tuple[Minute, ...]:
+def _still_heard(previous: Snapshot | None, clock: float) -> Heard | None:
+    """The pulses of the snapshot before, as long as reading them again would take too much of a core."""
+    heard = previous.heard if previous else None
+    if heard is None:
+        return None
+    apart = min(heard.cost / _SHARE_OF_PULSES, _LONGEST)
+    return heard if clock - heard.at < apart and apart > 1.0 else None
+
+
+def _in_files(manifest: Manifest, told: Told, clock: float, previous: Snapshot | None) -> Told:
+    """Pulses, minutes and errors out of the run directory, where the queue has no tables."""
+    from fleet.queue import rundir
+
+    if told.heard is not None and previous is not None:
+        return replace(told, minutes=previous.minutes, minutes_at=previous.minutes_at)
+    began = time.thread_time()
+    found = rundir.read(manifest.state_dir / "run", seconds=ERRORS_BACK)
+    return replace(
+        told,
+        heard=Heard(at=clock, cost=time.thread_time() - began, pulses=found.pulses),
+        minutes=found.minutes,
+        minutes_at=clock,
+        errors=found.errors,
+    )
+
+
+def _minutes(queue: Queue, now: float, window: float, previous: Snapshot | None) -> tuple[Minute, ...]:
     """Rows of the last minutes; of those that are over, what is known already is kept."""
-    if previous is None:
-        return tuple(queue.minutes(MINUTES_BACK))
-    recent = queue.minutes(2 * MINUTES_AGAIN)
-    first = min((row.minute for row in recent), default=int(now) // 60)
-    first = max(first, int(now - 2 * MINUTES_AGAIN) // 60)
-    oldest = int(now - MINUTES_BACK) // 60
-    kept = [row for row in previous.minutes if oldest <= row.minute < first]
-    return (*kept, *(row for row in recent if row.minute >= first))
+    back = max(MINUTES_BACK, window + MINUTES_AGAIN)
+    recent = queue.minutes(2 * MINUTES_AGAIN if previous is not None else back)
+    first = int(now - 2 * MINUTES_AGAIN) // 60
+    oldest = int(now - back) // 60
+    over = previous.minutes if previous is not None else recent
+    kept = merged(row for row in over if oldest <= row.minute <= first)
+    return (*kept, *(row for row in recent if row.minute > first))
+
+
+def merged(rows: Iterable[Minute]) -> list[Minute]:
+    """
+    Minutes of one pipeline that nobody writes any more as one row; samples stay by themselves.
+
+    An hour of a hundred processes is six thousand rows, to be summed every few seconds.
+    """
+    apart: list[Minute] = []
+    together: dict[tuple[str, int], list[Minute]] = {}
+    for row in rows:
+        if row.held is not None or not row.process:
+            apart.append(row)
+        else:
+            together.setdefault((row.pipeline, row.minute), []).append(row)
+    return [*apart, *map(total, together.values())]
 
 
 def _silent(

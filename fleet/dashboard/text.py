@@ -10,7 +10,7 @@ take more columns than it was given.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+import shlex
 from unicodedata import category, east_asian_width
 
 ELLIPSIS = "…"
@@ -24,6 +24,8 @@ _BLANK = frozenset((0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFF
 _UNSAFE = frozenset(["Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"])
 _NAMED = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 _PRINTABLE_ASCII = re.compile(r"[ -~]*")
+# fleet's own signs, and letters of Latin: a column each, which need not be looked up one by one.
+_ONE_COLUMN = re.compile("[ -~\u00a1-\u017f–…│─▁-█▏●○◌◐▲▼▸✖↑↓↻⏎≥]*")
 _MOST_MARKS = 3  # combining marks on one letter; more would climb into other lines
 
 
@@ -72,19 +74,30 @@ def cut(text: str, width: int) -> str:
 
 def width_of(text: str) -> int:
     """Columns that *text*, already safe, takes in a terminal."""
-    return len(text) if text.isascii() else _wide(text)
-
-
-@lru_cache(maxsize=4096)  # a frame has much in common with the one before
-def _wide(text: str) -> int:
+    if text.isascii() or _ONE_COLUMN.fullmatch(text):
+        return len(text)
     return sum(map(_columns, text))
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """*text*, already safe, in pieces of at most *width* columns, broken anywhere: a copy of it is whole."""
+    pieces, piece, room = [], "", width
+    for char in text:
+        room -= _columns(char)
+        if room < 0:
+            pieces.append(piece)
+            piece, room = "", width - _columns(char)
+        piece += char
+    return [*pieces, piece]
 
 
 def pad(text: str, width: int, right: bool = False) -> str:
     """*text*, already safe, cut or filled with blanks to exactly *width* columns."""
-    text = cut(text, width)
-    gap = " " * (width - width_of(text))
-    return gap + text if right else text + gap
+    gap = width - width_of(text)
+    if gap < 0:
+        text = cut(text, width)
+        gap = width - width_of(text)
+    return " " * gap + text if right else text + " " * gap
 
 
 def _columns(char: str) -> int:
@@ -104,3 +117,10 @@ def _escape(char: str) -> str:
     if code < 0x100:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def quoted(text: str) -> str:
+    """As a word of a shell command: "KeyError: 'TZ'" as a person would type it."""
+    if "'" in text and not any(char in text for char in '"$`\\!'):
+        return f'"{text}"'
+    return shlex.quote(text)

@@ -18,16 +18,17 @@ from fleet.dashboard.columns import (
     PLAIN_PROCESSES,
     PROCESSES,
     STYLES,
+    TRAIL,
     WIDE_PIPELINES,
     WIDE_PROCESSES,
+    WORDS,
     count,
     rate,
     share,
 )
 from fleet.dashboard.facts import Health, PipelineRow, ProcessRow, Snapshot, Source
-from fleet.dashboard.flow import WINDOW
 from fleet.dashboard.lines import Column, Line, Row, Span, fit, spread, table, text_of, to_ascii, window
-from fleet.dashboard.look import Look, key_of, pipeline_rows, process_rows
+from fleet.dashboard.look import WINDOW_NAMES, Look, key_of, pipeline_rows, process_rows
 from fleet.dashboard.panes import (
     bottom,
     clock,
@@ -187,11 +188,11 @@ def _title(snapshot: Snapshot, look: Look, width: int, live: bool = True) -> Lin
     every = f"every {_interval(look.interval)}{' (slow)' if look.slow else ''} · "
     right = [Span(f"{_deploy(snapshot) if width >= WIDE else ''}{at} · {every if width >= NARROW else ''}")]
     if look.frozen:
-        right.append(Span("frozen", "bold yellow"))
+        right.append(Span("frozen", "reverse"))
     elif look.late > 0:
-        right.append(Span(f"no answer for {short_duration(look.late)}", "bold yellow"))
+        right.append(Span(f"no answer for {short_duration(look.late)}", "reverse"))
     else:
-        right.append(Span("live", "green"))
+        right.append(Span("live"))
     return spread(tuple(spans), tuple(right), width)
 
 
@@ -232,7 +233,8 @@ def _totals(snapshot: Snapshot, width: int) -> Line:
     for health in (Health.SLOW, Health.STALE, Health.UNKNOWN, Health.FAILING):
         number = sum(row.health is health for row in snapshot.pipelines)
         if number:
-            tally.append(Span(f"{ICONS[health]} {number} {health.value}  ", STYLES[health]))
+            tally.append(Span(f"{ICONS[health]} ", STYLES[health]))
+            tally.append(Span(f"{number} {health.value}  ", WORDS[health]))
     return spread(left, tuple(tally), width)
 
 
@@ -247,7 +249,7 @@ def _errors(snapshot: Snapshot) -> float | None:
 
 def _all_ready(snapshot: Snapshot) -> str:
     """The sum of the pipelines' trails, where all are known."""
-    lines = [resample(row.trail, snapshot.taken_at, WINDOW) for row in snapshot.pipelines]
+    lines = [resample(row.trail, snapshot.taken_at, snapshot.window) for row in snapshot.pipelines]
     cells = list(zip(*lines, strict=True)) if lines else [()] * CELLS
     return spark([None if not cell or None in cell else sum(v or 0 for v in cell) for cell in cells])
 
@@ -264,7 +266,7 @@ def _trouble(snapshot: Snapshot, look: Look, width: int) -> list[Line]:
     for row in sorted(snapshot.pipelines, key=lambda row: row.health.rank):
         if row.health.is_trouble and row.reason not in _SAID_ALREADY:
             icon = Span(f" {ICONS[row.health]} ", STYLES[row.health])
-            name = Span(f"{show(row.name, 30)} {row.health.value}: ", STYLES[row.health])
+            name = Span(f"{show(row.name, 30)} {row.health.value}: ", WORDS[row.health])
             lines.append((icon, name, Span(show(row.reason, 200))))
     return [fit(line, width) for line in lines]
 
@@ -275,7 +277,7 @@ def _silence(what: str, source: Source, now: float, look: Look) -> Line:
     return (
         Span(" ✖ ", "bold red"),
         Span(f"no answer{since} from {what}: ", "bold"),
-        Span(show(source.error, 300)),
+        Span(show(source.complaint, 300)),
     )
 
 
@@ -326,7 +328,10 @@ def _table(
 def _pipeline_columns(snapshot: Snapshot, width: int) -> Sequence[Column[PipelineRow]]:
     if width < NARROW:
         return NARROW_PIPELINES
-    return _without_hosts(WIDE_PIPELINES, snapshot) if width >= WIDE else PIPELINES
+    if width < WIDE:
+        return PIPELINES
+    trail = replace(TRAIL, head=WINDOW_NAMES.get(snapshot.window, TRAIL.head).upper())
+    return _without_hosts([trail if c is TRAIL else c for c in WIDE_PIPELINES], snapshot)
 
 
 def _process_columns(snapshot: Snapshot, width: int) -> Sequence[Column[ProcessRow]]:

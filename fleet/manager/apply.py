@@ -23,11 +23,12 @@ from fleet.manager import daemon, files, history, record, world
 from fleet.manager.actions import Actions, Shape, actions, given_to, shape, with_numbers
 from fleet.manager.beside import Beside
 from fleet.manager.compare import edited, revision_of, rollout_of
-from fleet.manager.desired import Desired, StandIn, is_stand_in
+from fleet.manager.desired import Desired, StandIn
 from fleet.manager.files import Access, Folder
 from fleet.manager.places import Place
 from fleet.manager.record import Record
 from fleet.manager.rollout import GroupResult, IsAlive, Tell, roll_out
+from fleet.manager.stand_in import is_stand_in
 from fleet.supervisor import parser, pids, private
 from fleet.supervisor.client import CANT_REREAD, CHUNK, Changes, DaemonState, Supervisor
 from fleet.supervisor.lock import LOCK, locked
@@ -218,18 +219,22 @@ class _Apply:
         return said or self.place.main_conf
 
     def _from_nothing(self, wanted: Mapping[str, Shape], open_files: int) -> Applied:
-        """No supervisord runs: the files, and then a new one that starts everything by itself."""
-        home, main_conf = self.place.home, self.desired.main_conf
+        """
+        No supervisord runs: the files, and then a new one, to which the groups are added.
+
+        If it found them when it starts, it would fork all their processes in one
+        turn of its loop, and answer nobody meanwhile: 500 take a second.
+        """
+        home = self.place.home
         if home is None:
             self._write([name for name in self.remove if name.endswith(".conf")])
             raise SupervisorUnavailable(
                 f"supervisord at {self.place.url} shuts down. The files are in place."
             )
-        if main_conf is not None:
-            self.main_before = daemon.write_main_conf(home, main_conf)
         self._write([name for name in self.remove if name.endswith(".conf")])
-        large = self._large(wanted, wanted)
-        with self._without_autostart(large):
+        if self.desired.main_conf is not None:
+            self.main_before = daemon.write_main_conf(home, self.desired.main_conf)
+        with daemon.without_groups(home):
             running, started = private.start(home, open_files=open_files)
         if not started:  # somebody else was faster
             return self.run(running)
@@ -238,7 +243,15 @@ class _Apply:
         identity = world.identity(running)
         self._keep(identity, dict.fromkeys({*self.before.groups, *wanted}), {})
         client = self.place.client(timeout=_PATIENCE)
-        results = self._roll_out(client, plan, wanted, client.processes(), already_added=True)
+        large = self._large(wanted, wanted)
+        try:
+            with self._without_autostart(large):
+                found = self._reload(client).added
+        except RenderError:
+            private.stop(home)
+            raise
+        client.add_groups(group for group in found if group not in wanted)  # somebody's own files there
+        results = self._roll_out(client, plan, wanted, present=())
         undone = self.may_undo and any(self._counts(result, plan) for result in results)
         if undone:
             self._write_back()
@@ -278,8 +291,6 @@ class _Apply:
         plan: Actions,
         wanted: Mapping[str, Shape],
         present: Iterable[Process],
-        *,
-        already_added: bool = False,
     ) -> tuple[GroupResult, ...]:
         return roll_out(
             client,
@@ -287,7 +298,6 @@ class _Apply:
             wanted,
             self.desired.groups,
             present,
-            already_added=already_added,
             timeout=self.timeout,
             tell=self.tell,
             is_alive=self.is_alive,

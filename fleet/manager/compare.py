@@ -17,10 +17,11 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from fleet.manager.actions import Actions, Shape, actions, resized
-from fleet.manager.desired import Desired, is_stand_in
+from fleet.manager.desired import Desired
 from fleet.manager.differences import differences
 from fleet.manager.files import changes as file_changes
 from fleet.manager.record import Record, digest
+from fleet.manager.stand_in import is_stand_in
 from fleet.supervisor.client import Changes
 from fleet.supervisor.process import Process
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from fleet.errors import RenderError
 from fleet.manager import files
@@ -48,6 +49,19 @@ def write_main_conf(home: Home, text: str) -> str | None:
         folder.write(home.main_conf.name, text, Access(mode=0o600))
         folder.sync()
         return before
+
+
+@contextmanager
+def without_groups(home: Home) -> Iterator[None]:
+    """A supervisord that starts in here includes nothing yet; its first reload does."""
+    with files.opened(home.state_dir, private=True) as folder:
+        text = folder.read(home.main_conf.name) or ""
+    # supervisord passes over a section that it does not know.
+    write_main_conf(home, text.replace("\n[include]\n", "\n[include-later]\n"))
+    try:
+        yield
+    finally:
+        write_main_conf(home, text)
 
 
 def room_for(place: Place, daemon: DaemonState, open_files: int) -> tuple[str, ...]:

@@ -16,13 +16,12 @@ from fleet.manager.files import Access, access_to
 from fleet.manager.places import Place
 from fleet.manager.plan import Group, programs
 from fleet.manager.render import render, render_supervisord
+from fleet.manager.stand_in import BESIDE
 from fleet.manifest import Manifest
 
 # supervisord's own default.  Room for more open files comes from the limit that it is started with:
 # `minfds` would have every child close as many descriptors, one by one, before it begins.
 _MINFDS = 1024
-# Between a group's name and what makes it a temporary one: no pipeline can be called so.
-_BESIDE = "~new"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,15 +53,6 @@ class Desired:
     stand_in: Callable[[str, int], StandIn] | None = None
 
 
-def is_stand_in(group: str) -> bool:
-    return group.endswith(_BESIDE)
-
-
-def stands_in_for(group: str) -> str:
-    """The group whose work a temporary one does; any other group itself."""
-    return group.removesuffix(_BESIDE)
-
-
 def desired(manifest: Manifest, place: Place, *, templates: Path | None = None) -> Desired:
     """
     What `apply` makes true.  Reads the user database, and touches nothing.
@@ -87,7 +77,7 @@ def desired(manifest: Manifest, place: Place, *, templates: Path | None = None) 
 
     def stand_in(group: str, number: int) -> StandIn:
         pipeline = pipelines[group]
-        name = f"{group}{_BESIDE}"
+        name = f"{group}{BESIDE}"
         beside = replace(pipeline, group=name, numprocs=number, room=0)
         alone = replace(manifest, pipelines={pipeline.name: beside})
         made = programs(alone, conf_dir=place.conf_dir, worker=worker_path())

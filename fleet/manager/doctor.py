@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,7 +17,7 @@ from pathlib import Path
 from shlex import quote
 
 from fleet.errors import FleetError, RenderError, SupervisorError
-from fleet.manager import files, world
+from fleet.manager import files, holes, world
 from fleet.manager.daemon import environ
 from fleet.manager.desired import desired
 from fleet.manager.places import Place
@@ -56,6 +57,7 @@ def examine(manifest: Manifest, place: Place) -> Iterator[Finding]:
     yield from _log_folders(manifest, place)
     yield from _disk(manifest)
     yield from _stop_time(manifest, place)
+    yield from _libraries()
     yield from _orphans(manifest, place, daemon)
     yield from _drift(manifest, place, daemon)
 
@@ -87,7 +89,7 @@ def _daemon(place: Place) -> tuple[DaemonState | None, list[Finding]]:
 def _unreachable(place: Place, error: Exception) -> Finding:
     mend: tuple[str, ...] = ()
     path = Path(place.url.removeprefix("unix://"))
-    if place.url.startswith("unix://") and path.exists() and not os.access(path, os.R_OK | os.W_OK):
+    if place.url.startswith("unix://") and _exists(path) and not os.access(path, os.R_OK | os.W_OK):
         group = _own_group()
         mend = (
             f"sudo chgrp {group} {quote(str(path))} && sudo chmod 0770 {quote(str(path))}",
@@ -95,21 +97,21 @@ def _unreachable(place: Place, error: Exception) -> Finding:
         )
         text = f"{path}: permission denied ({owner_and_mode(path)})"
         return Finding(what="socket", level=Level.BAD, text=text, mend=mend)
-    if place.url.startswith("unix://") and not path.exists():
+    if place.url.startswith("unix://") and not _exists(path):
         mend = ("sudo systemctl start supervisor",)
     return Finding(what="supervisord", level=Level.BAD, text=str(error), mend=mend)
 
 
 def _conf_dir(place: Place) -> Iterator[Finding]:
     path = place.conf_dir
-    if place.private and not path.exists():
+    if place.private and not _exists(path):
         return
     make = f"sudo install -d -o {_own_user()} {quote(str(path))}"
     try:
         with files.opened(path, private=place.private):
             pass
     except FleetError as error:
-        mend = (make,) if not path.exists() else ()
+        mend = (make,) if not _exists(path) else ()
         yield Finding(what="conf_dir", level=Level.BAD, text=str(error), mend=mend)
         return
     if os.access(path, os.W_OK | os.X_OK):
@@ -122,7 +124,7 @@ def _conf_dir(place: Place) -> Iterator[Finding]:
 def _includes(place: Place, daemon: DaemonState | None) -> Iterator[Finding]:
     """The whole include set, and programs in it that make trouble for everybody."""
     main = (pids.option(daemon.pid, "-c") if daemon and daemon.pid else None) or place.main_conf
-    if not main.exists():
+    if not _exists(main):
         if not place.private:
             yield Finding(what="includes", level=Level.BAD, text=f"{main} does not exist")
         return
@@ -163,7 +165,7 @@ def _log_folders(manifest: Manifest, place: Place) -> Iterator[Finding]:
     folders = sorted({Path(file).parent for group in groups for file in group.log_files()})
     bad = 0
     for folder in folders:
-        there = next((path for path in [folder, *folder.parents] if path.exists()), Path("/"))
+        there = next((path for path in [folder, *folder.parents] if _exists(path)), Path("/"))
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
             bad += 1
             mend = f"sudo install -d -o {_own_user()} {quote(str(folder))}"
@@ -234,6 +236,20 @@ def _stop_limit(unit: str) -> float | None:
         return None
 
 
+def _libraries() -> Iterator[Finding]:
+    """SQLite and the servers are the queue's to judge, and a running supervisord its client's."""
+    open_holes = list(holes.found())
+    for hole, here in open_holes:
+        text = f"{hole.library} {here}: {hole.what} ({hole.source})"
+        mend = f'{quote(sys.executable)} -m pip install "{hole.library}>={hole.fixed}"'
+        yield Finding(what="libraries", level=Level.BAD, text=text, mend=(mend,))
+    if not open_holes:
+        names = ", ".join(hole.library for hole in holes.KNOWN)
+        yield Finding(
+            what="libraries", level=Level.OK, text=f"{names}: none of the few holes on fleet's list"
+        )
+
+
 def _orphans(manifest: Manifest, place: Place, daemon: DaemonState | None) -> Iterator[Finding]:
     """Workers of ours that no supervisord looks after: left behind when one was killed."""
     known: set[int] = set()
@@ -269,8 +285,13 @@ def _drift(manifest: Manifest, place: Place, daemon: DaemonState | None) -> Iter
         yield Finding(what="drift", level=Level.WARNING, text=text, mend=("fleet plan && fleet apply",))
 
 
+def _exists(path: Path) -> bool:
+    """As far as this user can see; pathlib raises where it may not look, and somebody is to be told that."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
 def _existing(path: Path) -> Path:
-    return next((folder for folder in [path, *path.parents] if folder.exists()), Path("/"))
+    return next((folder for folder in [path, *path.parents] if _exists(folder)), Path("/"))
 
 
 def _own_user() -> str:

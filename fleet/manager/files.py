@@ -23,6 +23,7 @@ from fleet.supervisor.transport import owner_and_mode
 
 _MARKER = re.compile(r"; managed by fleet \| project (?P<project>.*?) ?\| pipeline (?P<pipeline>.*?) ?\|")
 _SPEC_SCHEMA = "fleet.worker/1"
+_LARGEST = 256 * 1024 * 1024  # bytes: a revision of 5,000 pipelines with long environments, and more
 # What `_temp_name` makes: a leading dot and another ending keep it out of every `*.conf` include.
 _LEFT_BEHIND = re.compile(r"\.{1,2}fleet\..+\.[0-9a-f]{8}\.tmp")
 
@@ -71,14 +72,20 @@ class Folder:
 
     def read(self, name: str) -> str | None:
         """The text of a plain file; None when there is none, or when it is no text of ours."""
+        # Without O_NONBLOCK a pipe would keep us until somebody writes into it.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._handle)
+            handle = os.open(name, flags, dir_fd=self._handle)
         except OSError:
+            return None
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > _LARGEST:
+            os.close(handle)
             return None
         with os.fdopen(handle, "r", encoding="utf-8") as file:
             try:
-                return file.read()
-            except (UnicodeDecodeError, IsADirectoryError):
+                return file.read(_LARGEST)
+            except UnicodeDecodeError:
                 return None
 
     def access(self, name: str) -> Access:

@@ -11,9 +11,11 @@ import json
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 import jinja2
+from jinja2.sandbox import SandboxedEnvironment
 
 from fleet.errors import RenderError
 from fleet.manager import escape
@@ -160,19 +162,21 @@ def _include(conf_dir: Path, state_dir: Path) -> Safe:
 
 def _template(name: str, templates: Path | None) -> jinja2.Template:
     folders = [folder for folder in (templates, template_dir()) if folder is not None]
-    environment = jinja2.Environment(
+    # A template is its author's code, and no border: the sandbox only ends what has no end, such as a
+    # range of billions, and what reaches into Python by mistake.
+    environment = SandboxedEnvironment(
         loader=jinja2.FileSystemLoader([str(folder) for folder in folders]),
         undefined=jinja2.StrictUndefined,
         finalize=_only_safe,
-        autoescape=False,  # noqa: S701  # INI, not HTML: `_only_safe` stands in its place
+        autoescape=False,  # INI, not HTML: `_only_safe` stands in its place
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
     try:
         return environment.get_template(name)
-    except jinja2.TemplateError as error:
-        raise RenderError(f"template {_where(error, name)}: {error.message}") from error
+    except (jinja2.TemplateError, UnicodeDecodeError) as error:
+        raise RenderError(f"template {_where(error, name)}: {error}") from error
 
 
 def _only_safe(value: object) -> str:
@@ -187,10 +191,15 @@ def _only_safe(value: object) -> str:
 def _print(template: jinja2.Template, values: Mapping[str, Any]) -> str:
     try:
         return template.render(values)
-    except jinja2.TemplateError as error:
-        raise RenderError(f"template {_where(error, str(template.name))}: {error.message}") from error
+    except RenderError:
+        raise
+    except Exception as error:  # whatever the expressions of a template of one's own come to
+        raise RenderError(f"template {_where(error, str(template.name))}: {error}") from error
 
 
-def _where(error: jinja2.TemplateError, name: str) -> str:
+def _where(error: Exception, name: str) -> str:
     line = getattr(error, "lineno", None)
+    if line is None:  # jinja2 puts the template's own lines into the traceback
+        lines = [at.lineno for at in extract_tb(error.__traceback__) if at.filename.endswith(f"/{name}")]
+        line = lines[-1] if lines else None
     return f"{getattr(error, 'name', None) or name}:{line}" if line else name

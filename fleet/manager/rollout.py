@@ -44,7 +44,6 @@ def roll_out(
     pipelines: Mapping[str, str],
     present: Iterable[Process],
     *,
-    already_added: bool = False,
     timeout: float,
     tell: Tell | None = None,
     is_alive: IsAlive | None = None,
@@ -61,7 +60,7 @@ def roll_out(
     """
     work = _Work(client, plan, wanted, pipelines, present, timeout, tell, is_alive)
     try:
-        return work.run(already_added)
+        return work.run()
     except SupervisorError as error:
         done = ", ".join(result.pipeline for result in work.results) or "no group"
         raise PartlyDone(
@@ -92,10 +91,9 @@ class _Work:
         self.results: list[GroupResult] = []
         self.before = _by_name(present)
 
-    def run(self, already_added: bool) -> tuple[GroupResult, ...]:
+    def run(self) -> tuple[GroupResult, ...]:
         processes = self.before
-        if not already_added:
-            self._add(self.plan.add)
+        self._add(self.plan.add)
         self.client.start(self.plan.start)
         going = (n for n, p in processes.items() if p.group in self.draining and p.state.is_active)
         self.client.stop([*going, *self.surplus])

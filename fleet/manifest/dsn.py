@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 SCHEMES = ("sqlite", "postgresql", "postgres", "mysql", "mariadb", "beanstalkd", "beanstalk")
 EXAMPLES = (
@@ -12,7 +13,8 @@ EXAMPLES = (
 )
 # Everything from the user's colon to the last @: a slash in a password should be %2F, and often is not.
 _PASSWORD = re.compile(r"(?P<head>[A-Za-z][A-Za-z0-9+]*://[^/?#:@\s]*):(?P<password>[^?#\s]*)@")
-_LOOKS_LIKE_ONE = re.compile(r"(?P<head>(?:://)?[^/?#:@\s'\"]*):(?!//)[^\s'\"]*@")
+_WORD = re.compile(r"[^\s'\"]+")
+_COLON = re.compile(r":(?!//)")
 
 
 def is_sqlite(dsn: str) -> bool:
@@ -49,6 +51,11 @@ def quoted_path(path: Path) -> str:
     return str(path).replace("%", "%25").replace("?", "%3F")
 
 
+def file_of(dsn: str) -> Path:
+    """The file of an absolute SQLite DSN."""
+    return Path(unquote(dsn.removeprefix("sqlite:///").partition("?")[0]))
+
+
 def has_password(dsn: str) -> bool:
     found = _PASSWORD.search(dsn)
     return found is not None and bool(found["password"]) and not is_sqlite(dsn)
@@ -62,13 +69,18 @@ def has_written_password(raw: str) -> bool:
 
 def hidden(text: str) -> str:
     """*text* with what stands where a DSN has its password replaced by ***."""
-    return _LOOKS_LIKE_ONE.sub(r"\g<head>:***@", text)
+    return _WORD.sub(_hide, text)  # word by word: one pattern over all of it would be quadratic
+
+
+def _hide(word: re.Match[str]) -> str:
+    text = word[0]
+    end = text.rfind("@")
+    start = _COLON.search(text, 0, max(end, 0))
+    return text if start is None else f"{text[: start.start()]}:***{text[end:]}"
 
 
 def with_password(dsn: str, password: str) -> str:
     """The DSN with *password* put behind its user, percent-encoded."""
-    from urllib.parse import quote  # only servers have passwords, and only they pay for this
-
     scheme, _, rest = dsn.partition("://")
     authority, slash, tail = rest.partition("/")
     login, at, host = authority.rpartition("@")

@@ -13,8 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from pydantic_core import PydanticCustomError, core_schema
-
 from fleet.manifest import codes, options
 from fleet.units import parse_duration, parse_size
 
@@ -31,22 +29,25 @@ _DURATION = 'a duration such as "90s" or "5m30s"'
 _SIZE = 'a size such as "300MB" or "1GiB"'
 
 
-@dataclass(frozen=True, slots=True, eq=False)  # typing wants to hash it
+@dataclass(frozen=True, slots=True)
 class Leaf:
-    """A check and its JSON schema, as pydantic takes them in `Annotated`."""
+    """A check of one value, and the JSON schema that tells it to editors."""
 
     check: Callable[[Any], Any]
     schema: dict[str, Any]
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
-        return core_schema.no_info_plain_validator_function(self.check)
 
-    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
-        return dict(self.schema)
+class Refused(Exception):
+    """A value is not what its key expects; `models.py` finds the place and all the others."""
+
+    def __init__(self, text: str, code: str) -> None:
+        super().__init__(text)
+        self.text = text
+        self.code = code
 
 
 def refuse(text: str, code: str = codes.WRONG_VALUE) -> NoReturn:
-    raise PydanticCustomError(code, text)
+    raise Refused(text, code)
 
 
 def got(value: object) -> str:
@@ -255,6 +256,7 @@ def choice(*words: str) -> Leaf:
 
 _IMPORT_PATH_PATTERN = r"^[^:\s]+:[^:\s]+$|\$\{"
 
+ANYTHING = Leaf(lambda value: value, {})
 VERSION = Leaf(_version, {"enum": [1]})
 TEXT = Leaf(_text, {"type": "string", "minLength": 1})
 ANY_TEXT = Leaf(_any_text, {"type": "string"})

@@ -12,7 +12,7 @@ from fleet.errors import Problem
 from fleet.manifest import codes, hints, rules, schedules, schema
 from fleet.manifest.build import build
 from fleet.manifest.interpolate import Unset, expand
-from fleet.manifest.leaves import got
+from fleet.manifest.leaves import Refused, got
 from fleet.manifest.positions import Path
 from fleet.manifest.source import Source, ordered, read
 from fleet.manifest.values import Manifest
@@ -38,7 +38,7 @@ def load(
     """
     source = read(FilePath(path), env)
     tree, unset = _expanded(source, {**source.dotenv, **environ})
-    tables, errors = schema.validate(tree)
+    tables, errors = _checked(tree)
     problems = [*unset.values()]
     problems += (_translated(error, source) for error in errors if error["loc"] not in unset)
     failed: set[Path] = {*unset, *(error["loc"] for error in errors)}
@@ -96,6 +96,16 @@ def _expanded(source: Source, environ: Mapping[str, str]) -> tuple[dict[str, Any
 
 
 _GONE = object()
+
+
+def _checked(tree: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The tables and what is wrong in them; pydantic (0.1 s to import) is asked only if something is."""
+    try:
+        return schema.read(tree), []
+    except Refused:
+        from fleet.manifest import models
+
+        return models.validate(tree)
 
 
 def _translated(error: Mapping[str, Any], source: Source) -> Problem:

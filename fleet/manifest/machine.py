@@ -17,14 +17,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from fleet.errors import Problem
-from fleet.manifest import codes
+from fleet.manifest import codes, dsn
 from fleet.manifest.source import ordered
 from fleet.manifest.values import Manifest, Pipeline
 
 
 def problems(manifest: Manifest, environ: Mapping[str, str] = os.environ) -> tuple[Problem, ...]:
     """Users, directories and programs that are missing here, and who would run as root."""
-    found: list[Problem] = []
+    found: list[Problem] = [*_queue_file(manifest)]
     for pipeline in manifest.pipelines.values():
         found += _user(manifest, pipeline)
         found += _directory(manifest, pipeline)
@@ -42,6 +42,19 @@ def require(manifest: Manifest, environ: Mapping[str, str] = os.environ) -> None
     missing = [problem for problem in problems(manifest, environ) if not problem.is_warning]
     if missing:
         raise manifest.source.error(missing)
+
+
+def _queue_file(manifest: Manifest) -> Iterator[Problem]:
+    """SQLite makes the file, and nobody makes its folder but that of `.fleet`."""
+    if not dsn.is_sqlite(manifest.queue.dsn):
+        return
+    file = dsn.file_of(manifest.queue.dsn)
+    path = ("queue", "dsn")
+    if os.path.isdir(file):  # noqa: PTH112  (pathlib raises where this user may not look)
+        yield manifest.source.problem(codes.NO_DIRECTORY, path, f"{file} is a directory, and no database")
+    elif file.parent != manifest.state_dir and not os.path.isdir(file.parent):  # noqa: PTH112
+        message = f"the folder of the queue, {file.parent}, does not exist here"
+        yield manifest.source.problem(codes.NO_DIRECTORY, path, message, "make it, or name another file")
 
 
 def _user(manifest: Manifest, pipeline: Pipeline) -> Iterator[Problem]:

@@ -208,10 +208,10 @@ def _read_layer(path: FilePath) -> Layer:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ManifestError(name, [_syntax(name, text, str(error))]) from None
-    except RecursionError:
-        raise ManifestError(
-            name, [Problem(code=codes.SYNTAX, message="nested too deeply", file=name)]
-        ) from None
+    except (RecursionError, ValueError) as error:
+        # Python converts no number of more than 4300 digits, and tomllib lets that out as it is.
+        what = "nested too deeply" if isinstance(error, RecursionError) else "a number has too many digits"
+        raise ManifestError(name, [Problem(code=codes.SYNTAX, message=what, file=name)]) from None
     return Layer(path, name, text, tables, stat.S_IMODE(status.st_mode))
 
 

@@ -132,7 +132,7 @@ class AsyncQueue:
         """Settle many jobs in one round trip; returns those whose lease was lost."""
         return await self._run(partial(self.queue.settle, deleted=deleted, released=released, buried=buried))
 
-    async def stats(self, pipeline: str, *, cap: int = 10_000) -> PipelineStats:
+    async def stats(self, pipeline: str, *, cap: int = 1_000) -> PipelineStats:
         """Count the jobs of one pipeline; a count that reached *cap* means "at least"."""
         return await self._run(partial(self.queue.stats, pipeline, cap=cap))
 

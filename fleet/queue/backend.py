@@ -29,7 +29,6 @@ class Capabilities:
     filters: bool = True  # kick, discard and peek by id
     lists: bool = True  # peek shows every job of a state, not only the first
     fresh_budget: bool = True  # a kick forgets all earlier attempts; else one failure and one crash of them
-    uncounted_release: bool = True  # release may give the attempt back
     touch_ttr: bool = True  # touch may set another length than the job's ttr
     transactions: bool = True  # put and delete can join the caller's transaction
     tables: bool = True  # pulses, minutes and errors live beside the jobs
@@ -144,6 +143,28 @@ class Backend(Protocol):
         """Delete up to *limit* jobs of that state, oldest first, whoever holds them; returns how many."""
         ...
 
+    def release_jobs(self, pipeline: str, state: JobState, limit: int, where: Filter, *, force: bool) -> int:
+        """
+        Make up to *limit* delayed jobs ready now, oldest first; how many.  Attempts are kept.
+
+        Reserved ones only when their lease is over, or with *force*: as if it
+        were.  They gain one in `crashes`, as in a claim that rescues them.
+        """
+        ...
+
+    def bury_jobs(self, pipeline: str, state: JobState, limit: int, where: Filter, *, reason: str) -> int:
+        """Put up to *limit* ready or delayed jobs aside, oldest first, for *reason*; how many."""
+        ...
+
+    def move_jobs(self, pipeline: str, state: JobState, limit: int, where: Filter, *, target: str) -> int:
+        """
+        Put up to *limit* jobs of any state but reserved into the pipeline *target*, oldest first; how many.
+
+        Everything else about them is kept.  One whose unique key is taken
+        there stays.
+        """
+        ...
+
     def peek(self, pipeline: str, state: JobState, limit: int, where: Filter) -> list[Job]:
         """Look at jobs without taking them: ready in claim order, others oldest first."""
         ...
@@ -194,3 +215,12 @@ class Backend(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+def clock_ahead(server: float, asked_at: float, answered_at: float) -> float:
+    """
+    Seconds that a server's clock is ahead of this host's, below 0 if it is behind.
+
+    All three are epoch seconds.  0.0 while its answer lies within the round trip.
+    """
+    return server - min(max(server, asked_at), answered_at)

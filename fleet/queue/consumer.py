@@ -11,20 +11,19 @@ line, so no blocked log can cost a lease.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from fleet.errors import BackendUnavailable, NotSupported, OutcomeUnknown, QueueError
+from fleet.errors import BackendUnavailable, OutcomeUnknown, QueueError
 from fleet.queue.bell import Bell
-from fleet.queue.causes import CRASHED, ErrorGroup
+from fleet.queue.causes import ErrorGroup
 from fleet.queue.hand import LINGER, NEVER, Hand
 from fleet.queue.job import Job, Settlement
 from fleet.queue.outage import Outage
-from fleet.queue.telemetry import FINEST, Telemetry, sample, write
-from fleet.queue.vitals import EVERY, Tally, Vitals, supervised
+from fleet.queue.report import Report
+from fleet.queue.vitals import EVERY, Tally, supervised
 
 if TYPE_CHECKING:
     from fleet.queue.lifeline import Lifeline
@@ -73,14 +72,11 @@ class Consumer:
         self._note = note or _say_nothing
         self._lifeline = lifeline
         self._late_settle = queue.capabilities.late_settle
-        self.tally = Tally()
-        self._vitals = Vitals(",".join(self._pipelines), self.tally)
-        self._telemetry = Telemetry(self._pipelines, self._vitals.host, self._vitals.process, os.getpid())
-        self._run_dir = run_dir
         self._pulse_at = 0.0 if (supervised() if pulse is None else pulse) else NEVER
 
-        self._lock = threading.Lock()  # guards _hand, _doubtful, tally and _telemetry; never held during I/O
-        self._hand = Hand(slots, alone=alone, gives_back=queue.capabilities.uncounted_release)
+        self._lock = threading.Lock()  # guards _hand, _doubtful and _report; never held during I/O
+        self._report = Report(self._pipelines, self._lock, run_dir)
+        self._hand = Hand(slots, alone=alone)
         self._doubtful: set[Job] = set()  # sent once already, and the answer got lost
         self._fetching = threading.Lock()  # one claim at a time
         self._idle = False  # a slot waits for jobs, so that finished ones need not linger
@@ -95,6 +91,10 @@ class Consumer:
         self._nap_until = NEVER  # when the keeper wakes by itself
         self._keeper = threading.Thread(target=self._keep, name="fleet-keeper", daemon=True)
         self._keeper.start()
+
+    @property
+    def tally(self) -> Tally:
+        return self._report.tally
 
     # -- slots
 
@@ -138,24 +138,10 @@ class Consumer:
         now = time.monotonic()
         job = settlement.job
         with self._lock:
-            tally = self.tally
-            tally.finished += 1
             if job.lost and not self._late_settle:
                 self._hand.refused.add(job)
             ran = self._hand.finish(settlement, now)
-            counts = self._telemetry.counts[job.pipeline]
-            if ran is None:
-                tally.lost += 1
-            elif ran < FINEST:
-                counts.brief += 1
-                counts.busy += ran
-            else:
-                counts.ran(ran)
-            if failed:
-                tally.failed += 1
-                counts.failed += 1
-            if error is not None:
-                self._telemetry.error(error)
+            self._report.ended(job.pipeline, ran, failed=failed, error=error)
         if ran is None:
             self._note(f"lease-lost job={job.id} pipeline={job.pipeline} attempt={job.attempt}")
         elif self._idle or self._paused or self._stopping:
@@ -166,26 +152,18 @@ class Consumer:
         """The job was settled without us, by its own handle; it counts as done."""
         now = time.monotonic()
         with self._lock:
-            self.tally.finished += 1
-            counts = self._telemetry.counts[job.pipeline]
-            counts.ran(self._hand.drop(job, now))
-            counts.done += 1
+            self._report.settled_without_us(job.pipeline, self._hand.drop(job, now))
 
     def note_error(self, error: ErrorGroup | None) -> None:
         """Count the cause of an attempt that `abandon` is going to end."""
         if error is not None:
             with self._lock:
-                self._telemetry.error(error)
+                self._report.error(error)
 
     def crashed(self, job: Job) -> None:
         """The job came from a worker that vanished."""
-        group = ErrorGroup(
-            pipeline=job.pipeline, kind=CRASHED, cause="the worker died or vanished", place="", job=job.id
-        )
         with self._lock:
-            self.tally.crashed += 1
-            self._telemetry.counts[job.pipeline].crashed += 1
-            self._telemetry.error(group)
+            self._report.crashed(job)
 
     def begun_at(self, job: Job) -> float:
         """When the job in hand was begun, by `time.monotonic()`."""
@@ -324,7 +302,7 @@ class Consumer:
             lost = self._count(batch, verdicts)
             now = time.monotonic()
             if jobs:
-                self._telemetry.waited(jobs)
+                self._report.claimed(jobs)
             surplus = self._hand.take_in(jobs, now) if jobs else []
             if self._lifeline is not None and jobs:
                 self._lifeline.hold(self._hand.held, now)
@@ -358,29 +336,8 @@ class Consumer:
         return True
 
     def _count(self, batch: list[Settlement], verdicts: Sequence[bool]) -> list[Job]:
-        """Add the verdicts to the tally; the jobs whose lease was gone."""
-        tally = self.tally
-        before = tally.done, tally.buried, tally.released
-        lost = []
-        for settlement, took_effect in zip(batch, verdicts, strict=True):
-            verb = settlement.verb
-            if not took_effect and settlement.job not in self._doubtful:
-                if settlement.counted:  # nobody minds when an unbegun job went to someone else
-                    tally.lost += 1
-                    lost.append(settlement.job)
-            elif verb == "delete":
-                tally.done += 1
-            elif verb == "bury":
-                tally.buried += 1
-            elif settlement.counted:
-                tally.released += 1
-        if len(self._pipelines) == 1:
-            counts = self._telemetry.counts[self._pipelines[0]]
-            counts.done += tally.done - before[0]
-            counts.buried += tally.buried - before[1]
-            counts.retried += tally.released - before[2]
-        else:
-            self._telemetry.settled(batch)
+        """Add the verdicts to the report; the jobs whose lease was gone."""
+        lost = self._report.settled(batch, verdicts, self._doubtful)
         if self._doubtful:
             self._doubtful.difference_update([settlement.job for settlement in batch])
         return lost
@@ -503,29 +460,8 @@ class Consumer:
             return self._hand.renew_at()
 
     def _publish(self) -> None:
-        running = self.running()
-        job, begun_at = min(running, key=lambda pair: pair[1]) if running else (None, 0.0)
-        pulse = self._vitals.pulse(
-            state=self.state,
-            job=job,
-            job_for=time.monotonic() - begun_at if job else 0.0,
-            note=str(self._outage),
-        )
-        with self._lock:
-            self._telemetry.roll(time.time())
-            due = self._telemetry.due_samples()
-        for pipeline in due:
-            if found := sample(self._queue, pipeline):
-                self._telemetry.sampled(pipeline, *found)
-        with self._lock:
-            rows, errors = self._telemetry.take()
-        try:
-            write(self._queue, self._run_dir, pulse, rows, errors)
-        except NotSupported:
+        if not self._report.publish(self._queue, self.state, self.running(), note=str(self._outage)):
             self._pulse_at = NEVER
-        except QueueError:  # the next one comes soon, and the claims tell about outages
-            with self._lock:
-                self._telemetry.take_back(rows, errors)
 
 
 def _say_nothing(_: str) -> None: ...

@@ -65,7 +65,7 @@ def parse(text: str) -> Dsn:
     options = tuple(_option(part) for part in query.split("&") if part)
     if kind == "sqlite":
         # Three slashes are relative and four are absolute, as everywhere else; two start the path itself.
-        path = _unquote(rest[1:] if rest.startswith("/") else rest)
+        path = _plain(rest[1:] if rest.startswith("/") else rest)
         if not path:
             raise DsnError(f"DSN: sqlite needs a file. {_EXAMPLES}")
         return Dsn(scheme=kind, database=path, options=options)
@@ -77,11 +77,11 @@ def parse(text: str) -> Dsn:
         raise DsnError("DSN: beanstalkd has no users and no databases: beanstalkd://host:port")
     return Dsn(
         scheme=kind,
-        user=_unquote(user) or None,
+        user=_plain(user) or None,
         password=_unquote(password) if colon else None,
-        host=_unquote(host) or None,
+        host=_plain(host) or None,
         port=port,
-        database=_unquote(database),
+        database=_plain(database),
         options=options,
     )
 
@@ -101,7 +101,15 @@ def _address(address: str) -> tuple[str, int | None]:
 
 def _option(part: str) -> tuple[str, str]:
     name, _, value = part.partition("=")
-    return _unquote(name), _unquote(value)
+    return _plain(name), _plain(value)
+
+
+def _plain(text: str) -> str:
+    """Percent-decoded; what would end a line or a C string is as wrong encoded as it is written out."""
+    text = _unquote(text)
+    if any(ord(c) < 32 or ord(c) == 127 for c in text):
+        raise DsnError("DSN: contains a control character")
+    return text
 
 
 def _unquote(text: str) -> str:

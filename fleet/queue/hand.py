@@ -29,7 +29,6 @@ class Hand:
 
     __slots__ = (
         "_alone",
-        "_gives_back",
         "_wary",
         "begun_at",
         "buffer",
@@ -42,8 +41,7 @@ class Hand:
         "slots",
     )
 
-    def __init__(self, slots: int, *, alone: bool = False, gives_back: bool = True) -> None:
-        """*gives_back*: an unbegun job may be released without costing it an attempt."""
+    def __init__(self, slots: int, *, alone: bool = False) -> None:
         self.slots = slots
         self.pace = Pace()
         self.buffer: deque[Job] = deque()
@@ -54,7 +52,6 @@ class Hand:
         self.refused: set[Job] = set()  # the server said that these are no longer ours
         self.begun_at = 0.0  # when the last job was begun
         self._alone = alone
-        self._gives_back = gives_back
         self._wary = alone
 
     def wanted(self) -> int:
@@ -129,14 +126,13 @@ class Hand:
     def due_at(self) -> float:
         """When finished jobs must be sent, or waiting ones given back, at the latest."""
         due = self.finished_at + LINGER
-        if self.buffer and self._gives_back:
+        if self.buffer:
             due = min(due, self.begun_at + HAND)
         return due
 
     def is_stuck(self, now: float) -> bool:
         """Jobs wait behind one that takes longer than a whole claim was meant to: others may want them."""
-        # Where a release counts as an attempt, waiting costs less than the job's retries.
-        return self._gives_back and bool(self.buffer) and now - self.begun_at >= HAND
+        return bool(self.buffer) and now - self.begun_at >= HAND
 
     def renew_at(self) -> float:
         """When the next lease needs renewing."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
 from fleet.errors import PayloadError
+from fleet.queue.payload import decode
 
 if TYPE_CHECKING:
     from fleet.queue.queue import Queue
@@ -125,7 +125,7 @@ class Job:
         except AttributeError:
             pass
         try:
-            self._data = json.loads(self.payload)
+            self._data = decode(self.payload)
         except (ValueError, RecursionError) as error:
             raise PayloadError(
                 f"job {self.id}: the payload is not JSON ({error}); read job.payload"
@@ -248,3 +248,4 @@ class BackendInfo:
     schema_found: int | None = None  # None: no tables yet, or no tables at all
     schema_wanted: int | None = None
     notes: tuple[str, ...] = ()  # one sentence each: what a person should know
+    clock_ahead: float | None = None  # seconds that its clock is ahead of this host's; None: cannot be asked

@@ -10,6 +10,7 @@ from fleet.queue.job import MAX_PRIORITY
 _PIPELINE = re.compile(r"[A-Za-z0-9+/;.$_()][A-Za-z0-9+/;.$_()-]{0,199}")
 _PREFIX = re.compile(r"[a-z_][a-z0-9_]{0,39}")
 _TEN_YEARS = 10 * 365 * 86400
+_MAX_ID = 2**63 - 1
 _NUMBERS = (int, float)  # made once: ``int | float`` in a check would be built anew each time
 _known: set[str] = set()  # names that passed: a hot path puts to the same few again and again
 
@@ -64,6 +65,13 @@ def check_ttr(ttr: float) -> float:
     if isinstance(ttr, bool) or not isinstance(ttr, _NUMBERS) or not 0 < ttr <= _TEN_YEARS:
         raise ValueError(f"ttr: expected more than 0 seconds and at most ten years, got {ttr!r}")
     return ttr
+
+
+def check_id(job_id: int) -> int:
+    """Raises ValueError unless *job_id* is a whole number that some server could have given."""
+    if type(job_id) is not int or not 0 <= job_id <= _MAX_ID:
+        raise ValueError(f"job id: expected a whole number from 0 to {_MAX_ID}, got {str(job_id)[:40]}")
+    return job_id
 
 
 def check_uid(uid: object) -> bytes:

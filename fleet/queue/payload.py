@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any, NoReturn
 
 from fleet.errors import PayloadError, PayloadTooLarge
 
@@ -14,6 +15,23 @@ _SCALARS = (str, bool, type(None))
 _dumps = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, separators=(",", ":"), check_circular=False
 ).encode
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"JSON has no {name}")
+
+
+_loads = json.JSONDecoder(parse_constant=_no_constant).decode
+
+
+def decode(raw: bytes) -> Any:
+    """
+    The JSON value of a payload.  What `encode` refuses to write is refused here too: NaN and Infinity.
+
+    Raises:
+        ValueError, RecursionError: not JSON, nested too deeply, or a number of thousands of digits.
+    """
+    return _loads(raw.decode(json.detect_encoding(raw), "surrogatepass"))
 
 
 def encode(payload: object, limit: int) -> bytes:

@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
-from fleet.errors import BackendUnavailable, LeaseLost, NotSupported
-from fleet.queue.backend import Backend, Capabilities
-from fleet.queue.causes import ErrorGroup
-from fleet.queue.job import (
-    DEFAULT_PRIORITY,
-    DEFAULT_TTR,
-    BackendInfo,
-    Filter,
-    Job,
-    JobState,
-    PipelineStats,
-    Pulse,
-    Settlement,
-)
-from fleet.queue.minutes import Minute
+from fleet.errors import LeaseLost, NotSupported
+from fleet.queue.job import DEFAULT_PRIORITY, DEFAULT_TTR, Job, Settlement
 from fleet.queue.names import check_delay, check_pipeline, check_priority, check_ttr, check_uid, check_unique
+from fleet.queue.operators import Operators
 from fleet.queue.payload import encode
 
-_EVERYTHING = 2**31 - 1
 _SLICE = 5.0  # seconds: behind every push stands a look at the queue
 
 
@@ -36,26 +22,13 @@ class Batch(list[Job]):
     lost: tuple[Job, ...] = ()
 
 
-class Queue:
+class Queue(Operators):
     """
     Jobs in, jobs out, with one meaning on every back end.
 
     Safe to use from several threads.  After a fork the child must open its
     own.  Delays, ttrs and timeouts are seconds, as int or float.
     """
-
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-        self._lock = threading.RLock()
-        self._pid = os.getpid()
-
-    @property
-    def backend(self) -> Backend:
-        return self._backend
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return self._backend.capabilities
 
     # -- producers ---------------------------------------------------------
 
@@ -93,7 +66,7 @@ class Queue:
             )
         raw = encode(payload, self.capabilities.max_payload)
         uids = [check_uid(uid)] if uid is not None else self._fresh_uids(1)
-        with self._held() as backend:
+        with self._guard as backend:
             return backend.put(
                 check_pipeline(pipeline),
                 (raw,),
@@ -127,7 +100,7 @@ class Queue:
             check_pipeline(pipeline)
             return []
         fixed = [check_uid(uid) for uid in uids] if uids is not None else self._fresh_uids(len(raw))
-        with self._held() as backend:
+        with self._guard as backend:
             return backend.put(
                 check_pipeline(pipeline),
                 raw,
@@ -214,7 +187,7 @@ class Queue:
             # The token is made before the question: a claim whose answer was lost can be found again by it.
             # `secrets` would cost 4 MB of OpenSSL.
             token = (int.from_bytes(os.urandom(8), "big") >> 2) + 1 if limit else 0
-            with self._held() as backend:
+            with self._guard as backend:
                 taken, jobs = backend.exchange(settlements if first else (), names, limit, token)
             if first:
                 verdicts = taken
@@ -276,7 +249,7 @@ class Queue:
         for job in jobs:
             if not job.token:
                 raise _not_held(job)
-        with self._held() as backend:
+        with self._guard as backend:
             verdicts = backend.touch(jobs, ttr)
         for job, renewed in zip(jobs, verdicts, strict=True):
             job.lost = job.lost or not renewed
@@ -308,7 +281,7 @@ class Queue:
         job = settlement.job
         if not job.token:
             raise _not_held(job)
-        with self._held() as backend:
+        with self._guard as backend:
             verdicts, _ = backend.exchange((settlement,), (), 0, 0)
         job.settled = verdicts[0]
         if not verdicts[0]:
@@ -327,157 +300,8 @@ class Queue:
 
         return consume(self, pipelines, **options)
 
-    # -- operators ---------------------------------------------------------
-
-    def kick(
-        self,
-        pipeline: str,
-        limit: int | None = None,
-        *,
-        reason: str | None = None,
-        ids: Sequence[int] | None = None,
-    ) -> int:
-        """
-        Make buried jobs ready, oldest first, with a fresh attempt budget; how many.
-
-        *reason* is a pattern in which % stands for any text and _ for one
-        character; upper and lower case differ.
-        """
-        with self._held() as backend:
-            return backend.kick(check_pipeline(pipeline), _limit(limit), self._filter(reason, ids))
-
-    def discard(
-        self,
-        pipeline: str,
-        state: JobState | Literal["ready", "delayed", "reserved", "buried"],
-        limit: int | None = None,
-        *,
-        reason: str | None = None,
-        ids: Sequence[int] | None = None,
-    ) -> int:
-        """Delete jobs of one state, oldest first, whoever holds them; how many.  See `kick` for *reason*."""
-        with self._held() as backend:
-            return backend.discard(
-                check_pipeline(pipeline), JobState(state), _limit(limit), self._filter(reason, ids)
-            )
-
-    def peek(
-        self,
-        pipeline: str,
-        state: JobState | Literal["ready", "delayed", "reserved", "buried"],
-        limit: int = 1,
-        *,
-        reason: str | None = None,
-        ids: Sequence[int] | None = None,
-        above: int | None = None,
-    ) -> list[Job]:
-        """
-        Look at up to *limit* jobs without taking them: ready ones in claim order, others oldest first.
-
-        With *above* those with a higher id, in the order of ids: for going
-        through all of them, a page at a time.  Raises NotSupported where the
-        server shows one job only.
-        """
-        if above is not None and not self.capabilities.lists:
-            raise NotSupported(f"{self._backend.name} shows the first job of a state only")
-        where = self._filter(reason, ids, above)
-        with self._held() as backend:
-            return backend.peek(check_pipeline(pipeline), JobState(state), _limit(limit), where)
-
-    def peek_ready(self, pipeline: str) -> Job | None:
-        """The job that the next reserve would get."""
-        return _first(self.peek(pipeline, JobState.READY))
-
-    def peek_delayed(self, pipeline: str) -> Job | None:
-        """The job that becomes ready next."""
-        return _first(self.peek(pipeline, JobState.DELAYED))
-
-    def peek_buried(self, pipeline: str) -> Job | None:
-        """The job that the next kick would move."""
-        return _first(self.peek(pipeline, JobState.BURIED))
-
-    def find(self, job_id: int) -> Job | None:
-        """One job by its id, or None."""
-        with self._held() as backend:
-            return backend.find(job_id)
-
-    def pause(self, pipeline: str, seconds: float) -> None:
-        """Hand out nothing from the pipeline for that long.  Jobs in hand go on."""
-        with self._held() as backend:
-            backend.pause(check_pipeline(pipeline), check_delay(seconds, "seconds"))
-
-    def resume(self, pipeline: str) -> None:
-        """End a pause."""
-        with self._held() as backend:
-            backend.pause(check_pipeline(pipeline), 0)
-
-    def stats(self, pipeline: str, *, cap: int = 10_000) -> PipelineStats:
-        """Count the jobs of one pipeline; a count that reached *cap* means "at least"."""
-        with self._held() as backend:
-            return backend.stats(check_pipeline(pipeline), cap)
-
-    def pipelines(self) -> list[str]:
-        """Names of the pipelines that hold jobs or are paused, sorted."""
-        with self._held() as backend:
-            return backend.pipelines()
-
-    def restore(self, jobs: Sequence[Job], memo: str, value: str) -> None:
-        """
-        Store jobs exactly as they are, and *value* under the name *memo*, in one step; for importers.
-
-        Raises:
-            UidConflict: an id or uid is taken; nothing was stored.
-            NotSupported: the back end makes its ids itself.
-        """
-        for job in jobs:
-            check_pipeline(job.pipeline)
-            check_priority(job.priority)
-            check_ttr(job.ttr)
-            check_delay(job.delay)
-        with self._held() as backend:
-            backend.restore(jobs, memo, value)
-
-    def recall(self, memo: str) -> str | None:
-        """What `restore` kept under that name, or None."""
-        with self._held() as backend:
-            return backend.recall(memo)
-
-    def publish(
-        self, pulse: Pulse, minutes: Sequence[Minute] = (), errors: Sequence[ErrorGroup] = ()
-    ) -> None:
-        """Keep what a worker process says of itself, for the dashboard."""
-        with self._held() as backend:
-            backend.publish(pulse, minutes, errors)
-
-    def pulses(self) -> list[Pulse]:
-        """The latest pulse of each worker process of the last hour."""
-        with self._held() as backend:
-            return backend.pulses()
-
-    def minutes(self, seconds: float, pipeline: str | None = None) -> list[Minute]:
-        """What each worker process did in each of the last minutes, at most two hours back."""
-        with self._held() as backend:
-            return backend.minutes(seconds, pipeline)
-
-    def errors(self, seconds: float, pipeline: str | None = None) -> list[ErrorGroup]:
-        """Errors by cause, those that happened in the last *seconds*, the latest first."""
-        with self._held() as backend:
-            return backend.errors(seconds, pipeline)
-
-    def info(self) -> BackendInfo:
-        """Server, version, schema and the durability level that is in force."""
-        with self._held() as backend:
-            return backend.info()
-
-    def migrate(self) -> tuple[int, int]:
-        """Bring the tables to this version; returns (found, now)."""
-        with self._held() as backend:
-            return backend.migrate()
-
     def close(self) -> None:
-        if os.getpid() == self._pid:
-            with self._lock:
-                self._backend.close()
+        self._guard.close()
 
     def __enter__(self) -> Queue:
         return self
@@ -485,54 +309,10 @@ class Queue:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _held(self) -> _Held:
-        if os.getpid() != self._pid:
-            raise BackendUnavailable(
-                "this queue was opened before a fork, and a connection cannot be shared by two processes. "
-                "Call fleet.connect() in the child."
-            )
-        return _Held(self._lock, self._backend)
-
-    def _filter(self, reason: str | None, ids: Sequence[int] | None, above: int | None = None) -> Filter:
-        if reason and not self.capabilities.reasons:
-            raise NotSupported(f"{self._backend.name} keeps no reasons to choose jobs by")
-        if ids is not None and not self.capabilities.filters:
-            raise NotSupported(f"{self._backend.name} cannot choose jobs by id")
-        return Filter(ids=tuple(ids) if ids is not None else None, reason=reason or "", above=above)
-
-
-class _Held:
-    """The lock around one call, handing out the back end; lighter than a generator on the hot path."""
-
-    __slots__ = ("_backend", "_lock")
-
-    def __init__(self, lock: Any, backend: Backend) -> None:
-        self._lock = lock
-        self._backend = backend
-
-    def __enter__(self) -> Backend:
-        self._lock.acquire()
-        return self._backend
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
-
 
 def _not_held(job: Job) -> LeaseLost:
     # Rows that nobody holds have token 0: such a handle must not match them.
     return LeaseLost(f"job {job.id} is not reserved by this handle: it was only looked at")
-
-
-def _limit(limit: int | None) -> int:
-    if limit is None:
-        return _EVERYTHING
-    if type(limit) is not int or limit < 0:
-        raise ValueError(f"limit: expected a whole number of at least 0, got {limit!r}")
-    return limit
-
-
-def _first(jobs: list[Job]) -> Job | None:
-    return jobs[0] if jobs else None
 
 
 def connect(dsn: str | None = None, *, connection: Any = None, prefix: str | None = None) -> Queue:

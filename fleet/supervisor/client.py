@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -12,8 +13,10 @@ from fleet.supervisor.process import Process, process
 from fleet.supervisor.transport import Transport, printable
 
 # A multicall is served in one turn of supervisord's loop, and it answers nobody else meanwhile:
-# 50 starts take about 0.1 s (a whole group of 1,000 in one call takes 2 s).
+# 50 starts take about 0.1 s (a whole group of 1,000 in one call takes 2 s), and fewer on a slow machine.
 CHUNK = 50
+_FEWEST = 10
+_TURN = 0.1  # seconds
 MAX_PROCESSES = 10_000
 _OLDEST = (4, 2)
 
@@ -176,8 +179,11 @@ class Supervisor:
     def _each(self, method: str, names: Iterable[str], *more: Any) -> Verdicts:
         verdicts: Verdicts = {}
         rest = iter(dict.fromkeys(names))
-        while chunk := tuple(islice(rest, CHUNK)):
+        size = CHUNK
+        while chunk := tuple(islice(rest, size)):
+            began = time.monotonic()
             answers = self._multicall([(method, name, *more) for name in chunk])
+            size = fitting(size, time.monotonic() - began)
             for name, answer in zip(chunk, answers, strict=True):
                 verdicts[name] = answer if isinstance(answer, SupervisorFault) else None
         return verdicts
@@ -190,6 +196,11 @@ class Supervisor:
         if not isinstance(answer, list) or len(answer) != len(calls):
             raise BadReply(f"supervisord at {self.url} answers a multicall of {len(calls)} in another form.")
         return [_fault(item) or item for item in answer]
+
+
+def fitting(size: int, seconds: float) -> int:
+    """How many calls to send at once, when *size* of them kept supervisord busy for *seconds*."""
+    return max(_FEWEST, min(CHUNK, int(size * _TURN / max(seconds, 0.001))))
 
 
 def _fault(item: object) -> SupervisorFault | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +36,8 @@ def locked(path: Path, *, timeout: float) -> Iterator[None]:
             raise Refused(f"{path} is a symbolic link; fleet locks no such file. Remove it.") from error
         raise Refused(f"the lock file {path} cannot be opened: {error.strerror}.") from error
     try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise Refused(f"{path} is not a plain file, and fleet locks no other. Remove it.")
         deadline = time.monotonic() + timeout
         while True:
             try:

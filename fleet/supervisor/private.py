@@ -9,24 +9,26 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import signal
 import socket
 import stat
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fleet.errors import Refused, SupervisorError, SupervisorUnavailable
-from fleet.supervisor import pids
 from fleet.supervisor.client import DaemonState, Supervisor
 from fleet.supervisor.lock import locked
 from fleet.supervisor.transport import owner_and_mode, printable
+
+# `fleet status` only asks for the home: what starts, finds and ends the daemon imports psutil itself.
+if TYPE_CHECKING:
+    from fleet.supervisor import pids
 
 # sockaddr_un holds 107 bytes and a NUL, and supervisord binds "<path>.<pid>" before it links that to
 # <path>; Linux pids have up to 7 digits.
@@ -73,14 +75,19 @@ def home(state_dir: Path, environ: Mapping[str, str] = os.environ) -> Home:
     A socket that does not fit there goes to `$XDG_RUNTIME_DIR`, or to a folder
     of this user under /tmp.  The choice is kept in `.fleet/socket`, since the
     next command may run without that variable.
+
+    Raises:
+        Refused: somebody else holds the place of a socket that lies elsewhere.
     """
     near = state_dir / "supervisor.sock"
     if len(os.fsencode(near)) <= _LONGEST_SOCKET:
         return Home(state_dir=state_dir, socket=near)
     try:
-        return Home(state_dir=state_dir, socket=Path((state_dir / "socket").read_text("utf-8").strip()))
+        return _elsewhere(state_dir, Path((state_dir / "socket").read_text("utf-8").strip()))
     except OSError:
         pass
+    import hashlib
+
     digest = hashlib.sha256(os.fsencode(state_dir)).hexdigest()[:12]
     runtime = environ.get("XDG_RUNTIME_DIR", "")
     if runtime.startswith("/") and _is_mine_alone(Path(runtime)):
@@ -88,7 +95,26 @@ def home(state_dir: Path, environ: Mapping[str, str] = os.environ) -> Home:
         if len(os.fsencode(far)) <= _LONGEST_SOCKET:
             return Home(state_dir=state_dir, socket=far)
     # Not tempfile.gettempdir(): TMPDIR may differ in the next command, and may be deep itself.
-    return Home(state_dir=state_dir, socket=Path(f"/tmp/fleet-{os.geteuid()}-{digest}/s.sock"))  # noqa: S108
+    return _elsewhere(state_dir, Path(f"/tmp/fleet-{os.geteuid()}-{digest}/s.sock"))  # noqa: S108
+
+
+def _elsewhere(state_dir: Path, socket: Path) -> Home:
+    """Anybody can guess a name in /tmp, make that folder first and play supervisord in it."""
+    try:
+        found = socket.parent.lstat()
+    except FileNotFoundError:
+        return Home(state_dir=state_dir, socket=socket)
+    try:
+        owner = state_dir.stat().st_uid
+    except OSError:
+        owner = os.geteuid()
+    is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid in (owner, os.geteuid())
+    if not is_ours or found.st_mode & 0o077:
+        raise Refused(
+            f"{socket.parent}, the place of supervisord's socket, is not yours alone "
+            f"({owner_and_mode(socket.parent)}). Move it away, or the manifest to a shorter path."
+        )
+    return Home(state_dir=state_dir, socket=socket)
 
 
 def prepare(place: Home) -> None:
@@ -103,11 +129,18 @@ def prepare(place: Home) -> None:
         folder.mkdir(mode=0o755, exist_ok=True)
     ignore = place.state_dir / ".gitignore"
     if not ignore.exists():
-        ignore.write_text("*\n", "utf-8")
+        _write(ignore, "*\n")
     if place.socket.parent != place.state_dir:
         if place.socket.name == "s.sock":
             _private_folder(place.socket.parent)
-        (place.state_dir / "socket").write_text(f"{place.socket}\n", "utf-8")
+        _write(place.state_dir / "socket", f"{place.socket}\n")
+
+
+def _write(path: Path, text: str) -> None:
+    """A small file that nobody else may write, whatever the umask allows."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(path, flags, 0o644), "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 def find(place: Home, *, timeout: float = 5.0) -> DaemonState | None:
@@ -138,6 +171,8 @@ def start(
     Raises:
         SupervisorError: it did not start; the text holds its own words.
     """
+    from fleet.supervisor import pids
+
     prepare(place)
     with locked(place.state_dir / "start.lock", timeout=timeout + 10):
         deadline = time.monotonic() + timeout
@@ -176,6 +211,8 @@ def stop(place: Home, *, timeout: float = 30.0) -> bool:
     Raises:
         SupervisorError: it is still there after *timeout* seconds.
     """
+    from fleet.supervisor import pids
+
     try:
         running = find(place)
     except SupervisorUnavailable:
@@ -217,6 +254,8 @@ def clean_environ(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
 
 
 def _spawn(place: Home, python: str, timeout: float) -> None:
+    import tempfile
+
     # supervisord forks once its socket is bound, and the first process then ends with 0: whatever is
     # wrong before that arrives here as text.  A file and not a pipe, which children could keep open.
     with tempfile.TemporaryFile() as output:
@@ -230,6 +269,7 @@ def _spawn(place: Home, python: str, timeout: float) -> None:
                 cwd=place.state_dir,
                 env=clean_environ(),
                 start_new_session=True,  # Ctrl-C in this terminal is not meant for it
+                umask=0o022,  # its own setting comes after it has made its log file
                 timeout=timeout,
                 check=False,
             )
@@ -252,6 +292,12 @@ def _listens(path: Path) -> bool:
             raise Refused(f"{path} is not a socket ({owner_and_mode(path)}). Move it away and try again.")
     except FileNotFoundError:
         return False
+    except PermissionError as error:
+        folder = path.parent
+        raise SupervisorUnavailable(
+            f"this user may not look for the socket in {folder} ({owner_and_mode(folder)}). "
+            "Run fleet as the user whose fleet it is."
+        ) from error
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         try:
@@ -271,6 +317,8 @@ def _listens(path: Path) -> bool:
 
 def _by_pidfile(place: Home) -> pids.Process | None:
     """The daemon that the pid file names, if that pid is really it: the number may have been used again."""
+    from fleet.supervisor import pids
+
     try:
         pid = int(place.pidfile.read_text("ascii"))
     except (OSError, ValueError):
@@ -284,6 +332,8 @@ def _by_command(place: Home) -> pids.Process | None:
 
     To start a second one would run every worker twice.
     """
+    from fleet.supervisor import pids
+
     return pids.find(_command_words(place))
 
 

@@ -67,7 +67,7 @@ class FleetQueue:
 
     def count(self, pipeline: str) -> PipelineStats:
         """How many jobs are ready, delayed, reserved and buried."""
-        return self.queue.stats(pipeline)
+        return self.queue.stats(pipeline, cap=1_000_000)
 
     def work(
         self,

@@ -211,16 +211,15 @@ def _cause(
     settled = [s for s in earlier.settles if s.op in _SETTLES and s.t0 <= by]
     if any(s.op == "release" and s.result == "ok" for s in settled):
         return "released", None
-    # What was under way when the job was claimed again may have been answered by an absent row.
-    confirmed = [s for s in settled if s.result == "ok" and s.t1 is not None and s.t1 <= by]
-    if any(
-        f.kind == "power" and f.proof and s.t0 <= f.t1 and f.t0 <= by
-        for f in history.faults
-        for s in confirmed
-    ):
-        return "power-loss", None  # only a put promises to survive that
-    if confirmed:
-        text = f"was claimed again after its {confirmed[0].op} had been confirmed"
+    # A settlement whose answer was lost is asked for again: when the lease has ended meanwhile, and the next
+    # holder has settled the job, the server can only say that it is settled.
+    may_be_theirs = earlier.safe_until <= by and _has_fault(history, earlier, by)
+    for settle in settled:
+        if settle.result != "ok" or (may_be_theirs and (settle.t1 or 0) > later.t0):
+            continue
+        if any(f.kind == "power" and f.proof and settle.t0 <= f.t1 and f.t0 <= by for f in history.faults):
+            return "power-loss", None  # only a put promises to survive that
+        text = f"was claimed again after its {settle.op} had been confirmed"
         return "unexplained", Violation("L5", earlier.uid, text)
     doubtful = any(s.result in (None, "unknown", "ok") for s in settled)
     died = killed.get(earlier.pid, FOREVER) <= by
@@ -385,10 +384,6 @@ def _burials(history: History, stored: dict[str, Stored], killed: dict[int, int]
         leases = history.leases.get(put.uid, [])
         starts = sum(len(lease.starts) for lease in leases)
         vanished = sum(not any(s.result == "ok" and s.op in _SETTLES for s in x.settles) for x in leases)
-        # beanstalkd counts each release as an attempt, also that of a job which was never begun.
-        used_up = (
-            sum(s.op == "release" and s.result == "ok" for x in leases for s in x.settles) >= MAX_RETRIES
-        )
         job = stored.get(put.uid)
         buried = job is not None and job.state == "buried"
         if put.kind in BURIED and put.phase == "accepted" and not buried:
@@ -396,7 +391,7 @@ def _burials(history: History, stored: dict[str, Stored], killed: dict[int, int]
         if buried and job is not None:
             if job.reason == "":
                 yield Violation("L10", put.uid, "was buried without a reason")
-            if put.kind not in BURIED and vanished < MAX_CRASHES and not (forgetful and used_up):
+            if put.kind not in BURIED and vanished < MAX_CRASHES:
                 yield Violation("L10", put.uid, f"{put.kind} was buried: {(job.reason or '')[:80]}")
         if put.kind == "poison" and not forgetful and starts > MAX_RETRIES + 1 + vanished:
             yield Violation("L10", put.uid, f"poison was begun {starts} times")

@@ -45,7 +45,7 @@ def delete_at_claim(backend: SqliteBackend) -> None:
     def exchange(settlements: Any, pipelines: Any, limit: int, token: int) -> Any:
         honest_verdicts, jobs = honest(settlements, pipelines, limit, token)
         for job in jobs:
-            backend._db.execute(backend._sql.delete, (job.id, job.token))
+            backend._link.db.execute(backend._sql.delete, (job.id, job.token))
         return [True] * len(honest_verdicts), jobs
 
     backend.exchange = exchange  # type: ignore[method-assign]
@@ -83,12 +83,12 @@ def attempts_reset(backend: SqliteBackend) -> None:
 
 def order_by_id_only(backend: SqliteBackend) -> None:
     """Priorities are ignored."""
-    _edit(backend, "claim", "ORDER BY priority, id", "ORDER BY id")
+    _edit(backend, "claim", "ORDER BY deadline, priority, id", "ORDER BY id")
 
 
 def last_in_first_out(backend: SqliteBackend) -> None:
     """The youngest job of a priority comes first."""
-    _edit(backend, "claim", "ORDER BY priority, id", "ORDER BY priority, id DESC")
+    _edit(backend, "claim", "priority, id LIMIT", "priority, id DESC LIMIT")
 
 
 def no_rescue(backend: SqliteBackend) -> None:
@@ -99,12 +99,14 @@ def no_rescue(backend: SqliteBackend) -> None:
 def early_rescue(backend: SqliteBackend) -> None:
     """A lease is taken for over as soon as somebody else looks."""
     _edit(backend, "rescue", "deadline <= ?", "deadline > ?")
-    _edit(backend, "due", "deadline <= ?3", "deadline > ?3")
+    for statement in ("claim", "why_none"):
+        _edit(backend, statement, "deadline <= ?3", "deadline > ?3")
 
 
 def double_claim(backend: SqliteBackend) -> None:
     """A claim reads first and updates later, without looking whether the job is still free."""
-    _edit(backend, "claim", "state = 0\n", "state IN (0, 2) AND (state = 0 OR id % 7 = 0)\n")
+    _edit(backend, "claim", "state = 0 AND NOT", "(state = 0 OR state = 2 AND id % 7 = 0) AND NOT")
+    _edit(backend, "claim", "ORDER BY deadline, priority", "ORDER BY priority")
 
 
 def dropped_release(backend: SqliteBackend) -> None:
@@ -120,14 +122,14 @@ def dropped_release(backend: SqliteBackend) -> None:
 
 def swallowed_error(backend: SqliteBackend) -> None:
     """A put that the server refused is reported as done."""
-    honest, count = backend._write, iter(range(1 << 30))
+    honest, count = backend._link.write, iter(range(1 << 30))
 
     def write(work: Any, *, puts: bool = False, **options: Any) -> Any:
         if puts and next(count) % 20 == 19:
             return _Swallowed()
         return honest(work, puts=puts, **options)
 
-    backend._write = write  # type: ignore[method-assign]
+    backend._link.write = write  # type: ignore[method-assign]
 
 
 class _Swallowed(list[int]):
@@ -142,7 +144,8 @@ class _Swallowed(list[int]):
 def early_start(backend: SqliteBackend) -> None:
     """Delayed jobs are handed out at once."""
     _edit(backend, "promote", "run_at <= ?", "run_at > -?")
-    _edit(backend, "due", "run_at <= ?2", "run_at > -?2")
+    for statement in ("claim", "why_none"):
+        _edit(backend, statement, "run_at <= ?2", "run_at > -?2")
 
 
 def bad_payload(backend: SqliteBackend) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import psutil
 
+from fleet.cli.doctor import clock_finding
+from fleet.queue.backend import clock_ahead
 from fleet.supervisor import pids
 from tests.cli.test_up_and_down import fleet, shop  # noqa: F401  (a fixture)
 from tests.waiting import eventually
@@ -42,6 +44,18 @@ def test_it_looks_and_touches_nothing(shop: Path) -> None:  # noqa: F811
     assert "fleet plan && fleet apply" in said
     fleet(shop, "plan", "--diff")
     assert tree(shop) == before
+
+
+def test_a_clock_that_differs_is_a_warning() -> None:
+    """With how much and which way; what lies within the round trip is no difference."""
+    assert clock_finding(0.5).level == "ok"
+    assert "1m00s ahead of this host" in clock_finding(60.0).text
+    late = clock_finding(-90.0)
+    assert "1m30s behind this host" in late.text
+    assert (late.level, bool(late.mend)) == ("warning", True)
+    assert clock_ahead(100.0, 99.0, 101.0) == 0
+    assert clock_ahead(111.0, 99.0, 101.0) == 10
+    assert clock_ahead(90.0, 99.0, 101.0) == -9
 
 
 def test_what_an_earlier_supervisord_left_is_found(shop: Path) -> None:  # noqa: F811

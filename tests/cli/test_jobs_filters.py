@@ -57,7 +57,7 @@ def test_jobs_are_chosen_by_what_their_payload_holds(fleet, mixed):  # noqa: F81
 
 def test_jobs_are_chosen_by_age(fleet, mixed):  # noqa: F811
     """--since: buried no longer ago than that; --older for purge is the other side."""
-    mixed.backend._db.execute("UPDATE fleet_jobs SET run_at = run_at - 3600000000")  # an hour goes by
+    mixed.backend._link.db.execute("UPDATE fleet_jobs SET run_at = run_at - 3600000000")  # an hour goes by
     fresh = mixed.put_many("emails", [{"fresh": 1}] * 2)
     ran = fleet("jobs", "list", "emails", "--since", "30m", "--state", "ready", "--json")
     assert [job["id"] for job in ran.json["jobs"]] == fresh

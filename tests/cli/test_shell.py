@@ -124,6 +124,9 @@ def test_help_of_a_group_lists_its_commands():
         (["ps"], "fleet status --procs"),
         (["stats"], "fleet status"),
         (["jobs", "kik"], "fleet jobs kick"),
+        (["jobs", "imprt"], "fleet jobs put PIPELINE -"),
+        (["jobs", "promote"], "fleet jobs release"),
+        (["bury"], "fleet jobs bury"),
     ],
 )
 def test_a_near_miss_gets_a_hint_and_exit_2(words, hint):
@@ -173,13 +176,3 @@ def test_an_unexpected_error_is_one_line_and_a_saved_traceback(tmp_path, monkeyp
         [sys.executable, "-c", broken, "version", "-v"], capture_output=True, text=True, env=env, check=False
     )
     assert "Traceback" in loud.stderr
-
-
-def test_help_imports_no_heavy_library():
-    """The start-up budget: these stay out until a command needs them."""
-    code = (
-        "import sys; from fleet.cli import main; main(['-h']); "
-        "print(sorted({'rich', 'pydantic', 'jinja2', 'supervisor', 'psycopg'} & set(sys.modules)))"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.splitlines()[-1] == "[]"

@@ -10,8 +10,8 @@ from typing import Any
 from fleet.queue import dsn as dsns
 
 _SHIFT = (
-    "UPDATE fleet_jobs SET run_at = run_at - {us}, deadline = deadline - {us} "
-    "WHERE pipeline LIKE '{pattern}'",
+    "UPDATE fleet_jobs SET run_at = run_at - {us}, "
+    "deadline = CASE state WHEN 2 THEN deadline - {us} ELSE deadline END WHERE pipeline LIKE '{pattern}'",
     "UPDATE fleet_pipelines SET paused_until = paused_until - {us} WHERE name LIKE '{pattern}'",
 )
 # What is ready or due is remembered there by those who claim, and jobs that come back say so.

@@ -121,6 +121,32 @@ class Model:
             del self.rows[row.id]
         return len(gone)
 
+    def release_jobs(self, pipeline: str, state: str, limit: int, *, force: bool) -> int:
+        chosen = [
+            r
+            for r in self._in(pipeline)
+            if r.state == state and (state == "delayed" or force or r.deadline <= self.now)
+        ]
+        moved = sorted(chosen, key=lambda r: r.id)[:limit]
+        for row in moved:
+            row.crashes += row.state == "reserved"  # the lease stays: its holder may still come back
+            row.state, row.run_at = "ready", self.now
+        return len(moved)
+
+    def bury_jobs(self, pipeline: str, state: str, limit: int, reason: str) -> int:
+        moved = sorted((r for r in self._in(pipeline) if r.state == state), key=lambda r: r.id)[:limit]
+        for row in moved:
+            row.state, row.reason, row.lease = "buried", reason, 0
+        return len(moved)
+
+    def move_jobs(self, pipeline: str, target: str, state: str, limit: int) -> int:
+        taken = {r.unique for r in self._in(target)} - {None}
+        chosen = (r for r in self._in(pipeline) if r.state == state and r.unique not in taken)
+        moved = sorted(chosen, key=lambda r: r.id)[:limit]
+        for row in moved:
+            row.pipeline = target
+        return len(moved)
+
     def counts(self, pipeline: str) -> dict[str, int]:
         """As `stats` tells them: a due job counts as ready though nobody has moved it yet."""
         rows = list(self._in(pipeline))

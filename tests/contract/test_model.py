@@ -135,6 +135,35 @@ class QueueMachine(RuleBasedStateMachine):
         expected = self.model.discard(pipeline, state, limit)
         assert self.queues[worker].discard(pipeline, JobState(state), limit) == expected
 
+    @rule(
+        worker=workers,
+        side=sides,
+        limit=few,
+        state=st.sampled_from(["delayed", "reserved"]),
+        force=st.booleans(),
+    )
+    def release_jobs(self, worker: int, side: str, limit: int, state: str, force: bool) -> None:
+        if not self.able.late_settle:
+            return  # beanstalkd releases by its own order, and no reserved ones
+        pipeline = self.prefix + side
+        expected = self.model.release_jobs(pipeline, state, limit, force=force)
+        moved = self.queues[worker].release_jobs(pipeline, JobState(state), limit, force=force)
+        assert moved == expected
+
+    @rule(worker=workers, side=sides, limit=few, state=st.sampled_from(["ready", "delayed"]))
+    def bury_jobs(self, worker: int, side: str, limit: int, state: str) -> None:
+        if self.able.late_settle:
+            pipeline = self.prefix + side
+            expected = self.model.bury_jobs(pipeline, state, limit, "aside")
+            assert self.queues[worker].bury_jobs(pipeline, JobState(state), "aside", limit) == expected
+
+    @rule(worker=workers, side=sides, limit=few, state=st.sampled_from(["ready", "delayed", "buried"]))
+    def move_jobs(self, worker: int, side: str, limit: int, state: str) -> None:
+        if self.able.late_settle:
+            here, there = self.prefix + side, self.prefix + ("b" if side == "a" else "a")
+            expected = self.model.move_jobs(here, there, state, limit)
+            assert self.queues[worker].move_jobs(here, there, JobState(state), limit) == expected
+
     @rule(worker=workers, side=sides, on=st.sampled_from([False, False, False, True]))
     def pause(self, worker: int, side: str, on: bool) -> None:
         pipeline = self.prefix + side
@@ -152,7 +181,7 @@ class QueueMachine(RuleBasedStateMachine):
         """A worker that vanishes keeps its leases on SQL; on beanstalkd the server ends them."""
         if self.able.late_settle:
             self.queues[worker].close()
-            self.queues[worker]._backend = fleet.connect(self.dsn).backend
+            Queue.__init__(self.queues[worker], fleet.connect(self.dsn).backend)  # jobs in hand know this one
 
     @invariant()
     def counts_are_equal(self) -> None:

@@ -118,6 +118,16 @@ def test_find_knows_a_job_in_any_state(queue: Queue, pipeline: str):
     assert queue.find(2**62) is None
 
 
+@pytest.mark.parametrize("number", [-1, 2**63, 10**30, True])
+def test_a_number_that_is_no_id_is_refused(queue: Queue, pipeline: str, number: int):
+    """Drivers and servers each have an error of their own for it, so none of them is asked."""
+    with pytest.raises(ValueError, match="job id"):
+        queue.find(number)
+    if queue.capabilities.filters:
+        with pytest.raises(ValueError, match="job id"):
+            queue.kick(pipeline, ids=[number])
+
+
 def test_stats_count_each_state(queue: Queue, pipeline: str):
     queue.put_many(pipeline, range(5))
     queue.put_many(pipeline, range(2), delay=60)
@@ -211,6 +221,8 @@ def test_info_tells_server_and_durability(queue: Queue):
     assert info.version
     assert info.durability in ("memory", "process", "server", "power", "replicated")
     assert info.schema_found == info.schema_wanted
+    has_own_clock = info.backend in ("postgresql", "mysql", "mariadb")
+    assert info.clock_ahead == (pytest.approx(0, abs=0.01) if has_own_clock else None)  # on this host, here
 
 
 @pytest.mark.parametrize("state", ["ready", "delayed", "buried"])

@@ -59,6 +59,17 @@ def test_a_value_that_json_cannot_hold_is_refused_with_its_place(
     assert queue.stats(pipeline).ready == 0
 
 
+@pytest.mark.parametrize("payload", [b"NaN", b"[-Infinity]", b"9" * 5000, b"[" * 50_000, b"\xff", b"{"])
+def test_bytes_that_are_no_json_are_kept_and_not_decoded(queue: Queue, pipeline: str, payload: bytes):
+    """What would be refused as a value is refused on the way out too; the bytes are there all the same."""
+    queue.put(pipeline, payload)
+    job = queue.reserve(pipeline)
+    assert job is not None
+    assert job.payload == payload
+    with pytest.raises(PayloadError, match=r"read job\.payload"):
+        _ = job.data
+
+
 def test_nesting_without_end_is_refused(queue: Queue, pipeline: str):
     """A deep value is an error in words, not a RecursionError."""
     deep: list[object] = []

@@ -30,14 +30,14 @@ def main() -> None:
     fail_at = int(sys.argv[2]) if len(sys.argv) > 2 else 0
     count = 0
 
-    def ask(previous: Snapshot | None) -> Snapshot:
+    def ask(previous: Snapshot | None, window: float) -> Snapshot:
         nonlocal count
         count += 1
         if count == fail_at:
             raise RuntimeError("the source is broken")
         if scene is SCENES["backlog"] and count > 1:  # a database that takes its time
             time.sleep(2)
-        return replace(scene, taken_at=time.time())
+        return replace(scene, taken_at=time.time(), window=window)
 
     look = Look(interval=0.2)
     print("before the screen")

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.dashboard.keys import decode, press
+from fleet.dashboard.lines import text_of
 from fleet.dashboard.look import Look, Wish, key_of
 from fleet.dashboard.view import frame
 from tests.dashboard import scenes
@@ -83,6 +84,18 @@ def test_the_interval_has_ends():
     for _ in range(20):
         look = press(look, "-", scenes.ALL_WELL)
     assert look.interval == 30.0
+
+
+def test_1_2_3_choose_how_far_numbers_look_back():
+    """The footer says so while it is not the usual five minutes."""
+    look = press(Look(), "3", scenes.ALL_WELL)
+    assert look.window == 3600.0
+    hour = replace(scenes.ALL_WELL, window=look.window)
+    lines = [text_of(line) for line in frame(hour, look, 160, 50)]
+    assert lines[-1].rstrip().endswith("over 1 hour")
+    assert any("1 HOUR" in line for line in lines)
+    assert press(look, "1", hour).window == 60.0
+    assert press(look, "2", hour) == Look()
 
 
 def typed(look: Look, *keys: str, snapshot=scenes.FATAL) -> Look:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import signal
 import sys
 import time
@@ -12,6 +14,9 @@ from pathlib import Path
 import pexpect
 import pyte
 import pytest
+
+import fleet
+from tests import servers
 
 ROOT = Path(__file__).parent.parent.parent
 ENTER_ALTERNATE, LEAVE_ALTERNATE = b"\x1b[?1049h", b"\x1b[?1049l"
@@ -74,6 +79,19 @@ class Terminal:
         self.read()
         self.child.close()
         return self.child.exitstatus if self.child.exitstatus is not None else -(self.child.signalstatus or 0)
+
+
+@contextlib.contextmanager
+def postgres_of_our_own() -> Iterator[servers.Server]:
+    """One that may be stopped; skipped at home where PostgreSQL is not installed."""
+    with contextlib.ExitStack() as stack:
+        try:
+            server = stack.enter_context(servers.postgres())
+        except servers.NotInstalled as missing:
+            if os.environ.get("CI") == "true":
+                raise
+            pytest.skip(str(missing))
+        yield server
 
 
 @pytest.fixture
@@ -263,7 +281,7 @@ def test_a_capital_key_shows_the_command_and_asks(terminal):
     it = terminal("fatal")
     it.until(lambda text: "emails_00" in text)
     it.press("R")
-    it.until(lambda text: "fleet restart reports --yes" in text and "⏎ run · esc cancel" in text)
+    it.until(lambda text: "fleet restart reports --rolling --yes" in text and "⏎ run · esc cancel" in text)
     it.press("\x1b")
     it.until(lambda text: "cancelled: nothing was changed" in text)
     it.press("K\r")
@@ -274,3 +292,25 @@ def test_a_capital_key_shows_the_command_and_asks(terminal):
     it.until(lambda text: "did pause reports" in text)
     it.press("q")
     assert it.finish() == 0
+
+
+@pytest.mark.server
+def test_a_queue_that_is_away_is_told_since_when_and_comes_back_by_itself(terminal, tmp_path):
+    """PostgreSQL is stopped and started while the screen is open; nobody touches a key."""
+    with postgres_of_our_own() as server:
+        manifest = f'version = 1\n[queue]\ndsn = "{server.dsn}"\n[pipelines.emails]\ncommand = "sleep 1"\n'
+        (tmp_path / "fleet.toml").write_text(manifest)
+        with fleet.connect(server.dsn) as queue:
+            queue.put_many("emails", range(7))
+        words = ["-m", "fleet", "--manifest", str(tmp_path / "fleet.toml"), "status"]
+        it = terminal(command=[sys.executable, *words])
+        it.until(lambda text: "ready 7 " in text)
+        server.stop()
+        text = it.until(
+            lambda text: re.search(r"no answer since \S+ \(\d+s\) from the queue: ", text) is not None
+        )
+        assert "ready 7 " in text, "its last words stay"
+        server.start()
+        it.until(lambda text: "the queue answers again" in text and "from the queue: " not in text, 40)
+        it.press("q")
+        assert it.finish() == 0

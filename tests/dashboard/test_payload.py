@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import pytest
@@ -23,9 +24,31 @@ def test_redacted_keys_are_masked_at_any_depth_and_in_any_case():
 
 
 @pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"password": "s3cret", "n": NaN}',
+        b'{"password": "s3cret", "n": ' + b"9" * 5000 + b"}",
+        b'{"password": "s3cret"',
+        b"PASSWORD=s3cret",
+        b"\xff password: s3cret",
+        b'{"password": "s3cret", "n": ' + b"[" * 900 + b"]" * 900 + b"}",
+    ],
+)
+def test_a_redacted_key_is_masked_in_what_is_no_proper_json(payload):
+    """And a document of --json can be read by everybody: NaN is a word in it."""
+    shown = value_of(payload, ["password"])
+    assert "s3cret" not in text_of(payload, ["password"])
+    assert "s3cret" not in repr(shown)
+    if isinstance(shown, dict) and "base64" in shown:
+        assert b"s3cret" not in base64.b64decode(shown["base64"])
+    json.dumps(shown, allow_nan=False)
+
+
+@pytest.mark.parametrize(
     ("payload", "value"),
     [
         (b'{"n": 1}', {"n": 1}),
+        (b"[NaN, -Infinity]", ["NaN", "-Infinity"]),
         (b"null", None),
         (b"plain words", {"text": "plain words"}),
         (b"\xff\x00", {"base64": "/wA="}),

@@ -251,6 +251,80 @@ def rows_of_this_minute(**changes: object) -> list[Minute]:
     return [Minute(**values)]  # type: ignore[arg-type]
 
 
+def test_stand_ins_of_a_surge_are_processes_of_their_pipeline(queue, tmp_path):
+    """Not strangers, neither while they run nor just after; what they stand in for may be stopped."""
+    (tmp_path / "fleet.toml").write_text(MANIFEST)
+    manifest = load(tmp_path / "fleet.toml")
+    beside = CONF.replace("[program:redis]", "[program:shop-emails~new]\nnumprocs=2\n"
+        "process_name=%(program_name)s_%(process_num)02d")  # fmt: skip
+    with private_home(tmp_path, {"shop.conf": beside}) as home:
+        private.start(home)
+        there = There(home.url)
+        names = [f"shop-emails~new:shop-emails~new_0{number}" for number in range(2)]
+        eventually(lambda: {p.full_name for p in there.client().processes() if p.uptime}.issuperset(names))
+        there.client().stop(["shop-emails:shop-emails_00", "shop-emails:shop-emails_01"])
+        for name in names:
+            queue.publish(pulse(manifest, there, process=name))
+
+        def replaced() -> Snapshot | None:
+            snapshot = take(manifest, queue, there)
+            states = [process.state for process in snapshot.processes if process.pipeline == "emails"]
+            return snapshot if states == ["STOPPED", "STOPPED", "RUNNING", "RUNNING"] else None
+
+        emails = row(eventually(replaced), "emails")
+        assert (emails.running, emails.wanted, emails.health) == (2, 2, Health.OK)
+        there.client().stop(names)
+        eventually(lambda: all(p.state.is_stopped for p in there.client().processes() if "~new" in p.group))
+        there.client().remove_group("shop-emails~new")
+        assert {p.state for p in take(manifest, queue, there).processes if p.pipeline == "emails"} == {
+            "STOPPED"
+        }
+
+
+def test_a_process_of_the_room_that_was_stopped_just_now_is_no_stranger(manifest, queue, place):
+    """Its last pulse is younger than the silence that would tell."""
+    queue.publish(pulse(manifest, place, number=2))
+    assert "OUTSIDE" not in {process.state for process in take(manifest, queue, place).processes}
+
+
+def test_rows_of_processes_are_kept_while_nobody_says_anything_new(manifest, queue, place):
+    """A hundred pulses are dear to read; the counts of jobs are new each time."""
+    queue.publish(pulse(manifest, place))
+    first = take(manifest, queue, place)
+    dear = replace(first, heard=replace(first.heard, cost=1.0), asked=replace(first.asked, cost=1.0))
+    queue.publish(pulse(manifest, place, done=500))
+    queue.put("emails", 1)
+    again = take(manifest, queue, place, dear)
+    assert again.processes == first.processes
+    assert row(again, "emails").jobs.ready == 1
+    old = replace(dear, heard=replace(dear.heard, at=dear.heard.at - 10))
+    assert row(take(manifest, queue, place, old), "emails_00").done == 500
+
+
+def test_numbers_look_back_over_the_window(manifest, queue, place):
+    """A minute, five, or an hour; a job is slow by what is usual, whatever the window."""
+    now = int(time.time()) // 60
+    told = [
+        Minute(
+            pipeline="emails", minute=now - ago, process=name, began=(now - ago) * 60.0, done=60 * (1 + ago)
+        )
+        for ago in (0, 30)
+        for name in ("a", "b")
+    ]
+    queue.publish(pulse(manifest, place), told)
+    hour = take(manifest, queue, place, window=3600.0)
+    assert row(hour, "emails").flow.window == 3600.0
+    assert row(hour, "emails").flow.out == pytest.approx(
+        (120 + 3720) / (30 * 60 + time.time() % 60), rel=0.05
+    )
+    assert len([each for each in hour.minutes if each.minute == now - 30]) == 1, "they are summed once"
+    usual = take(manifest, queue, place, hour)
+    assert row(usual, "emails").flow.window == 300.0
+    assert sum(row(usual, "emails").flow.per_minute) == 120
+    again = take(manifest, queue, place, usual, window=3600.0)
+    assert row(again, "emails").flow.out == pytest.approx(row(hour, "emails").flow.out, rel=0.05)
+
+
 def test_minutes_become_rates_and_times(manifest, queue, place):
     """Out, in, errors, wait, run, and when the backlog is gone."""
     queue.put_many("emails", range(50))

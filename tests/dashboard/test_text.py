@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.dashboard.text import cut, pad, show, width_of
+from fleet.dashboard.text import cut, pad, show, width_of, wrap
 
 # Every code point there is, surrogates and all, with the nasty ones made frequent.
 ANYTHING = st.text(st.characters()) | st.text(
@@ -86,3 +86,12 @@ def test_a_cut_is_marked():
 def test_a_huge_line_is_cut_before_it_is_looked_at():
     """A 10 MB line costs no more than its first columns (reliability T5)."""
     assert show("x" * 10_000_000 + "\x1b", 5) == "xxxx…"
+
+
+@given(ANYTHING, st.integers(2, 30))
+def test_a_wrapped_line_is_whole_and_fits(text, width):
+    """What is copied from the pieces is the line."""
+    safe = show(text)
+    pieces = wrap(safe, width)
+    assert "".join(pieces) == safe
+    assert max(map(width_of, pieces)) <= width

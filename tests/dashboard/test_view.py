@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
 from datetime import UTC
 from pathlib import Path
@@ -11,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fleet.dashboard import html, view
 from fleet.dashboard import look as look_module
-from fleet.dashboard import view
 from fleet.dashboard.facts import Health
 from fleet.dashboard.lines import text_of
 from fleet.dashboard.look import Look, Overlay
@@ -173,3 +174,29 @@ def test_colour_never_stands_alone():
     text = "\n".join(text_of(line) for line in view.frame(scenes.FATAL, LOOK, 80, 24))
     assert "✖ reports" in text
     assert "failing" in text
+
+
+def _brightness(colour: str) -> float:
+    """WCAG's relative luminance of "#abc"."""
+    parts = [int(digit * 2, 16) / 255 for digit in colour.removeprefix("#")]
+    red, green, blue = (p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize(("scheme", "background"), [(0, "#fff"), (1, "#222")])
+def test_every_colour_of_the_page_can_be_read_on_its_background(scheme, background):
+    """Light and dark: a contrast of 4.5 at least, as WCAG asks for text."""
+    colours = re.findall(r":root \{ (--red.*?) \}", html.page(scenes.FATAL, LOOK))[scheme]
+    for colour in re.findall(r"#\w+", colours):
+        dark, light = sorted([_brightness(colour), _brightness(background)])
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, colour
+
+
+@pytest.mark.parametrize("scene", scenes.SCENES)
+def test_words_are_written_in_colours_that_any_background_bears(scene):
+    """Yellow, green and cyan are for icons: on white they can hardly be read."""
+    for command in (None, ("stop", "emails", "--yes")):
+        look = replace(LOOK, command=command, frozen=True, filter="e")
+        for span in (span for line in view.frame(scenes.SCENES[scene], look, 160, 50) for span in line):
+            if {"yellow", "green", "cyan"} & set(span.style.split()):
+                assert len(span.text.strip()) == 1, span

@@ -68,6 +68,15 @@ def test_processes_that_do_not_run_come_first_with_their_last_log_lines():
     assert why(evidence(scenes.FATAL, "reports"))[0].rule == "not-running"
 
 
+def test_what_is_replaced_by_a_surge_is_not_missing():
+    """Stand-ins do the work meanwhile."""
+    own, beside = scenes.ALL_WELL.processes[0], scenes.ALL_WELL.processes[1]
+    down = replace(own, state="STOPPED", health=Health.STOPPED)
+    stand_in = replace(beside, full_name="shop-emails~new:shop-emails~new_00")
+    answers = why(evidence(scenes.ALL_WELL, "emails", processes=(down, stand_in)))
+    assert [answer.rule for answer in answers] == ["well"]
+
+
 def test_who_stopped_it():
     """A pipeline that was stopped by hand is no riddle."""
     down = tuple(

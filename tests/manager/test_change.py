@@ -275,6 +275,22 @@ def test_killed_at_any_step_a_second_apply_reaches_the_goal(
         private.stop(private.home(tmp_path / ".fleet"))
 
 
+def test_a_new_supervisord_gets_its_groups_one_after_another(tmp_path: Path) -> None:
+    """It starts with none, so that it never forks all processes in one turn; the next one starts with all."""
+    shop = Shop(tmp_path, sys.executable)
+    try:
+        shop.apply()
+        state = tmp_path / ".fleet"
+        log = (state / "supervisord.log").read_text()
+        assert "supervisord started with pid" in log
+        assert "Included extra file" not in log  # what it says of each file that it finds at its start
+        assert "\n[include]\n" in (state / "supervisord.conf").read_text()
+        assert shop.apply().is_unchanged
+    finally:
+        shop.place.client().stop_all()
+        private.stop(private.home(tmp_path / ".fleet"))
+
+
 def test_ten_revisions_are_remembered(tmp_path: Path) -> None:
     """The same once more is none; the oldest goes."""
     (tmp_path / "conf.d").mkdir()

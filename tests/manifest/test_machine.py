@@ -45,6 +45,16 @@ def test_a_missing_directory_is_told_once_for_all_pipelines(write: Write, tmp_pa
     assert found(write(text)) == [("E013", 2, f"directory {tmp_path}/gone does not exist here")]
 
 
+def test_a_queue_whose_folder_is_missing_is_told(write: Write, tmp_path: Path) -> None:
+    """SQLite makes files and no folders; a worker would find out, one after another."""
+    one = '[pipelines.a]\ncommand = "cat"\n'
+    gone = f"the folder of the queue, {tmp_path}/gone, does not exist here make it, or name another file"
+    assert found(write(f'[queue]\ndsn = "sqlite:///gone/jobs.db"\n{one}')) == [("E013", 2, gone)]
+    here = f"{tmp_path} is a directory, and no database"
+    assert found(write(f'[queue]\ndsn = "sqlite:///{tmp_path}"\n{one}')) == [("E013", 2, here)]
+    assert found(write(one)) == []
+
+
 def test_a_program_that_is_not_found_is_told_with_the_path_searched(write: Write) -> None:
     """As supervisord will search: its own PATH, for a private one fleet's Python first."""
     path = write('[pipelines.x]\ncommand = "no-such-program --flag"\n')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,8 @@ FILES = {
     "a: 1\n": ("E002", 1, "TOML says key = value"),
     "user = shop\n": ("E002", 1, "put text in quotes"),
     "[pipelines.x]\n\tname = \n": ("E002", 2, "not TOML"),
+    f"x = {'9' * 5000}\n": ("E002", 0, "a number has too many digits"),
+    f"x = {'[' * 5000}\n": ("E002", 0, "nested too deeply"),
     f"{GOOD}handler = 'a:b'\n": ("E002", 3, "the first is in line 2"),
     f"{GOOD}numprocs = 1\n[pipelines.b]\n[pipelines.good]\n": ("E002", 5, "the first is in line 1"),
     f"pipeline = 3\n{GOOD}": ("E003", 1, "it is [pipelines.NAME]"),
@@ -344,6 +347,14 @@ def test_an_error_about_a_dsn_never_shows_its_password(write: Write, dsn: str) -
         load(path, environ={})
     for text in (format_problems(caught.value), str(caught.value), str(as_json("x", caught.value.problems))):
         assert "hunter2" not in text
+
+
+@pytest.mark.parametrize("text", ["x" * 300_000, "a:" * 150_000, "a:b@" * 75_000, "://" * 100_000])
+def test_a_long_line_is_reported_at_once(write: Write, text: str) -> None:
+    """What hides passwords looks at every character once."""
+    began = time.process_time()
+    assert "E040" in report(write(f'[pipelines.x]\nhandler = "x:y"\nenvironment = {{ A = "{text}" }}\n'))
+    assert time.process_time() - began < 5
 
 
 def test_what_does_nothing_yet_is_said(write: Write) -> None:

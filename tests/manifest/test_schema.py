@@ -6,7 +6,11 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from fleet.manifest.schema import json_schema, known_keys
+import pytest
+
+from fleet.manifest.leaves import Leaf, Refused
+from fleet.manifest.models import json_schema, validate
+from fleet.manifest.schema import ArrayOf, ByName, FileTable, Kind, known_keys, read
 
 
 def nodes(value: Any) -> Iterator[dict[str, Any]]:
@@ -57,3 +61,51 @@ def test_the_keys_of_a_table_are_known_by_its_path() -> None:
     assert known_keys(("pipelines", "any", "secrets", "KEY")) == ["file", "env", "credential", "optional"]
     assert known_keys(("pipelines", "any", "environment")) == []
     assert known_keys(("nothing", "here")) == []
+
+
+def full(kind: Kind, example: Any = None) -> Any:
+    """A value of every key, each as its own example has it."""
+    if isinstance(kind, Leaf):
+        return example
+    if isinstance(kind, ByName):
+        return {"any": full(kind.table)}
+    if isinstance(kind, ArrayOf):
+        return [full(kind.table)]
+    one_of = {"file", "env"} if "credential" in kind.keys else set()
+    return {name: full(key.kind, key.example) for name, key in kind.keys.items() if name not in one_of}
+
+
+def mutants(value: Any) -> Iterator[Any]:
+    """Copies of *value*, each wrong, or at least other, in one place."""
+    yield from ("text", "", "7", 0, -1, 1.5, True, [], ["text"], {}, {"file": "x", "env": "y"})
+    if isinstance(value, dict):
+        yield {**value, "unknown": 1}
+        for name, inner in value.items():
+            yield {key: kept for key, kept in value.items() if key != name}
+            for mutant in mutants(inner):
+                yield {**value, name: mutant}
+    elif isinstance(value, list):
+        for i, inner in enumerate(value):
+            for mutant in mutants(inner):
+                yield [*value[:i], mutant, *value[i + 1 :]]
+
+
+def test_a_manifest_with_every_key_is_read_as_pydantic_reads_it() -> None:
+    """Each key's example is a good value, too."""
+    tree = full(FileTable)
+    assert validate(tree) == (read(tree), [])
+
+
+def test_the_quick_reader_refuses_exactly_what_pydantic_refuses() -> None:
+    """A manifest is read without pydantic first; nothing wrong may get through there."""
+    refused = 0
+    for tree in mutants(full(FileTable)):
+        tables, errors = validate(tree)
+        if errors:
+            refused += 1
+            with pytest.raises(Refused):
+                read(tree)
+        else:
+            assert read(tree) == tables
+            assert list(read(tree)) == list(tables)
+    assert refused > 500

@@ -434,16 +434,6 @@ def test_a_suspect_is_held_alone() -> None:
     assert hand.wanted() == MAX_BATCH
 
 
-def test_jobs_behind_a_slow_one_are_given_back_only_where_that_is_free() -> None:
-    """beanstalkd counts releases: a job given back four times would be buried at its first error."""
-    jobs = [Job(n, "emails", b"", ttr=60, token=1) for n in range(3)]
-    for gives_back in (True, False):
-        hand = Hand(1, gives_back=gives_back)
-        hand.take_in(jobs, 0.0)
-        hand.begin(0.0)
-        assert hand.is_stuck(1.0) is gives_back
-
-
 def test_idle_time_is_not_counted_while_the_back_end_is_away(queue: Queue) -> None:
     """A dead server is not an empty queue: the loop goes on waiting."""
     flaky = Flaky(queue)

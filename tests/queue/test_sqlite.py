@@ -18,6 +18,8 @@ from fleet.errors import BackendBusy, BackendUnavailable, DsnError, QueueError, 
 from fleet.queue import Queue
 from fleet.queue.backends.sqlite import SqliteBackend
 from fleet.queue.backends.sqlite.statements import Statements
+from fleet.queue.backends.sqlite.wake import Nudge
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -42,8 +44,8 @@ def test_the_claim_reads_its_index_in_order_at_a_million_rows(file: Path, queue:
     db.execute("ANALYZE")
     sql = Statements("fleet")
     for statement, values in (
-        (sql.claim, (1, 2, "emails", 50)),
-        (sql.claim_one, (1, 2, "emails", 1)),
+        (sql.claim, ("emails", 0, 0, 1, 50, True)),
+        (sql.claim_one, ("emails", 0, 0, 1, 1, True)),
         (sql.promote, ("emails", 0, 50)),
         (sql.rescue, (0, "emails", 0, 50)),
     ):
@@ -55,9 +57,24 @@ def test_the_claim_reads_its_index_in_order_at_a_million_rows(file: Path, queue:
     assert job is not None
     assert job.priority == 0
     stats = queue.stats("emails")
-    assert stats.ready == stats.cap == 10_000
+    assert stats.ready == stats.cap == 1_000
     assert queue.pipelines() == ["emails"]
     queue.close()
+
+
+def test_an_id_is_never_given_twice(file: Path, queue: Queue):
+    """Not even that of the newest job, once it is gone: a late handle must not find another job there."""
+    seen = queue.put_many("emails", [1, 2, 3])
+    queue.discard("emails", "ready", ids=seen[1:])
+    seen.append(queue.put("emails", 4, unique="four"))
+    for _ in range(2):
+        job = queue.reserve("emails")
+        assert job is not None
+        job.delete()
+    queue.close()
+    with fleet.connect(f"sqlite:///{file}") as after:
+        seen += [after.put("emails", 5), *after.put_many("emails", [6, 7])]
+    assert seen == sorted(set(seen))
 
 
 def _first_use(path: str, barrier: object) -> None:
@@ -135,6 +152,28 @@ def test_a_job_that_other_software_commits_is_found_soon(file: Path, queue: Queu
     db.close()
 
 
+def test_a_put_touches_the_file_only_while_somebody_waits(file: Path, queue: Queue):
+    """Setting a file's times costs a third of a put: who has no listener does not pay for one."""
+    wal = Path(f"{file}-wal")
+    nudge = Nudge(str(file))
+
+    def touched() -> bool:
+        nudge()
+        return wal.stat().st_mtime > 0
+
+    os.utime(wal, (0, 0))
+    assert not touched()
+    worker = threading.Thread(target=queue.reserve, args=("emails", 10))
+    worker.start()
+    eventually(touched)
+    with fleet.connect(f"sqlite:///{file}") as producer:
+        producer.put("emails", 1)
+    worker.join(10)
+    os.utime(wal, (0, 0))
+    assert not touched()
+    nudge.close()
+
+
 def test_waiting_costs_no_processor_time(queue: Queue):
     before = time.process_time()
     assert queue.reserve("emails", timeout=1.0) is None
@@ -146,8 +185,8 @@ def test_a_full_disk_rejects_the_put_and_keeps_what_was_there(file: Path, queue:
     queue.put("emails", b"kept")
     backend = queue.backend
     assert isinstance(backend, SqliteBackend)
-    (pages,) = backend._db.execute("PRAGMA page_count").fetchone()
-    backend._db.execute(f"PRAGMA max_page_count = {pages}")
+    (pages,) = backend._link.db.execute("PRAGMA page_count").fetchone()
+    backend._link.db.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(BackendUnavailable, match="full"):
         queue.put("emails", b"x" * 100_000)
     job = queue.reserve("emails")
@@ -258,6 +297,8 @@ def test_a_connection_without_tables_is_not_given_any(file: Path):
         "sqlite:///a\nb",
         "sqlite:///jobs.db?synchronous=off",
         "sqlite:///jobs.db?nolock=1",
+        "sqlite:///jobs.db?prefix=a.b",
+        "sqlite:///jobs%00.db",
         "postgresql://ada:secret@db:70000/x",
         "mysql://ada:secret@db:abc/x",
         "beanstalkd://user@localhost",

@@ -22,6 +22,7 @@ from fleet.supervisor.client import (
     STILL_RUNNING,
     Changes,
     Supervisor,
+    fitting,
 )
 from fleet.supervisor.private import Home
 from fleet.supervisor.process import ProcessState
@@ -77,6 +78,15 @@ def test_more_names_than_a_chunk(home: Home) -> None:
     assert len(names) == CHUNK + 5
     assert client.start([*names, *names]) == dict.fromkeys(names)
     assert set(client.stop_signals().values()) == {15}
+
+
+def test_a_slow_supervisord_gets_fewer_starts_at_once() -> None:
+    """So that it answers others every tenth of a second or so, and no more than a chunk when it is fast."""
+    assert fitting(50, 0.1) == 50
+    assert fitting(50, 0.25) == 20
+    assert fitting(20, 0.05) == 40
+    assert fitting(50, 0.0) == 50
+    assert fitting(50, 9.0) == 10
 
 
 def test_groups_come_and_go(home: Home) -> None:

@@ -15,6 +15,7 @@ _OPTIONS = {
     "mysql": ("prefix", "ssl_ca", "connect_timeout", "unix_socket"),
     "beanstalkd": ("connect_timeout", "unix_socket"),
 }
+_CHOICES = {"synchronous": ("full", "normal", "extra"), "wakeup": ("push", "poll"), "force": ("0", "1")}
 
 
 def open_backend(
@@ -34,13 +35,32 @@ def open_backend(
         return _over(connection, commits, check_prefix(prefix or "fleet"))
     if dsn is None:
         raise DsnError("no queue given. Pass a DSN such as sqlite:///jobs.db, or set FLEET_DSN.")
+    parsed = check_dsn(dsn)
+    table = check_prefix(prefix or parsed.option("prefix") or "fleet")
+    return _OPENERS[parsed.scheme](parsed, table)
+
+
+def check_dsn(dsn: str) -> Dsn:
+    """
+    *dsn* taken apart; nothing is opened, and nobody is asked.
+
+    Raises:
+        DsnError: whatever can be known to be wrong with it without its server.
+    """
     parsed = parse(dsn)
-    for name, _ in parsed.options:
+    for name, value in parsed.options:
         if name not in _OPTIONS[parsed.scheme]:
             known = ", ".join(_OPTIONS[parsed.scheme])
             raise DsnError(f"DSN: {parsed.scheme} has no option {name[:40]!r}; it has {known}")
-    table = check_prefix(prefix or parsed.option("prefix") or "fleet")
-    return _OPENERS[parsed.scheme](parsed, table)
+        choices = _CHOICES.get(name)
+        if choices and value not in choices:
+            raise DsnError(f"DSN: {name}={value[:20]!r}: expected one of {', '.join(choices)}")
+    _seconds(parsed, "connect_timeout", 5.0)
+    try:
+        check_prefix(parsed.option("prefix", "fleet") or "")
+    except ValueError as error:
+        raise DsnError(f"DSN: {error}") from None
+    return parsed
 
 
 def _sqlite(dsn: Dsn, prefix: str) -> Backend:
@@ -57,10 +77,7 @@ def _sqlite(dsn: Dsn, prefix: str) -> Backend:
 def _postgresql(dsn: Dsn, prefix: str) -> Backend:
     from fleet.queue.backends.postgres import Door, PostgresBackend
 
-    wakeup = dsn.option("wakeup") or "push"
-    if wakeup not in ("push", "poll"):
-        raise DsnError(f"DSN: wakeup={wakeup[:20]!r}: expected push or poll")
-    return PostgresBackend(Door(dsn), prefix=prefix, push=wakeup == "push")
+    return PostgresBackend(Door(dsn), prefix=prefix, push=dsn.option("wakeup") != "poll")
 
 
 def _mysql(dsn: Dsn, prefix: str) -> Backend:

@@ -2,7 +2,7 @@
 -- Can be run by hand: sed 's/{prefix}/fleet/g' sqlite_001.sql | sqlite3 jobs.db
 
 CREATE TABLE {prefix}_jobs (
-    id         INTEGER PRIMARY KEY AUTOINCREMENT,  -- never reused; the order of puts
+    id         INTEGER PRIMARY KEY,                -- never reused; the order of puts
     pipeline   TEXT    NOT NULL,
     state      INTEGER NOT NULL,                   -- 0 ready, 1 delayed, 2 reserved, 3 buried
     priority   INTEGER NOT NULL,                   -- 0 is most urgent
@@ -18,13 +18,20 @@ CREATE TABLE {prefix}_jobs (
     payload    BLOB    NOT NULL
 );
 
--- Each index is the order in which its state is read, and holds only that state.
-CREATE INDEX {prefix}_jobs_ready    ON {prefix}_jobs (pipeline, priority, id) WHERE state = 0;
+-- Each index is the order in which its states are read, and holds only those.
+-- The reserved jobs of a pipeline stand right before its ready ones: a claim takes the first of these and makes
+-- it the last of those, so that it changes one page of one index.  A ready job has no deadline.
+CREATE INDEX {prefix}_jobs_turn     ON {prefix}_jobs (pipeline, state DESC, deadline, priority, id)
+    WHERE state = 0 OR state = 2;
 CREATE INDEX {prefix}_jobs_delayed  ON {prefix}_jobs (pipeline, run_at) WHERE state = 1;
-CREATE INDEX {prefix}_jobs_reserved ON {prefix}_jobs (pipeline, deadline) WHERE state = 2;
 CREATE INDEX {prefix}_jobs_buried   ON {prefix}_jobs (pipeline, id) WHERE state = 3;
 CREATE UNIQUE INDEX {prefix}_jobs_unique ON {prefix}_jobs (pipeline, unique_key) WHERE unique_key IS NOT NULL;
 CREATE UNIQUE INDEX {prefix}_jobs_uid ON {prefix}_jobs (uid) WHERE uid IS NOT NULL;
+
+-- No id up to this one is given again.  AUTOINCREMENT would write such a number with each put; here it is written
+-- only by who deletes the newest of all jobs.
+CREATE TABLE {prefix}_ids (last INTEGER NOT NULL);
+INSERT INTO {prefix}_ids (last) VALUES (0);
 
 CREATE TABLE {prefix}_pipelines (
     name         TEXT PRIMARY KEY,

@@ -50,11 +50,12 @@ def arm(point: str) -> None:
 
     match point:
         case "claim-not-committed":  # SQLite: the rows are changed, the transaction is open
-            from fleet.queue.backends.sqlite import SqliteBackend
+            from fleet.queue.backends.sqlite.claim import Claims
+            from fleet.queue.backends.sqlite.connection import Link
 
-            write = SqliteBackend._write  # a claim alone is one statement, which commits itself
-            SqliteBackend._write = lambda *args, **how: write(*args, **{**how, "alone": False})
-            dies_after(SqliteBackend, "_claim", lambda claimed, *_: bool(claimed[0]))
+            write = Link.write  # a claim alone is one statement, which commits itself
+            Link.write = lambda *args, **how: write(*args, **{**how, "alone": False})
+            dies_after(Claims, "_claim", lambda claimed, *_: bool(claimed[0]))
         case "claim-not-sent":
             dies_before(Queue, "exchange", lambda queue, batch, names, limit: limit > 0)
         case "claim-committed":
@@ -66,9 +67,9 @@ def arm(point: str) -> None:
         case "ack-not-sent":
             dies_before(Queue, "exchange", lambda queue, batch, names, limit: bool(batch))
         case "ack-not-committed":
-            from fleet.queue.backends.sqlite import SqliteBackend
+            from fleet.queue.backends.sqlite.claim import Claims
 
-            dies_after(SqliteBackend, "_settle", lambda verdicts, *_: bool(verdicts))
+            dies_after(Claims, "_settle", lambda verdicts, *_: bool(verdicts))
         case "ack-sent":
             dies_after(Queue, "exchange", lambda answer, queue, batch, *_: bool(batch))
         case "ack-confirmed":

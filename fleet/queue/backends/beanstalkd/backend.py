@@ -11,6 +11,11 @@ Waiting is a blocking reserve, on a connection of its own that holds nothing:
 another thread may put and touch meanwhile, and beanstalkd never answers it
 with DEADLINE_SOON.  The job it brings is parked, its lease running, for the
 claim that follows.
+
+A job that was never begun is given back by two commands: released with a
+delay of one second, and kicked out of it at once.  The server counts both, so
+`lease.facts_of` can tell it from a release after an error.  A worker that dies
+between the two leaves a job that waits for a second, and counts an attempt.
 """
 
 from __future__ import annotations
@@ -20,7 +25,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fleet.errors import BackendUnavailable, NotSupported, PayloadTooLarge, PutUnknown, QueueError
@@ -34,8 +39,6 @@ from fleet.queue.causes import ErrorGroup
 from fleet.queue.job import BackendInfo, Filter, Job, JobState, PipelineStats, Pulse, Settlement
 from fleet.queue.minutes import Minute
 
-Orders = tuple[list[int], list[bytes]]  # the places of the verdicts, and the commands
-
 _CAPABILITIES = Capabilities(
     max_payload=65_535,  # until the server has told its own
     subsecond=False,
@@ -47,12 +50,10 @@ _CAPABILITIES = Capabilities(
     filters=True,
     lists=False,
     fresh_budget=False,
-    uncounted_release=False,
     touch_ttr=False,
     transactions=False,
     tables=False,
 )
-_NOTHING: Orders = ([], [])
 _RESERVE = b"reserve-with-timeout 0\r\n"
 _FEWEST_RESERVES, _MOST_RESERVES = 4, 1024  # in one send
 _WHOLE = 0.95  # seconds of a wait that may as well end with the server's second
@@ -60,6 +61,15 @@ _LATEST = 2.0  # seconds after which that second should be over
 _PARKED_FOR = 1.0  # seconds after which nobody will come for a parked job
 _LOOKS = 3  # at the front of a tube, when a worker takes it away between the look and the question
 _SETTLED = (b"DELETED", b"RELEASED", b"BURIED")
+
+
+@dataclass(slots=True)
+class Orders:
+    """The settlements that go over one connection."""
+
+    places: list[int] = field(default_factory=list)  # of their verdicts
+    commands: list[bytes] = field(default_factory=list)
+    given_back: list[tuple[int, int]] = field(default_factory=list)  # place and id: still to be kicked
 
 
 class BeanstalkdBackend:
@@ -147,24 +157,28 @@ class BeanstalkdBackend:
     def exchange(
         self, settlements: Sequence[Settlement], pipelines: Sequence[str], limit: int, token: int
     ) -> tuple[list[bool], list[Job]]:
+        if len(settlements) == 1 and not limit:
+            return [self._settle_one(settlements[0])], []
         verdicts = [False] * len(settlements)
-        pending = _NOTHING
+        pending: Orders | None = None
         if settlements:
             orders = self._orders(settlements)
-            pending = orders.pop(self._links.main, _NOTHING)
+            pending = orders.pop(self._links.main, None)
             for link, theirs in orders.items():
                 self._settle(link, theirs, verdicts)
                 self._links.retire(link)
         parked = self._fetch(pipelines, limit, token) if self._parked else []
-        if parked or not limit or not pipelines:
-            if pending is not _NOTHING:
-                self._settle(self._links.main, pending, verdicts)
-            if parked:
-                self._links.adopt(parked[0]._link)
+        claims = limit and pipelines and not parked
+        if pending is not None and (not claims or pending.given_back):
+            self._settle(self._links.main, pending, verdicts)
+            pending = None
+        if parked:
+            self._links.adopt(parked[0]._link)
+        if not claims:
             return verdicts, [*parked]
         for last in (False, True):
             try:
-                link = self._links.ready() if pending is _NOTHING else self._links.main
+                link = self._links.ready() if pending is None else self._links.main
                 with link:
                     return verdicts, self._claim(link, pending, verdicts, pipelines, limit, token)
             except Lost as lost:
@@ -183,30 +197,48 @@ class BeanstalkdBackend:
         orders: dict[Link, Orders] = {}
         now = time.monotonic()
         for index, settlement in enumerate(settlements):
-            job = settlement.job
-            if not isinstance(job, ReservedJob) or not job.is_held():
+            command = _let_pass(settlement, now)
+            if command is None:
                 continue
-            link = job._link
-            command = b"delete %d\r\n" % job.id if settlement.verb == "delete" else _put_back(settlement)
-            over = job.is_over(now)
-            if link.leases.pop(job.id, None) is None or over:
-                continue
-            theirs = orders.get(link)
+            job: ReservedJob = settlement.job  # type: ignore[assignment]
+            theirs = orders.get(job._link)
             if theirs is None:
-                theirs = orders[link] = ([], [])
-            theirs[0].append(index)
-            theirs[1].append(command)
+                theirs = orders[job._link] = Orders()
+            theirs.places.append(index)
+            theirs.commands.append(command)
+            if _is_give_back(settlement):
+                theirs.given_back.append((index, job.id))
         return orders
+
+    def _settle_one(self, settlement: Settlement) -> bool:
+        """`job.delete()` and its like, without the lists of a batch."""
+        command = _let_pass(settlement, time.monotonic())
+        if command is None:
+            return False
+        job: ReservedJob = settlement.job  # type: ignore[assignment]
+        link = job._link
+        try:
+            with link:
+                link.send(command)
+                done = _is_settled(link.line())
+                if done and _is_give_back(settlement):
+                    _kick(link, [job.id])
+        except Lost:
+            return False  # a lease whose connection is lost is lost
+        if link is not self._links.main:
+            self._links.retire(link)
+        return done
 
     def _settle(self, link: Link, orders: Orders, verdicts: list[bool]) -> None:
         with contextlib.suppress(Lost), link:  # a lease whose connection is lost is lost
-            link.send(b"".join(orders[1]))
+            link.send(b"".join(orders.commands))
             _read_verdicts(link, orders, verdicts)
+            _kick(link, [id_ for place, id_ in orders.given_back if verdicts[place]])
 
     def _claim(
         self,
         link: Link,
-        orders: Orders,
+        orders: Orders | None,
         verdicts: list[bool],
         pipelines: Sequence[str],
         limit: int,
@@ -214,25 +246,28 @@ class BeanstalkdBackend:
     ) -> list[Job]:
         """Settle and claim, in one round trip when one pipeline has what is asked for."""
         jobs: list[Job] = []
-        settle = b"".join(orders[1])
+        settle = b"".join(orders.commands) if orders is not None else b""
         leases = link.leases
         for pipeline in pipelines:
             link.watch((pipeline,))
             while True:
                 # An empty tube costs an answer for each reserve: ask for about as many as came last time.
-                asked = min(limit - len(jobs), self._reserves)
+                asked = limit - len(jobs)
+                if asked > self._reserves:
+                    asked = self._reserves
                 asked_at = time.monotonic()
                 link.send(settle + _RESERVE * asked)
-                if settle:
+                if orders is not None:
                     _read_verdicts(link, orders, verdicts)
-                    settle = b""
+                    orders, settle = None, b""
                 found = link.reserved(asked)
                 for id_, body in found:
                     job = ReservedJob(id_, pipeline, body, token, link, asked_at)
                     leases[id_] = job
                     jobs.append(job)
                 if len(jobs) == limit:
-                    self._reserves = min(_MOST_RESERVES, max(self._reserves, limit))
+                    if limit > self._reserves:
+                        self._reserves = min(_MOST_RESERVES, limit)
                     return jobs
                 if len(found) < asked:
                     self._reserves = max(_FEWEST_RESERVES, 2 * len(jobs))
@@ -327,10 +362,7 @@ class BeanstalkdBackend:
                 job.token = token
                 fetched.append(job)
             elif time.monotonic() - since > _PARKED_FOR:
-                back = Settlement(job=job, verb="release")
-                for link, orders in self._orders([back]).items():
-                    self._settle(link, orders, [False])
-                    self._links.retire(link)
+                self._settle_one(Settlement(job=job, verb="release", counted=False))
             else:
                 self._parked.append((job, since))
         return fetched
@@ -346,6 +378,33 @@ class BeanstalkdBackend:
         if state is JobState.RESERVED:
             raise NotSupported("beanstalkd lets nobody but its holder delete a reserved job")
         return self._links.once(lambda link: tubes.discard(link, pipeline, state, limit, where.ids))
+
+    def release_jobs(
+        self,
+        pipeline: str,
+        state: JobState,
+        limit: int,
+        where: Filter,
+        *,
+        force: bool,  # noqa: ARG002 - for the Protocol
+    ) -> int:
+        _refuse_reason(where)
+        if state is JobState.RESERVED:
+            raise NotSupported(
+                "beanstalkd lets nobody but its holder release a reserved job: it is ready again when its "
+                "ttr is over, or when the connection of its worker ends"
+            )
+        return self._links.once(lambda link: tubes.release(link, pipeline, limit, where.ids))
+
+    def bury_jobs(self, pipeline: str, state: JobState, limit: int, where: Filter, *, reason: str) -> int:  # noqa: ARG002
+        raise NotSupported(
+            "beanstalkd buries reserved jobs only: pause the pipeline, or let a worker reserve and bury them"
+        )
+
+    def move_jobs(self, pipeline: str, state: JobState, limit: int, where: Filter, *, target: str) -> int:  # noqa: ARG002
+        raise NotSupported(
+            "a job of beanstalkd stays in its tube: reserve it here, put its payload there, then delete it"
+        )
 
     def peek(self, pipeline: str, state: JobState, limit: int, where: Filter) -> list[Job]:
         """The first job of that state only: beanstalkd shows no more.  With ids, each of them."""
@@ -414,8 +473,26 @@ class BeanstalkdBackend:
         return self._links.again(ask)
 
     def close(self) -> None:
+        while self._parked:  # ended by its connection, a lease would look like a worker that vanished
+            self._settle_one(Settlement(self._parked.popleft()[0], "release", counted=False))
         self._links.close()
         self._bell.close()
+
+
+def _let_pass(settlement: Settlement, now: float) -> bytes | None:
+    """The fence: the command for the server, and the handle is spent; None when its lease is over."""
+    # Every job of a drain comes through here: its questions are asked without a call where they can be.
+    job = settlement.job
+    if not isinstance(job, ReservedJob):
+        return None
+    leases = job._link.leases
+    if leases.get(job.id) is not job or job._link.closed:
+        return None
+    command = b"delete %d\r\n" % job.id if settlement.verb == "delete" else _put_back(settlement)
+    over = now >= job._sure_until and job.is_over(now)
+    if leases.pop(job.id, None) is None or over:
+        return None
+    return command
 
 
 def _put_back(settlement: Settlement) -> bytes:
@@ -423,16 +500,33 @@ def _put_back(settlement: Settlement) -> bytes:
     priority = job.priority if settlement.priority is None else settlement.priority
     if settlement.verb == "bury":
         return b"bury %d %d\r\n" % (job.id, priority)
-    return b"release %d %d %d\r\n" % (job.id, priority, math.ceil(settlement.delay))
+    delay = 1 if _is_give_back(settlement) else math.ceil(settlement.delay)
+    return b"release %d %d %d\r\n" % (job.id, priority, delay)
+
+
+def _is_give_back(settlement: Settlement) -> bool:
+    return not settlement.counted and settlement.verb == "release" and not settlement.delay
+
+
+def _kick(link: Link, ids: list[int]) -> None:
+    """End the delay of jobs that were given back, in the conversation that released them."""
+    if ids:
+        link.send(b"".join([b"kick-job %d\r\n" % id_ for id_ in ids]))
+        link.lines(len(ids))  # NOT_FOUND: somebody else has kicked it
 
 
 def _read_verdicts(link: Link, orders: Orders, verdicts: list[bool]) -> None:
-    places = orders[0]
+    places = orders.places
     for place, answer in zip(places, link.lines(len(places)), strict=True):
-        if answer in _SETTLED:  # a release is answered BURIED when the server has no memory left
-            verdicts[place] = True
-        elif answer != b"NOT_FOUND":
-            raise unexpected(answer)
+        verdicts[place] = _is_settled(answer)
+
+
+def _is_settled(answer: bytes) -> bool:
+    if answer in _SETTLED:  # a release is answered BURIED when the server has no memory left
+        return True
+    if answer != b"NOT_FOUND":
+        raise unexpected(answer)
+    return False
 
 
 def _refuse_reason(where: Filter) -> None:

@@ -158,9 +158,12 @@ def facts_of(answer: bytes) -> Facts:
 
     The server counts reserves, releases, buries and kicks over the job's whole
     life.  A reservation ends in a release, in a bury, or uncounted: its worker
-    vanished.  So failures are releases and buries, and crashes are the rest.
-    Kicks cannot reset a counter; each one forgives one failure and one crash,
-    which gives a kicked job one more try.
+    vanished.  A buried job leaves that state by a kick only, so the kicks
+    beyond that are ours: a job that was never begun is given back by a release
+    with a delay and a kick that ends it (`BeanstalkdBackend`).  So failures are
+    the releases that no kick followed and the buries, and crashes are the rest.
+    The counters never go back; each kick out of buried forgives one failure and
+    one crash, which gives the job one more try.
     """
     found = _STATS_JOB.search(answer)
     if found is None:
@@ -168,8 +171,8 @@ def facts_of(answer: bytes) -> Facts:
     tube, state, *numbers = found.groups()
     priority, age, delay, ttr, left, reserves, releases, buries, kicks = map(int, numbers)
     running = 1 if state == b"reserved" else 0
-    ended = releases + buries
-    crashes = max(0, reserves - running - ended - kicks)
+    forgiven = min(kicks, buries - (1 if state == b"buried" else 0))
+    crashes = max(0, reserves - running - releases - buries - forgiven)
     return Facts(
         tube.decode("ascii"),
         _STATES[state],
@@ -178,7 +181,7 @@ def facts_of(answer: bytes) -> Facts:
         age,
         delay,
         max(0, left),
-        max(0, ended - kicks) + crashes + running,
+        max(0, releases + buries - kicks) + crashes + running,
         crashes,
         reserves == running,
     )

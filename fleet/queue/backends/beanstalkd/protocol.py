@@ -109,8 +109,9 @@ class Link:
     ) -> None:
         if kind is None:
             self.spoke_at = time.monotonic()
-        else:
-            self.close()
+            self._lock.release()
+            return
+        self.close()
         self._lock.release()
         if isinstance(error, ValueError):  # of int(), or of an unpacking
             raise Lost(f"its answer cannot be read: {error}") from error
@@ -167,17 +168,24 @@ class Link:
         """Send it all.  Takes answers in where it must: a server whose answers nobody reads stops reading."""
         if self._ahead:
             commands, self._ahead = self._ahead + commands, b""
-        left: bytes | memoryview = commands
         try:
-            while True:
-                try:
+            sent = self._sock.send(commands, _AT_ONCE)
+            self._said = True
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise Lost(_words(error), sent=self._said) from error
+        if sent < len(commands):
+            self._send_rest(memoryview(commands)[sent:])
+
+    def _send_rest(self, left: memoryview) -> None:
+        try:
+            while left:
+                self._wait_to_send()
+                with contextlib.suppress(BlockingIOError):
                     sent = self._sock.send(left, _AT_ONCE)
                     self._said = True
-                    if sent == len(left):
-                        return
-                    left = memoryview(left)[sent:]
-                except BlockingIOError:
-                    self._wait_to_send()
+                    left = left[sent:]
         except OSError as error:
             raise Lost(_words(error), sent=self._said) from error
 
@@ -214,6 +222,8 @@ class Link:
         if self._owed:
             self._read_owed()
         buffer, at = self._buffer, self._at
+        if at == len(buffer):  # nearly always: nothing is left of the last answer
+            buffer, at = self._receive(), 0
         while (end := buffer.find(b"\r\n", at)) < 0:
             buffer, at = self._more(buffer, at), 0
         self._buffer, self._at = buffer, end + 2
@@ -267,6 +277,8 @@ class Link:
             self._read_owed()
         found = []
         buffer, at = self._buffer, self._at
+        if at == len(buffer):
+            buffer, at = self._receive(), 0
         for _ in range(count):
             while (end := buffer.find(b"\r\n", at)) < 0:
                 buffer, at = self._more(buffer, at), 0

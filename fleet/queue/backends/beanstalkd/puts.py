@@ -9,6 +9,7 @@ from fleet.queue.backends.beanstalkd.server import LogWatch
 
 _COMMANDS = 500  # in one send
 _BYTES = 256 * 1024  # in one send
+_INSERTED = b"INSERTED "
 _REFUSALS = {
     b"DRAINING": "beanstalkd is draining (it got SIGUSR1) and takes no new jobs until it is started again",
     b"OUT_OF_MEMORY": "beanstalkd has no memory left, or no room for its log",
@@ -27,10 +28,14 @@ def put(
     look = log.is_due()
     link.use(pipeline)
     if len(payloads) == 1 and not look:
-        link.send(b"%b %d\r\n%b\r\n" % (head, len(payloads[0]), payloads[0]))
-        refusal = _take_ids((link.line(),), ids)
-        log.stored += len(ids)
-        return refusal
+        payload = payloads[0]
+        link.send(b"%b %d\r\n%b\r\n" % (head, len(payload), payload))
+        answer = link.line()
+        if not answer.startswith(_INSERTED):
+            return _refusal(answer)
+        ids.append(int(answer[9:]))
+        log.stored += 1
+        return b""
     refusal, unread = b"", 0
     for chunk in _chunks(payloads):
         link.send(b"".join([b"%b %d\r\n%b\r\n" % (head, len(raw), raw) for raw in chunk]))
@@ -71,11 +76,16 @@ def _chunks(payloads: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
 def _take_ids(answers: Iterable[bytes], ids: list[int]) -> bytes:
     refusal = b""
     for answer in answers:
-        if answer.startswith(b"INSERTED "):
+        if answer.startswith(_INSERTED):
             ids.append(int(answer[9:]))
-        elif answer in _REFUSALS or answer.startswith(b"BURIED "):
-            refusal = refusal or answer
         else:
-            # BAD_FORMAT or EXPECTED_CRLF would mean that a payload is being read as commands.
-            raise unexpected(answer)
+            refused = _refusal(answer)
+            refusal = refusal or refused
     return refusal
+
+
+def _refusal(answer: bytes) -> bytes:
+    if answer in _REFUSALS or answer.startswith(b"BURIED "):
+        return answer
+    # BAD_FORMAT or EXPECTED_CRLF would mean that a payload is being read as commands.
+    raise unexpected(answer)

@@ -27,6 +27,11 @@ def kick(link: Link, tube: str, limit: int, ids: Sequence[int] | None) -> int:
     return _move(link, tube, JobState.BURIED, limit, ids, b"kick-job %d\r\n", b"KICKED")
 
 
+def release(link: Link, tube: str, limit: int, ids: Sequence[int] | None) -> int:
+    """Make delayed jobs ready, the first that is due first: ``kick-job`` is for these too."""
+    return _move(link, tube, JobState.DELAYED, limit, ids, b"kick-job %d\r\n", b"KICKED")
+
+
 def discard(link: Link, tube: str, state: JobState, limit: int, ids: Sequence[int] | None) -> int:
     """Delete jobs of one state, one after the other; returns how many."""
     return _move(link, tube, state, limit, ids, b"delete %d\r\n", b"DELETED")

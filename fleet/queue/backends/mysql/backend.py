@@ -31,7 +31,7 @@ from fleet.queue.minutes import Minute, minute_from_text, minute_to_text
 from fleet.queue.pulse import PULSES_KEPT, PULSES_SHOWN, is_time_to_prune, pulse_from_text, pulse_to_text
 from fleet.queue.schema import migrate
 
-_POLL_SECONDS = 0.3  # behind the bell
+_POLL_SECONDS = 0.75  # behind the bell
 _EVERYTHING = 2**31 - 1  # the limit of an operator who gave none
 _MOST_PRIORITIES = 64  # that stats looks at for the oldest job
 
@@ -64,6 +64,7 @@ class MysqlBackend:
         self._watch: Watch | None = None
         self._path: str | None = None  # of the file that a nudge touches
         self._misses = 0  # waits in a row that ended although the claim then got nothing
+        self._in_vain = False  # the last wait ended with its time, and nothing else
         try:
             if not self._link.borrowed:
                 server.check_version(self._link)
@@ -99,6 +100,9 @@ class MysqlBackend:
     def exchange(
         self, settlements: Sequence[Settlement], pipelines: Sequence[str], limit: int, token: int
     ) -> tuple[list[bool], list[Job]]:
+        if self._in_vain and limit and not settlements and self._next_due(pipelines) > 0:
+            return [], []  # one question where a claim would be six: so idle workers go on
+        self._in_vain = False
         verdicts, jobs = self._claims.exchange(settlements, pipelines, limit, token)
         if any(s.verb == "release" for s in settlements):
             self._nudge()
@@ -139,6 +143,7 @@ class MysqlBackend:
                 self._watch = Watch(self._nudged_path())
             watch = self._watch
             watch.listen()
+            self._in_vain = False
             if self._link.borrowed:  # it is the caller's, also while we wait
                 watch.sleep(min(timeout, _POLL_SECONDS))
                 return
@@ -150,6 +155,9 @@ class MysqlBackend:
                 self._misses = 0
                 left = give_up - time.monotonic()
                 if left <= 0 or watch.sleep(min(due, left, _POLL_SECONDS)):
+                    return
+                if left <= min(due, _POLL_SECONDS):
+                    self._in_vain = True
                     return
             self._misses += 1
 
@@ -195,10 +203,46 @@ class MysqlBackend:
             pipeline, number, limit, where, lambda ids: [bind(self._sql.discard, ids, number)]
         )
 
+    def release_jobs(self, pipeline: str, state: JobState, limit: int, where: Filter, *, force: bool) -> int:
+        number = NUMBER[state]
+        over = self._sql.lease_is_over if state is JobState.RESERVED and not force else ""
+
+        def change(ids: list[int]) -> list[str]:
+            return [bind(self._sql.release, ids, number), bind(self._sql.returned, pipeline)]
+
+        moved = self._in_chunks(pipeline, number, limit, where, change, over)
+        self._nudge()
+        return moved
+
+    def bury_jobs(self, pipeline: str, state: JobState, limit: int, where: Filter, *, reason: str) -> int:
+        number = NUMBER[state]
+        return self._in_chunks(
+            pipeline, number, limit, where, lambda ids: [bind(self._sql.bury, reason, ids, number)]
+        )
+
+    def move_jobs(self, pipeline: str, state: JobState, limit: int, where: Filter, *, target: str) -> int:
+        number = NUMBER[state]
+
+        def change(ids: list[int]) -> list[str]:
+            return [bind(self._sql.move, target, ids, number), bind(self._sql.returned, target)]
+
+        moved = self._in_chunks(pipeline, number, limit, where, change, self._sql.key_is_free, target)
+        self._nudge()
+        return moved
+
     def _in_chunks(
-        self, pipeline: str, state: int, limit: int, where: Filter, change: Callable[[list[int]], list[str]]
+        self,
+        pipeline: str,
+        state: int,
+        limit: int,
+        where: Filter,
+        change: Callable[[list[int]], list[str]],
+        also: str = "",
+        *others: str,
     ) -> int:
+        """Change the jobs that *where* and the condition *also* choose; its values are *others*."""
         condition, values = _condition(where)
+        condition, values = f"{condition} {also}", [*values, *others]
         # Oldest first, which is the index's own order for buried jobs, and no matter when all are meant.
         order = "turn, id" if state == BURIED or limit >= _EVERYTHING else "id"
         select = self._sql.select.format(table=self._table(where), where=condition, order=order)
@@ -244,11 +288,13 @@ class MysqlBackend:
 
     def stats(self, pipeline: str, cap: int) -> PipelineStats:
         values: list[str | int] = [pipeline, cap]
-        statement = bind(self._sql.counts, pipeline, *values * 6, pipeline)
-        row = self._link.read(statement)[0].rows[0]
-        now, paused_until, ready, due, delayed, reserved, stale, buried, first_due = row
+        counts, first = self._link.read(
+            bind(self._sql.counts, pipeline, *values * 6, pipeline),
+            bind(self._sql.first_of_next_priority, pipeline, -1),
+        )
+        now, paused_until, ready, due, delayed, reserved, stale, buried, first_due = counts.rows[0]
         ready = min(cap, ready + due)  # a due job is ready, though nobody has moved it yet
-        oldest = self._oldest_ready(pipeline) if ready else None
+        oldest = self._oldest_ready(pipeline, first.rows)
         if due:
             oldest = min(oldest or first_due, first_due)
         return PipelineStats(
@@ -263,15 +309,15 @@ class MysqlBackend:
             cap=cap if cap in (ready, delayed, reserved, buried) else 0,
         )
 
-    def _oldest_ready(self, pipeline: str) -> int | None:
+    def _oldest_ready(self, pipeline: str, first: Sequence[tuple[int, int]]) -> int | None:
         """When the longest waiting of the first jobs of each priority became ready; one hop a priority."""
-        priority, oldest = -1, None
+        rows, oldest = first, None
         for _ in range(_MOST_PRIORITIES):
-            rows = self._link.read(bind(self._sql.first_of_next_priority, pipeline, priority))[0].rows
             if not rows:
                 break
             priority, since = rows[0]
             oldest = since if oldest is None else min(oldest, since)
+            rows = self._link.read(bind(self._sql.first_of_next_priority, pipeline, priority))[0].rows
         return oldest
 
     def pipelines(self) -> list[str]:

@@ -11,12 +11,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from fleet.errors import BackendUnavailable, OutcomeUnknown
 from fleet.queue.backends.mysql.connection import Link, Lost
 from fleet.queue.backends.mysql.literal import bind, literal
-from fleet.queue.backends.mysql.mark import Mark
+from fleet.queue.backends.mysql.mark import Key, Mark
 from fleet.queue.backends.mysql.rows import DELAYED, RESERVED, claimed, key_of, text
 from fleet.queue.backends.mysql.settle import Group, SomeLeaseLost, groups, returns, verdicts
 from fleet.queue.backends.mysql.statements import Statements
@@ -59,12 +59,17 @@ class Claims:
 
     # -- looking -----------------------------------------------------------
 
-    def look(self, pipeline: str, limit: int) -> None:
-        """Read a pipeline from the start, make ready what is due, and set its mark.  Inside of `transact`."""
+    def look(self, pipeline: str, limit: int, *, inside: bool) -> None:
+        """
+        Read a pipeline from the start, make ready what is due, and set its mark.
+
+        *inside* of the transaction that is open, or else outside of any; inside of `transact`.
+        """
         sql, mark = self._sql, self.mark(pipeline)
+        ask = self._link.run if inside else self._link.ask
         while True:
             started = time.monotonic()
-            facts, below = self._link.ask(
+            facts, below = ask(
                 # The facts first: what happens between the two statements is noticed by the next glance.
                 bind(sql.facts, pipeline, pipeline, pipeline, pipeline),
                 bind(sql.below, pipeline, mark.priority, mark.priority, mark.last, limit + _SPARE),
@@ -75,14 +80,15 @@ class Claims:
             mark.looked_at = time.monotonic()
             mark.cost = mark.looked_at - started
             due = [state for at, state in dues if at <= now]
-            if not due or (paused_until or 0) > now or not self._revive(pipeline, due):
+            if not due or (paused_until or 0) > now or not self._revive(pipeline, due, inside=inside):
                 return
 
-    def _revive(self, pipeline: str, states: Sequence[int]) -> bool:
+    def _revive(self, pipeline: str, states: Sequence[int], *, inside: bool) -> bool:
         """Make due delayed jobs and those of lost leases ready; False when others are at it."""
         sql = self._sql
         select = [bind(sql.due, pipeline, state, CHUNK) for state in states]
-        found = [sorted([id_ for (id_,) in result.rows]) for result in self._link.run(*select, begin=True)]
+        results = self._link.run(*select, begin=not inside)
+        found = [sorted([id_ for (id_,) in result.rows]) for result in results]
         updates = [
             bind(sql.promote if state == DELAYED else sql.rescue, ids)
             for state, ids in zip(states, found, strict=True)
@@ -90,7 +96,7 @@ class Claims:
         ]
         if updates:
             updates.append(bind(sql.returned, pipeline))
-        self._link.run(*updates, commit=True)
+        self._link.run(*updates, commit=not inside)
         return bool(updates)
 
     # -- after the connection died at a COMMIT -------------------------------
@@ -141,6 +147,15 @@ class _LookAgain(Exception):
         self.pipeline = pipeline
 
 
+class _Step(NamedTuple):
+    """What one pipeline gives to a claim."""
+
+    mark: Mark
+    now: int  # by the server's clock, microseconds
+    rows: list[Row]
+    asked: Key | None  # up to there, the jobs before the mark were asked for
+
+
 class _Call:
     """One exchange; `run` may be called again after a clash."""
 
@@ -183,8 +198,8 @@ class _Call:
     def _wants_a_look(self, pipeline: str) -> bool:
         return pipeline not in self._looked and self._claims.mark(pipeline).wants_a_look(time.monotonic())
 
-    def _look(self, pipeline: str) -> None:
-        self._claims.look(pipeline, self.limit)
+    def _look(self, pipeline: str, *, inside: bool = False) -> None:
+        self._claims.look(pipeline, self.limit, inside=inside)
         self._looked.add(pipeline)
 
     def _settle(self) -> list[Job]:
@@ -205,9 +220,16 @@ class _Call:
         jobs: list[Job] = []
         steps: list[_Step] = []
         for pipeline in self.pipelines:
-            if self._wants_a_look(pipeline):  # not earlier: what nobody asks for is left alone
-                raise _LookAgain(pipeline)
-            step = self._lock_next(pipeline, asked, self.limit - len(jobs))
+            try:
+                if self._wants_a_look(pipeline):  # not earlier: what nobody asks for is left alone
+                    raise _LookAgain(pipeline)
+                step = self._lock_next(pipeline, asked, self.limit - len(jobs))
+            except _LookAgain:
+                if not jobs:
+                    raise
+                # Rolled back, those would be passed over by everybody who asks meanwhile.
+                self._look(pipeline, inside=True)
+                step = self._lock_next(pipeline, (), self.limit - len(jobs))
             asked = []
             steps.append(step)
             jobs += claimed(step.rows, pipeline, self.token, now=step.now, asked_at=asked_at)
@@ -219,64 +241,60 @@ class _Call:
         ours = [bind(self._sql.claim, self.token, ids)] if ids else []
         results = self._link.run(*ours, *returns(self._sql, self.settlements), commit=True)
         for step in steps:
-            step.taken()
+            step.mark.taken(step.asked, [key_of(row) for row in step.rows[-1:]])
         if ids and results[0].changed != len(ids):  # only where the server does not lock, or no longer
             won = {id_ for (id_,) in self._link.ask(bind(self._sql.held, ids, self.token))[0].rows}
             jobs = [job for job in jobs if job.id in won]
         return jobs
 
     def _lock_next(self, pipeline: str, settling: Sequence[Group], want: int) -> _Step:
-        """Settle if there is something to, and lock the next jobs of one pipeline, in one packet."""
+        """
+        Settle if there is something to, and lock the next jobs of one pipeline, in one packet.
+
+        No row is locked that is not taken: rivals would step over it, and
+        their marks would leave it behind.
+        """
         sql, mark = self._sql, self._claims.mark(pipeline)
         first = pipeline == self.pipelines[0]
-        pick = [bind(sql.pick, mark.below, pipeline, want)] if mark.below else []
+        looked = int(pipeline in self._looked)
+        picks = mark.picks(want)
+        left = want - sum(pick.limit for pick in picks)
+        locks = [
+            bind(sql.pick, looked, [id_ for _, id_ in pick.keys], pipeline, pick.limit) for pick in picks
+        ]
+        if left:
+            locks.append(self._scan(pipeline, mark, looked, left))
         results = self._link.run(
             *[group.statement for group in settling],
-            bind(sql.glance, pipeline, pipeline, pipeline, mark.tail),
-            *pick,
-            bind(sql.scan, pipeline, mark.priority, mark.priority, mark.last, want),
+            bind(sql.glance, mark.returns, mark.due, mark.priority, pipeline, pipeline, mark.tail, pipeline),
+            *locks,
             begin=first,
         )
         if first:
             self.verdicts = verdicts(len(self.settlements), settling, results)
-        now, paused_until, came_back, tail, urgent, due = map(
-            int, text(results[len(settling)].rows[0][0]).split(" ")
-        )
-        is_passed = mark.glanced(now, came_back, tail, urgent, due)
+        glance, *locked = results[len(settling) :]
+        now, paused_until, tail, due, passed = map(int, text(glance.rows[0][0]).split(" "))
+        mark.glanced(tail, due, passed=bool(passed))
         if paused_until > now:
             self._looked.add(pipeline)  # there is nothing to look for
-            return _Step(mark, now, [], [])
-        if is_passed and pipeline not in self._looked:
+            return _Step(mark, now, [], None)
+        if passed and not looked:
             raise _LookAgain(pipeline)
-        below = list(results[-2].rows) if pick else []
-        behind = list(results[-1].rows)
-        if below:
-            known = {key_of(row) for row in below}
-            behind = [row for row in behind if key_of(row) not in known]
-        return _Step(mark, now, below, behind[: want - len(below)])
+        asked = None
+        if picks:
+            last = locked[len(picks) - 1].rows
+            # One that gave less has read all of its jobs: the others are in somebody's hands.
+            asked = key_of(last[-1]) if len(last) == picks[-1].limit else picks[-1].keys[-1]
+        rows = [row for result in locked for row in result.rows]
+        if not rows and not left:
+            rows = list(self._link.run(self._scan(pipeline, mark, looked, want))[0].rows)
+        return _Step(mark, now, rows, asked)
+
+    def _scan(self, pipeline: str, mark: Mark, looked: int, want: int) -> str:
+        return bind(self._sql.scan, looked, pipeline, mark.priority, mark.priority, mark.last, want)
 
     def _before_saying_nothing(self) -> None:
         now = time.monotonic()
         for pipeline in self.pipelines:
             if pipeline not in self._looked and self._claims.mark(pipeline).allows_a_look(now):
                 raise _LookAgain(pipeline)
-
-
-class _Step:
-    """The rows that one pipeline gives to a claim: *below* its mark, and behind it."""
-
-    def __init__(self, mark: Mark, now: int, below: Sequence[Row], behind: Sequence[Row]) -> None:
-        self._mark = mark
-        self._below = below
-        self._behind = behind
-        self.now = now  # by the server's clock, microseconds
-        self.rows = [*below, *behind]
-
-    def taken(self) -> None:
-        """They are ours: move the mark."""
-        mark = self._mark
-        if self._below:
-            ours = {key_of(row)[1] for row in self._below}
-            mark.below = tuple([id_ for id_ in mark.below if id_ not in ours])
-        if self._behind:
-            mark.priority, mark.last = key_of(self._behind[-1])

@@ -16,12 +16,17 @@ What keeps a mark from hiding a job:
 * Delayed jobs show themselves when they are put (the same glance) or come
   back (the same counter); the mark knows when the first of them is due, and
   when the first lease ends of those that the last look saw.
+* A claim locks no job that it does not take: others would step over it, and
+  move their marks past it.  So the glance decides, inside of its packet,
+  whether the statements behind it lock anything; these ask for as many jobs
+  as are wanted and no more, in an order that needs no sort; and what one
+  pipeline gave is not let go because another wants a look.
 * That leaves a put that was not yet committed when a later id was taken, and
-  somebody else's claim that was rolled back after this one stepped over its
-  rows: both overlapped in time with what overtook them, and there is no order
-  between them.  And a newer lease that was lost.  A look, which reads from the
-  start, finds them.  One happens at least once a second, and before a claim
-  says that there is nothing.
+  a claim that was rolled back all the same (killed, a deadlock, a lost lease)
+  after this one stepped over its rows: both overlapped in time with what
+  overtook them.  And a newer lease that was lost.  A look, which reads from
+  the start, finds them.  One happens at least once a second, and before a
+  claim says that there is nothing.
 
 A look is a plain read, which passes a dead entry in 25 nanoseconds; it may use
 a twentieth of the time.
@@ -31,13 +36,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from typing import NamedTuple
 
+from fleet.queue.backends.mysql.statements import NEVER
 from fleet.queue.job import DEFAULT_PRIORITY, MAX_PRIORITY
 
-_NEVER = 2**63 - 1
 _SHARE = 20  # after a look, this many times as long without one
 _SELDOM, _OFTEN = 1.0, 0.05  # seconds: but no longer, and no shorter
 _CHEAP = 0.02  # seconds: a look that is made whenever a claim would say "nothing"
+
+
+Key = tuple[int, int]  # priority and id: the order of claims
+
+
+class Pick(NamedTuple):
+    """Some jobs by their keys, and how many of them."""
+
+    keys: list[Key]
+    limit: int
 
 
 @dataclass(slots=True)
@@ -48,8 +66,8 @@ class Mark:
     last: int = 0
     tail: int = 0  # the highest id that was seen in the table
     returns: int = 0
-    due: int = _NEVER  # server's clock, microseconds: when the first delayed job or known lease is
-    below: tuple[int, ...] = ()  # ids that are ready although they lie before the mark, in order
+    due: int = NEVER  # server's clock, microseconds: when the first delayed job or known lease is
+    below: tuple[Key, ...] = ()  # ready although before the mark, and not yet asked for; in order
     looked_at: float = float("-inf")  # `time.monotonic()` when the last look ended
     cost: float = 0.0  # seconds that it took
 
@@ -61,24 +79,38 @@ class Mark:
         """Whether a claim that found nothing may read from the start before it says so."""
         return self.cost < _CHEAP or now - self.looked_at >= _SELDOM
 
-    def glanced(self, now: int, returns: int, tail: int, urgent: int, due: int) -> bool:
-        """
-        Take in a glance; whether something became ready before the mark.
-
-        *urgent* is the least priority of the ready jobs that were put since
-        the last glance, *due* the earliest time of the delayed ones; -1 is
-        "there are none".
-        """
+    def glanced(self, tail: int, due: int, *, passed: bool) -> None:
+        """Take in a glance; *passed* says that something became ready before the mark."""
         self.tail = max(self.tail, tail)
-        if 0 <= due < self.due:
-            self.due = due
-        if 0 <= urgent < self.priority:
-            self.looked_at = float("-inf")  # the next glance will not see it again
-            return True
-        return returns != self.returns or now >= self.due
+        self.due = min(self.due, due)
+        if passed:
+            self.looked_at = float("-inf")  # the next glance will not see an urgent job again
+
+    def picks(self, want: int) -> list[Pick]:
+        """Which jobs before the mark to ask for, to get *want*: one question a priority."""
+        picks: list[Pick] = []
+        for _, keys in groupby(self.below, key=itemgetter(0)):
+            if want <= 0:
+                break
+            several = list(keys)
+            pick = Pick(several, min(want, len(several)))
+            picks.append(pick)
+            want -= pick.limit
+        return picks
+
+    def taken(self, asked: Key | None, last: Sequence[Key]) -> None:
+        """
+        Take in a claim that is committed.
+
+        *asked* is up to where the jobs before the mark were asked for, *last*
+        the least urgent one that the claim got, if any.
+        """
+        if asked:
+            self.below = tuple([key for key in self.below if key > asked])
+        self.priority, self.last = max([(self.priority, self.last), *last])
 
     def looked(
-        self, returns: int, tail: int, dues: Sequence[int], below: Sequence[tuple[int, int]], asked_for: int
+        self, returns: int, tail: int, dues: Sequence[int], below: Sequence[Key], asked_for: int
     ) -> None:
         """
         Take in a look.
@@ -86,11 +118,11 @@ class Mark:
         *below* are the first ready (priority, id) before the mark, in order;
         *dues* is when the first delayed job and the first lease are due.
         """
-        self.returns, self.tail, self.due = returns, max(self.tail, tail), min(dues, default=_NEVER)
+        self.returns, self.tail, self.due = returns, max(self.tail, tail), min(dues, default=NEVER)
         if len(below) >= asked_for:
             # There may be more than these: go back to the first.
             self.priority, self.last, self.below = below[0][0], below[0][1] - 1, ()
             return
         if self.priority > MAX_PRIORITY:
             self.priority, self.last = DEFAULT_PRIORITY, tail
-        self.below = tuple([key[1] for key in below if key <= (self.priority, self.last)])
+        self.below = tuple([key for key in below if key <= (self.priority, self.last)])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 
 from fleet.errors import BackendBusy, QueueError, SchemaError
+from fleet.queue.backend import clock_ahead
 from fleet.queue.backends.mysql.connection import Link, Lost
 from fleet.queue.backends.mysql.literal import bind
 from fleet.queue.backends.mysql.statements import Statements
@@ -139,6 +141,9 @@ def _grant(link: Link) -> str:
 def describe(link: Link, sql: Statements) -> BackendInfo:
     """What an operator should know, the level of durability first."""
     version = _version(link)
+    asked_at = time.time()
+    server = link.read("SELECT UNIX_TIMESTAMP(NOW(6))")[0].rows[0][0]
+    answered_at = time.time()
     names = ",".join(f"'{name}'" for name in _VARIABLES)
     rows = link.read(f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names})")[0].rows
     values = {str(name).lower(): str(value) for name, value in rows}
@@ -170,4 +175,5 @@ def describe(link: Link, sql: Statements) -> BackendInfo:
         schema_found=schema_version(link, sql),
         schema_wanted=migrate.WANTED,
         notes=tuple(notes),
+        clock_ahead=clock_ahead(float(str(server)), asked_at, answered_at),
     )

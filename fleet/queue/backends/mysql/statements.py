@@ -5,6 +5,8 @@ from __future__ import annotations
 # The server's clock in UTC, whatever the time zones are, in microseconds.  Each statement reads it anew.
 NOW = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
 
+NEVER = 2**63 - 1  # later than every time, less urgent than every priority
+
 
 class Statements:
     """
@@ -48,27 +50,30 @@ class Statements:
             WHERE pipeline = %s AND state = 0 AND (turn < %s OR (turn = %s AND id <= %s))
             ORDER BY turn, id LIMIT %s"""
         # One text column, because the driver takes 15 microseconds to read the description of each.
+        # @fleet_passed keeps the statements behind it, in the same packet, from locking what would be let go.
         self.glance = f"""
-            SELECT CONCAT_WS(' ', {NOW},
-                IFNULL((SELECT CONCAT(paused_until, ' ', returns) FROM {pipelines} WHERE name = %s),
-                    '0 0'),
-                IFNULL(MAX(id), 0),
-                IFNULL(MIN(IF(pipeline = %s AND state = 0, priority, NULL)), -1),
-                IFNULL(MIN(IF(pipeline = %s AND state = 1, run_at, NULL)), -1))
-            FROM {jobs} FORCE INDEX (PRIMARY) WHERE id > %s"""
+            SELECT CONCAT_WS(' ', at, IFNULL(paused_until, 0), tail, due, @fleet_passed :=
+                IFNULL(returns, 0) <> %s OR at >= LEAST(due, %s) OR urgent < %s)
+            FROM (SELECT {NOW} AS at, IFNULL(MAX(id), 0) AS tail,
+                    IFNULL(MIN(IF(pipeline = %s AND state = 0, priority, NULL)), {NEVER}) AS urgent,
+                    IFNULL(MIN(IF(pipeline = %s AND state = 1, run_at, NULL)), {NEVER}) AS due
+                FROM {jobs} FORCE INDEX (PRIMARY) WHERE id > %s) AS new
+            LEFT JOIN {pipelines} ON name = %s"""
 
         # -- claim
         # Likewise, and a microsecond for each value of each row.
         claimed = """CONCAT_WS(',', CONCAT_WS(' ', id, priority, ttr, attempts, crashes, run_at),
                 HEX(IFNULL(uid, '')), HEX(IFNULL(unique_key, '')), HEX(reason)), payload"""
+        unless_passed = "(%s OR NOT @fleet_passed)"
         self.scan = f"""
             SELECT {claimed} FROM {by_turn}
-            WHERE pipeline = %s AND state = 0 AND (turn > %s OR (turn = %s AND id > %s))
+            WHERE {unless_passed} AND pipeline = %s AND state = 0 AND (turn > %s OR (turn = %s AND id > %s))
             ORDER BY turn, id LIMIT %s FOR UPDATE SKIP LOCKED"""
+        # In the order of ids: to sort, it would lock all of them before it leaves out those behind the limit.
         self.pick = f"""
             SELECT {claimed} FROM {jobs} FORCE INDEX (PRIMARY)
-            WHERE id IN (%s) AND pipeline = %s AND state = 0
-            ORDER BY turn, id LIMIT %s FOR UPDATE SKIP LOCKED"""
+            WHERE {unless_passed} AND id IN (%s) AND pipeline = %s AND state = 0
+            ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED"""
         # Right even where the rows could not be locked: the loser of a race changes none.
         self.claim = f"""
             UPDATE {jobs} SET state = 2, token = %s, deadline = {NOW} + ttr, attempts = attempts + 1
@@ -113,6 +118,18 @@ class Statements:
             UPDATE {jobs} SET state = 0, attempts = 0, crashes = 0, token = 0, run_at = {NOW}
             WHERE id IN (%s) AND state = 3"""
         self.discard = f"DELETE FROM {jobs} WHERE id IN (%s) AND state = %s"
+        # `crashes` before `state`: from left to right.
+        self.release = f"""
+            UPDATE {jobs} SET crashes = crashes + (state = 2), run_at = {NOW}, state = 0
+            WHERE id IN (%s) AND state = %s"""
+        self.bury = f"""
+            UPDATE {jobs} SET state = 3, token = 0, reason = %s, run_at = {NOW}
+            WHERE id IN (%s) AND state = %s"""
+        self.move = f"UPDATE {jobs} SET pipeline = %s WHERE id IN (%s) AND state = %s"
+        self.lease_is_over = f"AND turn <= {NOW}"
+        self.key_is_free = f"""
+            AND NOT EXISTS (SELECT 1 FROM {jobs} AS there
+                WHERE there.pipeline = %s AND there.unique_key = {jobs}.unique_key)"""
         columns = f"""id, pipeline, payload, priority, ttr, attempts, crashes, state, run_at - {NOW},
             CAST(reason AS BINARY), uid, unique_key"""
         self.peek = f"""

@@ -5,7 +5,7 @@ MySQL cannot tell a waiting client anything.  A put sets the times of a small
 file once it is committed, and workers that wait watch that file with inotify:
 a pick-up takes a millisecond and no query.  The file holds nothing; the event
 is all.  Puts of other hosts, of the caller's transactions and of other tools
-are found by asking the server three times a second.
+are found by asking the server every 0.75 seconds.
 """
 
 from __future__ import annotations

@@ -10,27 +10,23 @@ connection of its own that leads straight to the server.
 from __future__ import annotations
 
 import os
-import random
-import threading
 import time
 from collections.abc import Sequence
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import psycopg
 
-from fleet.errors import BackendUnavailable, OutcomeUnknown, QueueError, SchemaError, UidConflict
+from fleet.errors import OutcomeUnknown, QueueError, SchemaError, UidConflict
 from fleet.queue.backend import Capabilities
 from fleet.queue.backends.postgres import rows as values_of
 from fleet.queue.backends.postgres.bell import Bell
-from fleet.queue.backends.postgres.facts import durability
+from fleet.queue.backends.postgres.claim import Claims
+from fleet.queue.backends.postgres.facts import clock, durability
 from fleet.queue.backends.postgres.puts import Puts
 from fleet.queue.backends.postgres.runner import Runner
 from fleet.queue.backends.postgres.session import Cut, Door, Session
-from fleet.queue.backends.postgres.statements import Settles, Statements
-from fleet.queue.backends.postgres.wake import DEBOUNCE, Listener
-from fleet.queue.backends.postgres.watermark import Watermark
-from fleet.queue.bell import Bell as Sleep
+from fleet.queue.backends.postgres.statements import Statements
+from fleet.queue.backends.postgres.waiting import LOOK_SECONDS, Waiting
 from fleet.queue.causes import KEPT as ERRORS_KEPT
 from fleet.queue.causes import ErrorGroup, error_from_row
 from fleet.queue.job import BackendInfo, Filter, Job, JobState, PipelineStats, Pulse, Settlement
@@ -45,24 +41,6 @@ _PEEK_ORDER = {
     JobState.RESERVED: b"deadline, id",
     JobState.BURIED: b"id",
 }
-_READY_CHUNK = 10_000  # due jobs made ready in one transaction: a million at once must not stop everybody
-_READY_SECONDS = 2.0  # and after that long the claim takes what is there
-_LOOK_SECONDS = 4.0  # between two looks behind the push
-_FIRST_LOOK, _LAST_LOOK = 0.01, 1.0  # without a push: growing gaps
-
-T = TypeVar("T")
-
-
-class _Look:
-    """What the last claim that found nothing knows: when the next one is due."""
-
-    __slots__ = ("at", "gap", "mark", "soon_at")
-
-    def __init__(self, at: float, soon_at: float, mark: int, gap: float) -> None:
-        self.at = at
-        self.soon_at = soon_at  # when a delay, a lease or a pause ends
-        self.mark = mark  # of the listener, taken before the claim
-        self.gap = gap  # seconds until the next look when nothing is pushed
 
 
 class PostgresBackend:
@@ -92,20 +70,14 @@ class PostgresBackend:
         Raises:
             BackendUnavailable, SchemaError: the server or its tables cannot be used.
         """
-        self._door = door
         self._prefix = prefix
-        self._push = push
         self._commits = commits
         self._sql = Statements(prefix)
         self._runner = Runner(door, connection, commits, prefix)
-        self._bell = Bell(self._runner, self._sql, f"{prefix}_ready", push=push, within=_LOOK_SECONDS)
+        self._bell = Bell(self._runner, self._sql, f"{prefix}_ready", push=push, within=LOOK_SECONDS)
         self._puts = Puts(self._runner, self._sql, self._bell)
-        self._watermarks: dict[tuple[str, ...], Watermark] = {}
-        self._looks: dict[tuple[str, ...], _Look] = {}
-        self._listener: Listener | None = None
-        self._sleep = Sleep()
-        self._starting = threading.Lock()
-        self._closed = False
+        self._waiting = Waiting(door, self._runner, self._bell.channel, push=push)
+        self._claims = Claims(self._runner, self._sql, self._waiting)
         try:
             if self._schema_version() is None and (not self._runner.borrowed or commits):
                 self.migrate()
@@ -143,182 +115,12 @@ class PostgresBackend:
     def exchange(
         self, settlements: Sequence[Settlement], pipelines: Sequence[str], limit: int, token: int
     ) -> tuple[list[bool], list[Job]]:
-        names = tuple(pipelines)
-        if limit and self._runner.joins():
-            raise ValueError(
-                "reserve inside the caller's transaction would hand out a job before COMMIT. Use "
-                "fleet.connect(dsn), or a connection in autocommit mode that is not in a transaction."
-            )
-        try:
-            if limit:
-                verdicts, jobs = self._settle_and_claim(settlements, names, limit, token)
-            else:
-                verdicts, jobs = self._runner.run(partial(self._settle, settlements)), []
-        except Cut as cut:
-            verdicts, jobs = self._find_out(settlements, names, limit, token, cut)
+        verdicts, jobs = self._claims.exchange(settlements, pipelines, limit, token)
         released = [s for s in settlements if s.verb == "release"]
         if released:
             soonest = round(min(s.delay for s in released) * 1e6)
             self._bell.ring({s.job.pipeline for s in released}, soonest)
         return verdicts, jobs
-
-    def _settle(self, settlements: Sequence[Settlement], session: Session) -> list[bool]:
-        if not settlements:
-            return []
-        if len(settlements) == 1 and settlements[0].verb == "delete":
-            job = settlements[0].job
-            return [
-                self._runner.ask(session, self._sql.delete, {"id": job.id, "token": job.token}).rowcount == 1
-            ]
-        settles, values = values_of.settle_values(settlements)
-        return values_of.verdicts(
-            settlements, self._runner.ask(session, self._sql.settle[settles], values).fetchall()
-        )
-
-    def _settle_and_claim(
-        self, settlements: Sequence[Settlement], names: tuple[str, ...], limit: int, token: int
-    ) -> tuple[list[bool], list[Job]]:
-        verdicts: list[bool] = []
-        try:
-            return verdicts, self._claim_after(settlements, names, limit, token, verdicts)
-        except QueueError:
-            # What was settled before, say, a full disk came in between must be told; the next claim meets it.
-            if not verdicts:
-                raise
-            return verdicts, []
-
-    def _claim_after(
-        self,
-        settlements: Sequence[Settlement],
-        names: tuple[str, ...],
-        limit: int,
-        token: int,
-        verdicts: list[bool],
-    ) -> list[Job]:
-        """The jobs claimed; *verdicts* is filled by the first statement, which also settles."""
-        watermark = self._watermarks.get(names) or _remember(self._watermarks, names, Watermark())
-        mark = self._listener.mark(names) if self._listener else 0
-        looks = names in self._looks  # nothing was there the last time
-        gated = True
-        while True:
-            marked = watermark if watermark.is_set() and not looks else None
-            claim = partial(self._claim, settlements, names, limit, token, gated, marked, looks)
-            settled, jobs, (due, now, took, soon) = self._runner.run(claim)
-            verdicts += settled
-            settlements = ()
-            if due and len(names) > 1:
-                # One after the other: what is due further down stays as it is while those above give enough.
-                for name in names:
-                    jobs += self._settle_and_claim((), (name,), limit - len(jobs), token)[1]
-                    if len(jobs) == limit:
-                        break
-                if jobs:
-                    self._looks.pop(names, None)
-                    return jobs
-            if due:
-                self._make_ready(names)
-                gated = False
-                continue
-            watermark.learn(jobs, limit, took, now, from_start=marked is None)
-            if jobs:
-                self._looks.pop(names, None)
-                return jobs
-            if looks:
-                self._remember_look(names, soon, mark)
-                return jobs
-            looks = True  # once more, from the start, and with the question when something is due
-
-    def _claim(
-        self,
-        settlements: Sequence[Settlement],
-        names: tuple[str, ...],
-        limit: int,
-        token: int,
-        gated: bool,
-        watermark: Watermark | None,
-        looks: bool,
-        session: Session,
-    ) -> tuple[list[bool], list[Job], tuple[bool, int, int, int | None]]:
-        """Verdicts, jobs, and from the last row: due, now, took, soon."""
-        if settlements and (looks or any(s.verb == "release" and not s.delay for s in settlements)):
-            # What is released at once may be claimed by this very call, and a statement does not see itself.
-            with session.db.transaction():
-                verdicts = self._settle(settlements, session)
-                return verdicts, *self._claim((), names, limit, token, gated, watermark, looks, session)[1:]
-        values: dict[str, Any] = {"limit": limit, "token": token, "gated": gated}
-        many = len(names) > 1
-        if many:
-            values["pipelines"] = list(names)
-        else:
-            values["pipeline"] = names[0]
-        if watermark is not None:
-            values |= watermark.values(names)
-        settles: Settles = ""
-        if settlements:
-            settles, more = values_of.settle_values(settlements)
-            values |= more
-        marked = watermark is not None
-        statement = self._sql.look[many] if looks else self._sql.exchange[settles, many, marked]
-        asked_at = time.monotonic()
-        rows = self._runner.ask(session, statement, values).fetchall()
-        *_, settled, which, due, now, took, soon = rows.pop()
-        verdicts = [True] * len(settlements)
-        if settled < len(settlements):
-            verdicts = values_of.verdicts(settlements, which or ())
-        return verdicts, values_of.reserved(rows, token, asked_at, names), (due, now, took, soon)
-
-    def _make_ready(self, names: tuple[str, ...]) -> None:
-        """Everything that is due becomes ready, in chunks, so that one index gives the order."""
-        values = {"pipelines": list(names), "chunk": _READY_CHUNK}
-        give_up = time.monotonic() + _READY_SECONDS
-        while time.monotonic() < give_up:
-            counts = self._runner.run(
-                lambda session: self._runner.ask(session, self._sql.make_ready, values).fetchall()
-            )[0]
-            if max(counts) < _READY_CHUNK:
-                return
-
-    def _find_out(
-        self,
-        settlements: Sequence[Settlement],
-        names: tuple[str, ...],
-        limit: int,
-        token: int,
-        cut: Cut,
-    ) -> tuple[list[bool], list[Job]]:
-        """
-        Carry on after the answer was lost, for the truth is not.
-
-        The token finds the jobs that were claimed.  A job that still carries
-        the token of its settlement was not settled yet; one that is gone was.
-        """
-        what = {"pipelines": list(names), "token": token}
-        try:
-            asked_at = time.monotonic()
-            rows = self._runner.read(self._sql.found, what) if limit else []
-            jobs = values_of.reserved(rows, token, asked_at, names)
-            for job, row in zip(jobs, rows, strict=True):
-                job.expires_at = asked_at + row[-1] / 1e6
-            ids = values_of.numbers(s.job.id for s in settlements)
-            holders = dict(self._runner.read(self._sql.holders, {"ids": ids})) if settlements else {}
-            open_ = [s for s in settlements if holders.get(s.job.id, 0) == s.job.token]
-            if jobs or not limit:
-                settled = self._runner.run(partial(self._settle, open_))
-                more: list[Job] = []
-            else:
-                settled, more = self._settle_and_claim(open_, names, limit, token)
-        except (Cut, BackendUnavailable) as error:
-            if settlements:
-                raise OutcomeUnknown(f"{cut}; jobs may be settled. Settling them again is safe.") from error
-            raise BackendUnavailable(str(cut)) from error
-        again = dict(zip(map(id, open_), settled, strict=True))
-        verdicts = [
-            again[id(s)]
-            if id(s) in again
-            else s.job.id not in holders or (s.verb != "delete" and holders[s.job.id] == 0)
-            for s in settlements
-        ]
-        return verdicts, jobs + more
 
     def touch(self, jobs: Sequence[Job], ttr: float | None) -> list[bool]:
         ordered = sorted(jobs, key=lambda job: job.id)
@@ -340,64 +142,44 @@ class PostgresBackend:
     # -- waiting -----------------------------------------------------------
 
     def wait(self, pipelines: Sequence[str], timeout: float) -> None:
-        names = tuple(pipelines)
-        look = self._looks.get(names)
-        if look is None:
-            return
-        now = time.monotonic()
-        listener = self._listen()
-        next_look = look.at + look.gap
-        if listener and listener.alive:
-            next_look = look.at + _LOOK_SECONDS * random.uniform(0.85, 1.0)  # noqa: S311 - spreads a crowd
-            heard_at = listener.heard_at(names)
-            if look.at < heard_at + DEBOUNCE:
-                next_look = heard_at + DEBOUNCE
-        next_look = min(next_look, look.soon_at)
-        left = max(0.0, min(timeout, next_look - now))
-        if listener is None:
-            self._sleep.wait(left)
-        else:
-            listener.wait(names, look.mark, left)
+        self._waiting.wait(tuple(pipelines), timeout)
 
     def interrupt(self) -> None:
-        listener = self._listener
-        if listener is None:
-            self._sleep.ring()
-        else:
-            listener.interrupt()
-
-    def _remember_look(self, names: tuple[str, ...], soon: int | None, mark: int) -> None:
-        now = time.monotonic()
-        former = self._looks.get(names)
-        gap = _FIRST_LOOK if former is None else min(_LAST_LOOK, former.gap * 1.5)
-        soon_at = float("inf") if soon is None else now + soon / 1e6
-        _remember(self._looks, names, _Look(now, soon_at, mark, gap))
-
-    def _listen(self) -> Listener | None:
-        """The listener, started by the first wait; None where nothing can be pushed."""
-        if self._door is None or not self._push or self._runner.pooled:
-            return None
-        with self._starting:
-            if self._listener is None and not self._closed:
-                self._listener = Listener(partial(self._door.connect, listens=True), self._bell.channel)
-            return self._listener
+        self._waiting.interrupt()
 
     # -- operators ---------------------------------------------------------
 
     def kick(self, pipeline: str, limit: int, where: Filter) -> int:
-        moved = self._change(self._sql.kick, pipeline, limit, where)
+        return self._heard(pipeline, self._change(self._sql.kick, pipeline, JobState.BURIED, limit, where))
+
+    def discard(self, pipeline: str, state: JobState, limit: int, where: Filter) -> int:
+        return self._change(self._sql.discard, pipeline, state, limit, where)
+
+    def release_jobs(self, pipeline: str, state: JobState, limit: int, where: Filter, *, force: bool) -> int:
+        over = self._sql.lease_is_over if state is JobState.RESERVED and not force else b""
+        statement = self._sql.release.replace(b"{where}", b"{where}" + over)
+        return self._heard(pipeline, self._change(statement, pipeline, state, limit, where))
+
+    def bury_jobs(self, pipeline: str, state: JobState, limit: int, where: Filter, *, reason: str) -> int:
+        because = values_of.storable(reason)
+        return self._change(self._sql.bury, pipeline, state, limit, where, because=because)
+
+    def move_jobs(self, pipeline: str, state: JobState, limit: int, where: Filter, *, target: str) -> int:
+        moved = self._change(self._sql.move, pipeline, state, limit, where, target=target)
+        return self._heard(target, moved)
+
+    def _heard(self, pipeline: str, moved: int) -> int:
         if moved:
             self._bell.ring([pipeline])
         return moved
 
-    def discard(self, pipeline: str, state: JobState, limit: int, where: Filter) -> int:
-        statement = self._sql.discard.replace(b"{state}", b"%d" % values_of.STATES.index(state))
-        return self._change(statement, pipeline, limit, where)
-
-    def _change(self, statement: bytes, pipeline: str, limit: int, where: Filter) -> int:
+    def _change(
+        self, statement: bytes, pipeline: str, state: JobState, limit: int, where: Filter, **more: str
+    ) -> int:
         condition, values = values_of.condition(where)
         statement = statement.replace(b"{where}", condition)
-        values |= {"pipeline": pipeline, "limit": limit}
+        statement = statement.replace(b"{state}", b"%d" % values_of.STATES.index(state))
+        values |= {"pipeline": pipeline, "limit": limit, **more}
         try:
             return self._runner.run(lambda session: self._runner.ask(session, statement, values).rowcount)
         except Cut as cut:
@@ -532,20 +314,9 @@ class PostgresBackend:
             schema_found=self._schema_version(),
             schema_wanted=migrate.WANTED,
             notes=tuple(notes),
+            clock_ahead=self._runner.twice(clock, reads=True),
         )
 
     def close(self) -> None:
-        with self._starting:
-            self._closed = True
-            listener, self._listener = self._listener, None
-        if listener is not None:
-            listener.close()
-        self._sleep.close()
+        self._waiting.close()
         self._runner.close()
-
-
-def _remember(store: dict[tuple[str, ...], T], names: tuple[str, ...], value: T) -> T:
-    if len(store) > 100:  # somebody asks for ever new sets of pipelines
-        store.clear()
-    store[names] = value
-    return value

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+
+from fleet.queue.backend import clock_ahead
 from fleet.queue.backends.postgres.session import Session
 
 _OLD_TRANSACTION = 300  # seconds
@@ -40,6 +43,13 @@ def durability(session: Session) -> tuple[str, str, list[str]]:
             "the rows of finished jobs cannot be removed, and tables grow."
         )
     return level, version, notes
+
+
+def clock(session: Session) -> float:
+    """Seconds that the server's clock is ahead of this host's."""
+    asked_at = time.time()
+    server = session.cursor.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchall()[0][0]
+    return clock_ahead(server, asked_at, time.time())
 
 
 def privileges(prefix: str, user: str) -> str:

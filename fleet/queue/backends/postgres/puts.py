@@ -54,13 +54,23 @@ class Puts:
         rings = self._bell.rings(delay) and (
             self._runner.joins() or now - self._bell.rung_at(pipeline) >= DEBOUNCE / 2
         )
-        id_ = self._runner.run(partial(self._store, values, rings))
+        # In the caller's transaction an error would be the end of it.
+        fresh = not delay and values["unique"] is None and not self._runner.joins()
+        id_ = self._runner.run(partial(self._store_fresh if fresh else self._store, values, rings))
         if rings:
             self._bell.has_rung(pipeline, now)
         elif time.monotonic() - self._bell.rung_at(pipeline) > DEBOUNCE:
             # It had rung just before, so this put did not; but the commit took until nobody looks any more.
             self._bell.ring([pipeline], delay)
         return id_
+
+    def _store_fresh(self, values: dict[str, Any], rings: bool, session: Session) -> int:
+        """Half the parameters, and no look into each index for what might be there already."""
+        try:
+            statement = self._sql.put_fresh[rings, session.relaxed]
+            return int(self._runner.ask(session, statement, values).fetchall()[0][0])
+        except pg.UniqueViolation:  # the uid is stored already, so this is the repetition of a put
+            return self._store(values, rings, session)
 
     def _store(self, values: dict[str, Any], rings: bool, session: Session) -> int:
         for _ in range(RETRIES):

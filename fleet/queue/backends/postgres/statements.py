@@ -13,6 +13,23 @@ _TOOK = "(date_part('epoch', clock_timestamp() - statement_timestamp()) * 100000
 # A commit that the server would answer before it is on the disk is not good enough for a put.
 _DURABLE = """set_config('synchronous_commit', CASE current_setting('synchronous_commit')
         WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)"""
+# What a put stores: ready at once and without a unique key, as most jobs are, or any.
+_FRESH = {
+    "pipeline": "%(pipeline)s",
+    "state": "0",
+    "priority": "%(priority)s",
+    "ttr": "%(ttr)s",
+    "run_at": _NOW,
+    "uid": "%(uid)s",
+    "payload": "%(payload)s",
+}
+_ANY = {
+    **_FRESH,
+    "state": "%(state)s::smallint",
+    "run_at": f"{_NOW} + %(delay)s",
+    "late": "%(delay)s::bigint > 0",
+    "unique_key": "%(unique)s",
+}
 
 
 class Statements:
@@ -30,12 +47,11 @@ class Statements:
         jobs, pipelines, pulses, minutes, errors, meta = (f"{prefix}_{name}" for name in names)
         self._jobs, self._pipelines = jobs, pipelines
 
-        # -- put: uid and unique key together decide, and nothing comes back where one is taken
-        self.put = {
-            (notify, durable): self._put(notify, durable)
-            for notify in (False, True)
-            for durable in (False, True)
-        }
+        # -- put: a fresh job goes the short way, where a uid that is stored already raises an error
+        kinds = [(notify, durable) for notify in (False, True) for durable in (False, True)]
+        self.put_fresh = {kind: self._put(_FRESH, "", *kind) for kind in kinds}
+        # Uid and unique key together decide, and nothing comes back where one is taken.
+        self.put = {kind: self._put(_ANY, "ON CONFLICT DO NOTHING", *kind) for kind in kinds}
         self.put_rows = _sql(f"""
             INSERT INTO {jobs} (pipeline, state, priority, ttr, run_at, late, uid, payload)
             SELECT %(pipeline)s, %(state)s::smallint, %(priority)s, %(ttr)s, {_NOW} + %(delay)s,
@@ -94,6 +110,26 @@ class Statements:
         self.discard = _sql(f"""
             DELETE FROM {jobs} WHERE state = {{state}} AND id = ANY (ARRAY(
                 SELECT id FROM {jobs} WHERE pipeline = %(pipeline)s AND state = {{state}}{{where}}
+                ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED))""")
+        # State 1, or 2: there it is what a rescue does.
+        self.release = _sql(f"""
+            UPDATE {jobs} SET state = 0, late = true, run_at = {_NOW}, crashes = crashes + (state = 2)::int
+            WHERE state = {{state}} AND id = ANY (ARRAY(
+                SELECT id FROM {jobs} WHERE pipeline = %(pipeline)s AND state = {{state}}{{where}}
+                ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED))""")
+        self.lease_is_over = _sql(f" AND deadline <= {_NOW}")
+        self.bury = _sql(f"""
+            UPDATE {jobs} SET state = 3, token = 0, reason = %(because)s, run_at = {_NOW}
+            WHERE state = {{state}} AND id = ANY (ARRAY(
+                SELECT id FROM {jobs} WHERE pipeline = %(pipeline)s AND state = {{state}}{{where}}
+                ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED))""")
+        # `late`: their ids are older than those that claims of that pipeline have passed.
+        self.move = _sql(f"""
+            UPDATE {jobs} SET pipeline = %(target)s, late = true
+            WHERE state = {{state}} AND id = ANY (ARRAY(
+                SELECT id FROM {jobs} AS here WHERE pipeline = %(pipeline)s AND state = {{state}}{{where}}
+                    AND NOT EXISTS (SELECT FROM {jobs}
+                        WHERE pipeline = %(target)s AND unique_key = here.unique_key)
                 ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED))""")
         columns = f"""id, pipeline, payload, priority, ttr, attempts, crashes, state, run_at - {_NOW},
                 reason, uid, unique_key"""
@@ -173,14 +209,12 @@ class Statements:
                 greatest((SELECT max(id) FROM {jobs}), nextval(pg_get_serial_sequence('{jobs}', 'id'))))""")
         self.lock_schema = _sql(f"SELECT pg_advisory_xact_lock(hashtextextended('fleet {meta}', 0))")
 
-    def _put(self, notify: bool, durable: bool) -> bytes:
+    def _put(self, row: dict[str, str], on_conflict: str, notify: bool, durable: bool) -> bytes:
         insert = f"""
-            INSERT INTO {self._jobs}
-                (pipeline, state, priority, ttr, run_at, late, unique_key, uid, payload)
-            SELECT %(pipeline)s, %(state)s::smallint, %(priority)s, %(ttr)s, {_NOW} + %(delay)s,
-                %(delay)s::bigint > 0, %(unique)s, %(uid)s, %(payload)s
+            INSERT INTO {self._jobs} ({", ".join(row)})
+            SELECT {", ".join(row.values())}
             {f"FROM (SELECT {_DURABLE}) AS durable" if durable else ""}
-            ON CONFLICT DO NOTHING RETURNING id"""
+            {on_conflict} RETURNING id"""
         if notify:
             insert = f"WITH put AS ({insert}) SELECT id, pg_notify(%(channel)s, %(pipeline)s) FROM put"
         return _sql(insert)

@@ -10,13 +10,14 @@ class Statements:
     """
 
     def __init__(self, prefix: str) -> None:
-        names = ("jobs", "pipelines", "pulses", "minutes", "errors", "meta")
-        jobs, pipelines, pulses, minutes, errors, meta = (f"{prefix}_{name}" for name in names)
+        names = ("jobs", "ids", "pipelines", "pulses", "minutes", "errors", "meta")
+        jobs, ids, pipelines, pulses, minutes, errors, meta = (f"{prefix}_{name}" for name in names)
 
         # -- put
         self.insert = f"""
-            INSERT INTO {jobs} (pipeline, state, priority, ttr, run_at, unique_key, uid, payload)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
+            INSERT INTO {jobs} (id, pipeline, state, priority, ttr, run_at, unique_key, uid, payload)
+            VALUES (1 + max((SELECT last FROM {ids}), (SELECT coalesce(max(id), 0) FROM {jobs})),
+                ?, ?, ?, ?, ?, ?, ?, ?)"""
         self.by_uid = f"SELECT id, payload FROM {jobs} WHERE uid = ?"
         self.by_unique = f"SELECT id FROM {jobs} WHERE pipeline = ? AND unique_key = ?"
 
@@ -25,36 +26,39 @@ class Statements:
                 unique_key, uid, reason, payload)
             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
-        # -- claim: one look says whether the pipeline is paused, has due jobs, or has lost leases
-        self.due = f"""
-            SELECT EXISTS (SELECT 1 FROM {pipelines} WHERE name = ?1 AND paused_until > ?2),
-                EXISTS (SELECT 1 FROM {jobs} WHERE pipeline = ?1 AND state = 1 AND run_at <= ?2)
-                    OR EXISTS (SELECT 1 FROM {jobs} WHERE pipeline = ?1 AND state = 2 AND deadline <= ?3)"""
-        # Due jobs and lost leases become ready first, so that one index gives the order.
+        # -- claim: if gated (?6), nothing while the pipeline is paused or has due jobs or lost leases
+        paused = f"EXISTS (SELECT 1 FROM {pipelines} WHERE name = ?1 AND paused_until > ?2)"
+        due = f"""EXISTS (SELECT 1 FROM {jobs} WHERE pipeline = ?1 AND state = 1 AND run_at <= ?2)
+                OR EXISTS (SELECT 1 FROM {jobs} WHERE pipeline = ?1 AND state = 2 AND deadline <= ?3)"""
+        self.why_none = f"SELECT {paused}, {due}"
+        # They become ready first, so that one index gives the order.
         self.promote = f"""
             UPDATE {jobs} SET state = 0 WHERE id IN (
                 SELECT id FROM {jobs} WHERE pipeline = ? AND state = 1 AND run_at <= ?
                 ORDER BY run_at LIMIT ?)"""
         # The token stays: until somebody claims the job again, its late holder may still settle it.
         self.rescue = f"""
-            UPDATE {jobs} SET state = 0, crashes = crashes + 1, run_at = ? WHERE id IN (
+            UPDATE {jobs} SET state = 0, deadline = 0, crashes = crashes + 1, run_at = ? WHERE id IN (
                 SELECT id FROM {jobs} WHERE pipeline = ? AND state = 2 AND deadline <= ?
                 ORDER BY deadline LIMIT ?)"""
         self.claim = f"""
-            UPDATE {jobs} SET state = 2, token = ?1, deadline = ?2 + ttr, attempts = attempts + 1
+            UPDATE {jobs} SET state = 2, token = ?4, deadline = ?3 + ttr, attempts = attempts + 1
             WHERE id IN (
-                SELECT id FROM {jobs} WHERE pipeline = ?3 AND state = 0
-                ORDER BY priority, id LIMIT ?4)
+                SELECT id FROM {jobs} WHERE pipeline = ?1 AND state = 0 AND NOT (?6 AND ({paused} OR {due}))
+                ORDER BY deadline, priority, id LIMIT ?5)
             RETURNING priority, id, payload, ttr, attempts, crashes, run_at, reason, uid, unique_key"""
         # IN collects the ids in a table of its own first; one row does not need that.
         self.claim_one = self.claim.replace("id IN (", "id = (")
 
-        # -- settle: id and token together are the fence
+        # -- settle: before jobs up to some id are deleted, the newest of all leaves its own if it is one
+        newest = f"(SELECT max(id) FROM {jobs})"
+        self.keep_last = f"UPDATE {ids} SET last = {newest} WHERE last < {newest} AND {newest} <= ?"
+        # Id and token together are the fence.
         self.delete = f"DELETE FROM {jobs} WHERE id = ? AND token = ?"
         # A holder who comes back after a rescue has not crashed: `state = 0` takes that count away again.
         self.put_back = f"""
             UPDATE {jobs} SET state = ?1, run_at = ?2, priority = coalesce(?3, priority), reason = ?4,
-                token = 0, crashes = crashes - (state = 0), attempts = attempts - ?5
+                token = 0, deadline = 0, crashes = crashes - (state = 0), attempts = attempts - ?5
             WHERE id = ?6 AND token = ?7"""
         self.touch = f"""
             UPDATE {jobs} SET deadline = ?, crashes = crashes - (state = 0), state = 2
@@ -68,6 +72,22 @@ class Statements:
         self.discard = f"""
             DELETE FROM {jobs} WHERE id IN (
                 SELECT id FROM {jobs} WHERE pipeline = ? AND state = {{state}}{{where}}
+                ORDER BY id LIMIT ?)"""
+        # State 1, or 2: there it is what `rescue` does.
+        self.release = f"""
+            UPDATE {jobs} SET state = 0, deadline = 0, run_at = ?, crashes = crashes + (state = 2)
+            WHERE id IN (
+                SELECT id FROM {jobs} WHERE pipeline = ? AND state = {{state}}{{where}}
+                ORDER BY id LIMIT ?)"""
+        self.bury = f"""
+            UPDATE {jobs} SET state = 3, token = 0, deadline = 0, reason = ?, run_at = ? WHERE id IN (
+                SELECT id FROM {jobs} WHERE pipeline = ? AND state = {{state}}{{where}}
+                ORDER BY id LIMIT ?)"""
+        self.move = f"""
+            UPDATE {jobs} SET pipeline = ? WHERE id IN (
+                SELECT id FROM {jobs} AS here WHERE pipeline = ? AND state = {{state}}{{where}}
+                    AND NOT EXISTS (SELECT 1 FROM {jobs}
+                        WHERE pipeline = ? AND unique_key = here.unique_key)
                 ORDER BY id LIMIT ?)"""
         columns = """id, pipeline, payload, priority, ttr, attempts, crashes, state, run_at,
                 reason, uid, unique_key"""
@@ -92,17 +112,16 @@ class Statements:
                 SELECT 1 FROM {jobs} WHERE pipeline = :pipeline AND {condition} LIMIT :cap))"""
 
         # The oldest ready job is the first of some priority: hop from priority to priority, 64 at most.
+        ready = "pipeline = :pipeline AND state = 0 AND deadline = 0"
         self.stats = f"""
             WITH RECURSIVE head (priority) AS (
-                SELECT min(priority) FROM {jobs} WHERE pipeline = :pipeline AND state = 0
+                SELECT min(priority) FROM {jobs} WHERE {ready}
                 UNION ALL
-                SELECT (SELECT min(priority) FROM {jobs}
-                        WHERE pipeline = :pipeline AND state = 0 AND priority > head.priority)
+                SELECT (SELECT min(priority) FROM {jobs} WHERE {ready} AND priority > head.priority)
                 FROM head WHERE head.priority IS NOT NULL LIMIT 64),
             first (run_at) AS (
                 SELECT (SELECT run_at FROM {jobs}
-                        WHERE pipeline = :pipeline AND state = 0 AND priority = head.priority
-                        ORDER BY id LIMIT 1)
+                        WHERE {ready} AND priority = head.priority ORDER BY id LIMIT 1)
                 FROM head WHERE priority IS NOT NULL
                 UNION ALL
                 SELECT min(run_at) FROM {jobs} WHERE pipeline = :pipeline AND state = 1 AND run_at <= :now)
@@ -114,12 +133,12 @@ class Statements:
         hops = " UNION ".join(
             f"""SELECT name FROM (
                 WITH RECURSIVE hop (name) AS (
-                    SELECT min(pipeline) FROM {jobs} WHERE state = {state}
+                    SELECT min(pipeline) FROM {jobs} WHERE {held}
                     UNION ALL
-                    SELECT (SELECT min(pipeline) FROM {jobs} WHERE state = {state} AND pipeline > hop.name)
+                    SELECT (SELECT min(pipeline) FROM {jobs} WHERE ({held}) AND pipeline > hop.name)
                     FROM hop WHERE hop.name IS NOT NULL)
                 SELECT name FROM hop WHERE name IS NOT NULL)"""
-            for state in range(4)
+            for held in ("state = 0 OR state = 2", "state = 1", "state = 3")
         )
         self.pipelines = f"""
             {hops} UNION SELECT name FROM {pipelines} WHERE paused_until > ? ORDER BY 1"""

@@ -6,6 +6,12 @@ before the commit can be seen: the index in shared memory follows it.  So a
 put also sets the file's times once it is committed, which the waiter sees as
 another kind of event, exactly when it is time to look.  A commit without that
 nudge (the caller's own transaction, another tool) is looked for a little later.
+
+Setting the times costs a third of a put, so it is done only while somebody
+waits: a waiter holds a shared lock on the ``-wal`` file, taken before it looks
+for jobs, and asking for that lock is one cheap call.  It is a lock of the open
+file, not of the process, so that it ends with the waiter and with nothing else.
+
 The database itself is never opened here: closing a descriptor of it would drop
 SQLite's locks of this process.  The ``-wal`` file holds none of them, and stays
 the same file for as long as the connection of its process is open.
@@ -13,15 +19,24 @@ the same file for as long as the connection of its process is open.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import sqlite3
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 from fleet.queue.bell import Bell
+
+_WAITS = struct.pack("hhqqi", fcntl.F_RDLCK, os.SEEK_SET, 0, 1, 0)  # struct flock
+_LEAVES = struct.pack("hhqqi", fcntl.F_UNLCK, os.SEEK_SET, 0, 1, 0)
+_ASKS = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0)
+_UNLOCKED = struct.pack("h", fcntl.F_UNLCK)
+_GET_LOCK: int = getattr(fcntl, "F_OFD_GETLK", 0)  # 0 where there is no inotify either
+_SET_LOCK: int = getattr(fcntl, "F_OFD_SETLK", 0)
 
 _IN_MODIFY = 0x2
 _IN_ATTRIB = 0x4
@@ -34,7 +49,7 @@ class Nudge:
     """Call it to tell the waiters on a file that a commit is there to be seen; without a path, nobody."""
 
     def __init__(self, path: str) -> None:
-        self._path = path and path + "-wal"
+        self._path = f"{path}-wal" if path and _GET_LOCK else ""
         self._fd = -1
 
     def __call__(self) -> None:
@@ -43,7 +58,8 @@ class Nudge:
         try:
             if self._fd < 0:
                 self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-            os.utime(self._fd)  # by descriptor: a path is looked up anew each time
+            if not fcntl.fcntl(self._fd, _GET_LOCK, _ASKS).startswith(_UNLOCKED):
+                os.utime(self._fd)  # by descriptor: a path is looked up anew each time
         except OSError:
             pass  # another user's file, or no WAL: they look by themselves soon
 
@@ -68,7 +84,7 @@ class Watch:
     def close(self) -> None:
         self._bell.close()
         if self._events is not None:
-            os.close(self._events.fd)
+            self._events.close()
         self._db.close()
 
     def wait(self, next_due: Callable[[sqlite3.Connection], float], timeout: float) -> None:
@@ -77,6 +93,10 @@ class Watch:
 
         *next_due* gives the seconds until something is due by itself.
         """
+        with self._events.nudged() if self._events else nullcontext():
+            self._wait(next_due, timeout)
+
+    def _wait(self, next_due: Callable[[sqlite3.Connection], float], timeout: float) -> None:
         give_up = time.monotonic() + timeout
         events, look, look_until = self._events, _FIRST_LOOK, 0.0
         while True:
@@ -104,6 +124,7 @@ class _Events:
     """What inotify tells about one file."""
 
     def __init__(self, libc: Any, path: str) -> None:
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self.fd = int(libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK))
         self._libc = libc
         self._path = os.fsencode(path)
@@ -115,6 +136,22 @@ class _Events:
             self._wanted = mask
             return bool(self._libc.inotify_add_watch(self.fd, self._path, mask) >= 0)
         return True
+
+    @contextmanager
+    def nudged(self) -> Iterator[None]:
+        """Ask for nudges meanwhile; where that cannot be had, writes wake the waiter a little later."""
+        with suppress(OSError):
+            fcntl.fcntl(self._file, _SET_LOCK, _WAITS)
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                fcntl.fcntl(self._file, _SET_LOCK, _LEAVES)
+
+    def close(self) -> None:
+        os.close(self._file)
+        if self.fd >= 0:
+            os.close(self.fd)
 
     def read(self) -> int:
         """The kinds of all events so far."""
@@ -135,9 +172,7 @@ def _events(path: str) -> _Events | None:
         events = _Events(ctypes.CDLL(None, use_errno=True), path)
     except (AttributeError, OSError):
         return None
-    if events.fd < 0:
-        return None
-    if not events.want(_IN_ATTRIB | _IN_MODIFY):
-        os.close(events.fd)
+    if events.fd < 0 or not events.want(_IN_ATTRIB | _IN_MODIFY):
+        events.close()
         return None
     return events

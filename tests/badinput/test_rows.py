@@ -1,0 +1,62 @@
+"""The table of rows is true: every test that it names is there, and every row of this folder is in it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.badinput import test_command_line, test_files, test_manifest, test_sources, test_supervisord
+from tests.badinput.rows import HERE, ROWS
+
+ROOT = Path(__file__).parents[2]
+NUMBER = re.compile(r"\b[MCDJQRXTW]\d{1,2}\b")
+MODULES = (test_command_line, test_files, test_manifest, test_sources, test_supervisord)
+# The rows of supervisord's answers go by their words there.
+WORDS = {
+    "X2": "wrong password",
+    "X4": "redirect",
+    "X7": "compressed",
+    "X8": "document type",
+    "X10": "control characters",
+    "X11": "a number that is none",
+}
+
+
+@cache
+def functions(path: str) -> set[str]:
+    tree = ast.parse((ROOT / path).read_text())
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+@cache
+def told_here() -> set[str]:
+    """Every number in an id, a name or a docstring of this folder's tests."""
+    ids = [row for module in MODULES for row in getattr(module, "ROWS", {})]
+    ids += [*test_manifest.LITERAL]
+    for module in MODULES:
+        for name, function in vars(module).items():
+            if name.startswith("test_"):
+                ids.append(function.__doc__ or "")
+    return set(NUMBER.findall(" ".join(ids)))
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_row_has_its_tests(row: str) -> None:
+    """A renamed test must be renamed in the table too."""
+    words, tests = ROWS[row]
+    assert words and tests
+    for test in tests:
+        path, _, name = test.partition("::")
+        if test == HERE:
+            assert row in told_here() or f"X {WORDS[row]}" in test_supervisord.ROWS
+        else:
+            assert name in functions(path)
+
+
+def test_every_row_of_this_folder_is_in_the_table() -> None:
+    """So that nobody has to search for it."""
+    assert told_here() <= set(ROWS)

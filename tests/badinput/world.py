@@ -1,0 +1,138 @@
+"""
+A fleet at work, and a photograph of all of it: what a refused command must leave as it was.
+
+The processes are looked at with supervisor's own client and the jobs with
+SQLite's, so that no mistake of fleet can hide itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+from xmlrpc.client import ServerProxy
+
+import pytest
+from supervisor.xmlrpc import SupervisorTransport
+
+import fleet
+from fleet.cli import failure
+from fleet.cli.app import run
+
+MANIFEST = """\
+project = "shop"
+[defaults]
+logs = { dir = ".fleet/logs" }
+[pipelines.emails]
+command = "/bin/sleep 999"
+numprocs = 2
+[pipelines.thumbs]
+command = "/bin/sleep 998"
+"""
+# Changes with every look at it, and is compared by what it holds.
+_QUEUE = ("queue.db", "queue.db-wal", "queue.db-shm")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Photograph:
+    """Two that are equal were taken of the same fleet with nothing done to it in between."""
+
+    files: dict[str, str]  # path: mode, owner, and digest of the content
+    processes: dict[str, tuple[str, int, int]]  # full name: state, pid, start
+    config: tuple[str, ...]  # what supervisord read last, one program each
+    jobs: tuple[tuple[Any, ...], ...]
+
+    def differs_in(self, other: Photograph) -> list[str]:
+        """What is not the same in both, in words."""
+        found = []
+        for what in ("files", "processes"):
+            mine, theirs = getattr(self, what), getattr(other, what)
+            found += [
+                f"{name}: {mine.get(name)} → {theirs.get(name)}"
+                for name in sorted(mine.keys() | theirs.keys())
+                if mine.get(name) != theirs.get(name)
+            ]
+        if self.config != other.config:
+            found.append("supervisord's configuration")
+        if self.jobs != other.jobs:
+            found.append("the jobs")
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    code: int
+    out: str
+    err: str
+
+
+class World:
+    """A folder with a manifest, a private supervisord that runs its pipelines, and jobs in three states."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.manifest = root / "fleet.toml"
+        self.manifest.write_text(MANIFEST)
+        self.tmp = root / "tmp"  # where the traceback of a bug would be saved
+        self.tmp.mkdir()
+
+    def fill(self) -> None:
+        """Jobs that are ready, delayed and buried."""
+        with fleet.connect(f"sqlite:///{self.root}/.fleet/queue.db") as queue:
+            queue.put_many("emails", [{"n": n} for n in range(5)])
+            queue.put("emails", {"n": 5}, delay=3600)
+            queue.put("thumbs", {"n": 6})
+            job = queue.reserve("thumbs")
+            assert job is not None
+            job.bury("no such picture")
+
+    def photograph(self) -> Photograph:
+        socket = f"unix://{self.root}/.fleet/supervisor.sock"
+        with ServerProxy("http://127.0.0.1", transport=SupervisorTransport("", "", socket)) as proxy:
+            processes = cast(list[dict[str, Any]], proxy.supervisor.getAllProcessInfo())
+            config = cast(list[dict[str, Any]], proxy.supervisor.getAllConfigInfo())
+        with sqlite3.connect(f"file:{self.root}/.fleet/queue.db?mode=ro", uri=True) as db:
+            jobs = tuple(db.execute("SELECT * FROM fleet_jobs ORDER BY id"))
+        return Photograph(
+            files={str(path.relative_to(self.root)): _facts(path) for path in sorted(self.root.rglob("*"))},
+            processes={
+                f"{p['group']}:{p['name']}": (p["statename"], p["pid"], p["start"]) for p in processes
+            },
+            config=tuple(sorted(map(repr, config))),
+            jobs=jobs,
+        )
+
+
+def _facts(path: Path) -> str:
+    found = path.lstat()
+    is_plain = stat.S_ISREG(found.st_mode) and path.name not in _QUEUE
+    digest = hashlib.sha256(path.read_bytes()).hexdigest() if is_plain and found.st_mode & 0o444 else ""
+    return f"{found.st_mode:o} {found.st_uid} {digest}"
+
+
+def fleet_says(capsys: pytest.CaptureFixture[str], *words: str) -> Said:
+    """What a command line prints and ends with; in this process, because there are hundreds of them."""
+    capsys.readouterr()
+    code = run(words)
+    shown = capsys.readouterr()
+    return Said(code=code, out=shown.out, err=shown.err)
+
+
+def is_safe(text: str) -> bool:
+    """Nothing in it steers a terminal."""
+    return all(char.isprintable() or char == "\n" for char in text)
+
+
+def assert_refused(said: Said, code: int, *words: str) -> None:
+    """The documented end: its exit code, every one of *words*, one report that a terminal can show."""
+    text = said.err + said.out
+    assert said.code == code, text
+    for word in words:
+        assert word in " ".join(text.split()), f"{word!r} is not in:\n{text}"
+    assert is_safe(text), text
+    assert "Traceback" not in text
+    assert "a bug" not in text
+    assert code != failure.INTERRUPTED

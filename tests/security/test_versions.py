@@ -1,0 +1,52 @@
+"""S14: no version with a known hole, here or from what pyproject.toml lets in."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+
+import pytest
+
+from fleet.manager import holes
+
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+
+
+def test_this_environment_has_none_of_the_known_holes() -> None:
+    """What CI tests is what is known to be sound."""
+    assert list(holes.found()) == []
+
+
+@pytest.mark.parametrize("hole", holes.KNOWN, ids=lambda hole: f"{hole.library} {hole.source}")
+def test_an_open_hole_cannot_be_installed_with_fleet(hole: holes.Hole) -> None:
+    """The lower bound of each dependency lies above its holes."""
+    wanted = tomllib.loads(PYPROJECT.read_text())["project"]["dependencies"]
+    (bound,) = [text for text in wanted if text.startswith(hole.library)]
+    least = re.search(r">=([\d.]+)", bound)
+    assert least is not None
+    assert holes.numbers(least[1]) >= holes.numbers(hole.fixed)
+
+
+@pytest.mark.parametrize(
+    ("version", "is_open"),
+    [
+        ("3.1.5", True),
+        ("3.0.99", True),
+        ("3.1", True),
+        ("3.1.6", False),
+        ("3.1.6.post1", False),
+        ("4.0", False),
+    ],
+)
+def test_an_older_version_is_found(version: str, is_open: bool) -> None:
+    """By its numbers, not by its text."""
+
+    def installed(library: str) -> str:
+        if library != "jinja2":
+            raise PackageNotFoundError(library)
+        return version
+
+    assert [hole.library for hole, _ in holes.found(installed)] == ["jinja2"] * is_open
+    assert holes.numbers("10.2rc1") > holes.numbers("9.9.9")
