@@ -164,8 +164,8 @@ def bad_payload(backend: SqliteBackend) -> None:
 
 def synchronous_normal(backend: SqliteBackend) -> None:
     """A commit is not synced, so that a power cut takes it back."""
-    backend._synchronous = "normal"
-    backend._db.execute("PRAGMA synchronous = normal")
+    backend._link._synchronous = "normal"
+    backend._link.db.execute("PRAGMA synchronous = normal")
 
 
 BUGS: dict[str, Callable[[SqliteBackend], None]] = {
