@@ -51,7 +51,7 @@ ROWS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "C5 priority": (["jobs", "put", "emails", "{}", "--priority", "4294967296"], ("from 0 (most urgent)",)),
     "C5 ttr 0": (["jobs", "put", "emails", "{}", "--ttr", "0"], ("more than 0 seconds",)),
     "C5 delay -1": (["jobs", "put", "emails", "{}", "--delay", "-1"], ("expected a duration",)),
-    "C5 an id of 20 digits": (["jobs", "show", "9" * 20], ("less than or equal to",)),
+    "C5 an id of 20 digits": (["jobs", "show", "9" * 20], ("is not in the range",)),
     "C5 a pattern that is none": (["logs", "--grep", "("], ("not a regular expression",)),
     "C11 ESC": (["stop", "\x1b[2J"], (r"\x1b[2J",)),
     "C11 ESC in an option": (["check", "--explain", "\x1b[2J"], (r"\x1b[2J",)),

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -96,6 +97,7 @@ class Arena:
     disk, logs   the file systems of the store and of what workers print, where a fault needs their own
     fleet        a manifest with workers of its own, where a fault is about fleet apply
     clock        what libfaketime reads, by which the server's time of day is off
+    still        held while the disk is copied: a process that one fault has frozen is not woken by another
     """
 
     backend: str
@@ -114,6 +116,11 @@ class Arena:
     supervisord: subprocess.Popen[bytes] | None = None
     producers: list[subprocess.Popen[bytes]] = field(default_factory=list)
     orphans: list[psutil.Process] = field(default_factory=list)
+    still: threading.Lock = field(default_factory=threading.Lock)
+
+    def wake(self, process: psutil.Process) -> None:
+        with self.still, contextlib.suppress(psutil.NoSuchProcess):
+            process.resume()
 
     def start_supervisord(self) -> None:
         command = [sys.executable, "-m", "supervisor.supervisord", "-c", f"{self.folder}/supervisord.conf"]

@@ -215,12 +215,9 @@ def _cause(
     # holder has settled the job, the server can only say that it is settled.
     may_be_theirs = earlier.safe_until <= by and _has_fault(history, earlier, by)
     for settle in settled:
-        if settle.result != "ok" or (may_be_theirs and (settle.t1 or 0) > later.t0):
-            continue
-        if any(f.kind == "power" and f.proof and settle.t0 <= f.t1 and f.t0 <= by for f in history.faults):
-            return "power-loss", None  # only a put promises to survive that
-        text = f"was claimed again after its {settle.op} had been confirmed"
-        return "unexplained", Violation("L5", earlier.uid, text)
+        if settle.result == "ok" and not (may_be_theirs and (settle.t1 or 0) > later.t0):
+            text = f"was claimed again after its {settle.op} had been confirmed"
+            return "unexplained", Violation("L5", earlier.uid, text)
     doubtful = any(s.result in (None, "unknown", "ok") for s in settled)
     died = killed.get(earlier.pid, FOREVER) <= by
     if earlier.safe_until <= by:

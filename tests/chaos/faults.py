@@ -227,8 +227,7 @@ class Injector:
                 break
             seen = time.monotonic() if stopped else seen
             time.sleep(0.02)
-        with contextlib.suppress(psutil.NoSuchProcess):
-            worker.resume()
+        self._arena.wake(worker)
         self._taken.discard(worker.pid)
         return Bite(f"state T for {seen - begin:.1f} s{where}" if seen else "", worker.pid)
 
@@ -325,8 +324,7 @@ class Injector:
         time.sleep(seconds)
         frozen = _is_stopped(processes[0])
         for process in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.resume()
+            self._arena.wake(process)
         return Bite(f"state T for {seconds:.1f} s" if frozen else "")
 
 

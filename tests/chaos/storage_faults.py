@@ -38,10 +38,11 @@ def power(arena: Arena, fault: Planned) -> Bite:
     assert server is not None
     old = server.pid
     main = psutil.Process(old)
-    freeze([main])  # first, so that it starts nobody whom we do not know
-    freeze(main.children(recursive=True))
-    replayed = disk.snapshot()
-    server.kill()
+    with arena.still:
+        freeze([main])  # first, so that it starts nobody whom we do not know
+        freeze(main.children(recursive=True))
+        replayed = disk.snapshot()
+        server.kill()
     disk.come_back()
     server.start()
     return Bite(_power_proof(replayed, f"server {old} became {server.pid}"))
@@ -51,18 +52,19 @@ def _power_of_everybody(arena: Arena) -> Bite:
     """SQLite's writers are the workers and producers themselves: all of them go down with the machine."""
     disk = arena.disk
     assert disk is not None and arena.supervisord is not None
-    # First those who would start others.
-    supervisord, others = psutil.Process(arena.supervisord.pid), arena.other_supervisords()
-    freeze([supervisord, *others])
-    producers = [psutil.Process(each.pid) for each in arena.producers if each.poll() is None]
-    victims = [*arena.crew(), *arena.orphans, *producers]
-    while fresh := [each for each in {*victims, *disk.users()} if _runs(each)]:
-        freeze(fresh)
-        victims += fresh
-    replayed = disk.snapshot()
-    for process in (*victims, supervisord):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
+    with arena.still:
+        # First those who would start others.
+        supervisord, others = psutil.Process(arena.supervisord.pid), arena.other_supervisords()
+        freeze([supervisord, *others])
+        producers = [psutil.Process(each.pid) for each in arena.producers if each.poll() is None]
+        victims = [*arena.crew(), *arena.orphans, *producers]
+        while fresh := [each for each in {*victims, *disk.users()} if _runs(each)]:
+            freeze(fresh)
+            victims += fresh
+        replayed = disk.snapshot()
+        for process in (*victims, supervisord):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
     for popen in (arena.supervisord, *arena.producers):
         popen.wait()
     wait_until(lambda: not disk.users())

@@ -813,11 +813,11 @@ def test_much_more_than_the_buffers_hold_goes_through(queue: Queue, pipeline: st
 def test_a_delayed_job_is_not_kicked_by_its_id_either(queue: Queue, pipeline: str):
     """kick-job would move it."""
     job_id = queue.put(pipeline, 1, delay=60)
-    assert queue.kick(pipeline, ids=[job_id, -1, 2**64]) == 0
+    assert queue.kick(pipeline, ids=[job_id, 0, 2**62]) == 0
     assert queue.stats(pipeline).delayed == 1
     assert queue.discard(pipeline + "-other", "delayed", ids=[job_id]) == 0
     assert queue.discard(pipeline, "delayed", ids=[job_id]) == 1
-    assert queue.find(-1) is None
+    assert queue.find(2**62) is None
 
 
 def test_the_pause_of_an_empty_pipeline_is_remembered(queue: Queue, rival: Queue, pipeline: str):
