@@ -142,7 +142,8 @@ def buried(evidence: Evidence) -> Finding | None:
     known = sum(many for _, many in groups)
     earlier = count - known
     if earlier > 0:
-        facts.append(("earlier", f"{earlier:,} more, older than {format_duration(evidence.since)}"))
+        since = format_duration(evidence.since)
+        facts.append(("besides", f"{earlier:,} more, put aside over {since} ago, just now, or by hand"))
     headline = f"{count:,}{'+' if capped else ''} buried"
     if groups:
         first = min(cause.first_at for cause, _ in groups)

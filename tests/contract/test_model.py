@@ -197,7 +197,7 @@ def test_random_stories_end_as_in_the_model(dsn: str):
     machine = type("Machine", (QueueMachine,), {"dsn": dsn})
     profile = settings(
         # A story costs a server a hundred round trips and commits; SQLite has the time for more of them.
-        max_examples=int(os.environ.get("FLEET_MODEL_EXAMPLES", "100" if dsn.startswith("sqlite") else "25")),
+        max_examples=int(os.environ.get("FLEET_MODEL_EXAMPLES", "50" if dsn.startswith("sqlite") else "15")),
         stateful_step_count=50,
         deadline=None,
         derandomize=os.environ.get("CI") == "true",

@@ -105,7 +105,7 @@ ANY_SCENE = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(ANY_SCENE, LOOKS, st.integers(1, 200), st.integers(1, 60))
 def test_no_frame_is_larger_than_its_terminal_or_carries_a_control_character(snapshot, look, width, height):
     """Any situation in any terminal: no line too wide, none too many, nothing that steers (T8, S22)."""

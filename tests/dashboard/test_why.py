@@ -143,7 +143,7 @@ def test_jobs_buried_before_the_time_asked_for_are_counted_too():
     """23 in the table, 20 of them in the groups: three are older."""
     cause = replace(scenes.FATAL.causes[0], kinds=(("buried", 20),))
     answer = found(evidence(scenes.FATAL, "reports", causes=(cause,)), "buried")
-    assert "earlier 3 more, older than 1h" in told(answer)
+    assert "besides 3 more, put aside over 1h ago, just now, or by hand" in told(answer)
     answer = found(evidence(scenes.FATAL, "reports", causes=()), "buried")
     assert answer.do[0] == "fleet jobs list reports --state buried"
 

@@ -139,7 +139,7 @@ HOSTILE = st.lists(
     max_size=20,
 ).map("".join)
 MANY = settings(
-    max_examples=int(os.environ.get("FLEET_EXAMPLES", "300")),
+    max_examples=int(os.environ.get("FLEET_EXAMPLES", "150")),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

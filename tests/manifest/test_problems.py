@@ -414,7 +414,7 @@ TEXTS = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(TEXTS)
 def test_any_text_is_a_manifest_or_a_manifest_error(write: Write, text: str) -> None:
     """Nothing else is ever raised, and every error can be shown."""
@@ -445,7 +445,7 @@ KEYS = [
 ]
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.sampled_from([*KEYS, "handler", "command", "hosts"]), VALUES), st.booleans())
 def test_any_value_of_a_key_is_taken_or_explained(
     write: Write, table: dict[str, object], in_defaults: bool
