@@ -107,8 +107,8 @@ class Disk(Partition):
         return "needs_recovery" in _run("dumpe2fs", "-h", f"{copy}")
 
     def come_back(self) -> None:
-        """Mount the copy in place of the disk, which nobody may use any longer."""
-        _run("umount", f"{self.mount}")
+        """Mount the copy in place of the disk; who still looks at that, such as another fault, sees the old one."""
+        _run("umount", "--lazy", f"{self.mount}")
         self.image.unlink()
         self._number += 1
         _run("mount", "-o", _OPTIONS, f"{self.image}", f"{self.mount}")

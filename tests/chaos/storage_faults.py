@@ -65,12 +65,14 @@ def _power_of_everybody(arena: Arena) -> Bite:
         for process in (*victims, supervisord):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-    for popen in (arena.supervisord, *arena.producers):
-        popen.wait()
-    wait_until(lambda: not disk.users())
-    disk.come_back()
-    for other in others:
-        other.resume()
+    try:
+        for popen in (arena.supervisord, *arena.producers):
+            popen.wait()
+        wait_until(lambda: not disk.users())
+        disk.come_back()
+    finally:
+        for other in others:
+            other.resume()
     arena.orphans = []
     arena.start_supervisord()
     arena.start_producers(len(arena.producers))
