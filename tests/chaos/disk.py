@@ -107,7 +107,7 @@ class Disk(Partition):
         return "needs_recovery" in _run("dumpe2fs", "-h", f"{copy}")
 
     def come_back(self) -> None:
-        """Mount the copy in place of the disk; who still looks at that, such as another fault, sees the old one."""
+        """Mount the copy in place of the disk; another fault that still looks there sees the old one."""
         _run("umount", "--lazy", f"{self.mount}")
         self.image.unlink()
         self._number += 1
