@@ -112,6 +112,7 @@ class Disk(Partition):
         self.image.unlink()
         self._number += 1
         _run("mount", "-o", _OPTIONS, f"{self.image}", f"{self.mount}")
+        self.drain()  # that the disk was given space again may not have been synced
 
     def close(self) -> None:
         super().close()
