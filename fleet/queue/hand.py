@@ -63,7 +63,8 @@ class Hand:
     def take_in(self, jobs: list[Job], now: float) -> list[Settlement]:
         """Keep what was claimed; the settlements give back what must not be held together."""
         suspect = next((i for i, job in enumerate(jobs) if job.crashes), None)
-        self._wary = self._alone or suspect == 0
+        # Behind one there are often more, all from the same hand: the next claim asks for one job.
+        self._wary = self._alone or suspect is not None
         keep = jobs if suspect is None else jobs[: max(1, suspect)]
         self.buffer.extend(keep)
         self.held.update(keep)

@@ -144,11 +144,13 @@ class SqliteBackend:
     def _put_chunk(
         self, head: tuple[Any, ...], delay: float, payloads: Sequence[bytes], db: sqlite3.Connection
     ) -> list[int]:
+        # The write lock is ours, so the numbers are ours to count up.
+        first = int(db.execute(self._sql.next_id).fetchone()[0])
+        ids = range(first, first + len(payloads))
         row = (*head, self._clock.wall() + round(delay * 1e6), None, None)
-        db.executemany(self._sql.insert, [(*row, payload) for payload in payloads])
-        # The write lock is ours, so the numbers are consecutive.
-        last = int(db.execute("SELECT last_insert_rowid()").fetchone()[0])
-        return list(range(last - len(payloads) + 1, last + 1))
+        rows = [(id_, *row, payload) for id_, payload in zip(ids, payloads, strict=True)]
+        db.executemany(self._sql.insert_as, rows)
+        return list(ids)
 
     # -- settle and claim --------------------------------------------------
 

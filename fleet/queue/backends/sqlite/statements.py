@@ -14,10 +14,12 @@ class Statements:
         jobs, ids, pipelines, pulses, minutes, errors, meta = (f"{prefix}_{name}" for name in names)
 
         # -- put
-        self.insert = f"""
+        next_id = f"1 + max((SELECT last FROM {ids}), (SELECT coalesce(max(id), 0) FROM {jobs}))"
+        self.next_id = f"SELECT {next_id}"
+        self.insert_as = f"""
             INSERT INTO {jobs} (id, pipeline, state, priority, ttr, run_at, unique_key, uid, payload)
-            VALUES (1 + max((SELECT last FROM {ids}), (SELECT coalesce(max(id), 0) FROM {jobs})),
-                ?, ?, ?, ?, ?, ?, ?, ?)"""
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+        self.insert = self.insert_as.replace("?", next_id, 1)
         self.by_uid = f"SELECT id, payload FROM {jobs} WHERE uid = ?"
         self.by_unique = f"SELECT id FROM {jobs} WHERE pipeline = ? AND unique_key = ?"
 
