@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fleet.manifest import Manifest
     from fleet.queue.queue import Queue
-    from fleet.supervisor.client import Supervisor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,10 +88,3 @@ def make_state_dir(manifest: Manifest) -> None:
     """The folder of the embedded queue, which may be used before the first `fleet up`."""
     if manifest.queue.dsn.startswith(f"sqlite:///{manifest.state_dir}/"):
         manifest.state_dir.mkdir(mode=0o700, exist_ok=True)
-
-
-def open_supervisor(manifest: Manifest) -> Supervisor:
-    """A client of the supervisord that runs this manifest: its own private one, or the one it names."""
-    from fleet.manager.places import place_of
-
-    return place_of(manifest).client()

@@ -21,6 +21,7 @@ from fleet.errors import (
     LeaseLost,
     OutcomeUnknown,
     PutUnknown,
+    QueueError,
     SchemaError,
 )
 from fleet.queue import Queue
@@ -541,6 +542,29 @@ def test_a_put_that_was_under_way_is_found_as_soon_as_nothing_else_is(
         slow.commit()
     assert _is_marked(ahead)
     assert _data(ahead) == ["slow"]
+
+
+def test_what_was_settled_is_told_though_the_claim_after_it_fails(
+    queue: Queue, admin: psycopg.Connection[Any], prefix: str
+):
+    """As with a full disk: one statement has settled, and the next, which makes due jobs ready, fails."""
+    queue.put("emails", "done")
+    job = queue.reserve("emails")
+    assert job is not None
+    queue.put("emails", "due", delay=0.01)
+    time.sleep(0.05)
+    admin.execute(f"""
+        CREATE FUNCTION {prefix}_refuse() RETURNS trigger LANGUAGE plpgsql
+            AS $$ BEGIN RAISE EXCEPTION 'refused'; END $$;
+        CREATE TRIGGER refuse BEFORE UPDATE ON {prefix}_jobs FOR EACH ROW
+            WHEN (old.state = 1) EXECUTE FUNCTION {prefix}_refuse()""")
+    batch = queue.reserve_many("emails", 1, settle=[job])
+    assert not batch and not batch.lost
+    assert queue.find(job.id) is None
+    with pytest.raises(QueueError):  # the next claim meets it
+        queue.reserve("emails")
+    admin.execute(f"DROP TRIGGER refuse ON {prefix}_jobs")
+    assert queue.reserve("emails").data == "due"  # type: ignore[union-attr]
 
 
 def test_random_stories_end_as_in_the_model_with_a_watermark(
