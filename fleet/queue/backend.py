@@ -24,7 +24,6 @@ class Capabilities:
     late_settle: bool = True  # an expired lease that nobody re-claimed is still ours
     unique: bool = True  # put(unique=...)
     uid: bool = True  # put(uid=...) again stores nothing twice
-    auto_uid: bool = True  # every put carries a uid, because the connection may die in the middle
     reasons: bool = True  # the reason of a bury or release is kept with the job, to choose by
     filters: bool = True  # kick, discard and peek by id
     lists: bool = True  # peek shows every job of a state, not only the first
@@ -65,8 +64,9 @@ class Backend(Protocol):
         """
         Store one job per payload, durably, and return their ids in order.
 
-        `uids` has one 16-byte id per payload.  A uid that is already stored
-        gives the id of that job and stores nothing; the same holds for the
+        `uids` has one 16-byte id per payload, or none: a back end whose
+        connection may die in the middle then makes them itself.  A uid that is
+        already stored gives the id of that job and stores nothing; so does the
         `unique` key, which comes with one payload only and covers the jobs of
         this pipeline in any state.
 

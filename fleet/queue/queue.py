@@ -65,7 +65,7 @@ class Queue(Operators):
                 f"{self._backend.name} cannot recognise a uid again: a second put may duplicate"
             )
         raw = encode(payload, self.capabilities.max_payload)
-        uids = [check_uid(uid)] if uid is not None else self._fresh_uids(1)
+        uids = (check_uid(uid),) if uid is not None else ()
         with self._guard as backend:
             return backend.put(
                 check_pipeline(pipeline),
@@ -99,7 +99,7 @@ class Queue(Operators):
         if not raw:
             check_pipeline(pipeline)
             return []
-        fixed = [check_uid(uid) for uid in uids] if uids is not None else self._fresh_uids(len(raw))
+        fixed = [check_uid(uid) for uid in uids or ()]
         with self._guard as backend:
             return backend.put(
                 check_pipeline(pipeline),
@@ -110,16 +110,6 @@ class Queue(Operators):
                 uids=fixed,
                 unique=None,
             )
-
-    def _fresh_uids(self, count: int) -> list[bytes]:
-        if not self.capabilities.auto_uid:
-            return []
-        # Random, and still neighbours in the index: of one second by the time, of one call by a counter.
-        second = int(time.time()).to_bytes(4, "big")
-        if count == 1:
-            return [second + os.urandom(12)]
-        base = second + os.urandom(8)
-        return [base + index.to_bytes(4, "big") for index in range(count)]
 
     # -- workers -----------------------------------------------------------
 

@@ -75,6 +75,16 @@ class QueueMachine(RuleBasedStateMachine):
         for given in self.queues[worker].put_many(pipeline, range(count), priority=5, ttr=_MINUTES):
             self.model.put(given, pipeline, 5, 0, _MINUTES, None)
 
+    @precondition(lambda self: self.able.uid and self.model.rows)
+    @rule(worker=workers, which=st.integers(0, 9))
+    def put_again(self, worker: int, which: int) -> None:
+        """As after a lost answer: the job keeps its repetition out in whatever state it is."""
+        ids = sorted(self.model.rows)
+        job = self.queues[worker].find(ids[which % len(ids)])
+        assert job is not None
+        if job.uid:
+            assert self.queues[worker].put(job.pipeline, job.payload, priority=7, uid=job.uid) == job.id
+
     @rule(target=leases, worker=workers, order=st.sampled_from(["a", "a", "ab", "ba"]), limit=few)
     def reserve(self, worker: int, order: str, limit: int) -> object:
         pipelines = [self.prefix + side for side in order]

@@ -127,6 +127,19 @@ def test_every_settlement_joins(db: Any, mine: Queue, queue: Queue, pipeline: st
     assert counts == ((1, 1, 0, 1) if ending == "commit" else (0, 0, 4, 0))
 
 
+@pytest.mark.parametrize("many", [3, 60])
+def test_a_put_many_that_begins_the_transaction_is_taken_back_with_it(
+    db: Any, mine: Queue, queue: Queue, pipeline: str, many: int
+):
+    """Whoever begins it, the driver or the library: the commit is the caller's."""
+    mine.put_many(pipeline, range(many))
+    db.rollback()
+    assert queue.stats(pipeline).ready == 0
+    mine.put_many(pipeline, range(many))
+    db.commit()
+    assert queue.stats(pipeline).ready == many
+
+
 def test_a_lost_lease_leaves_the_transaction_usable(db: Any, mine: Queue, queue: Queue, pipeline: str):
     """LeaseLost is an answer, not an error of the database."""
     queue.put(pipeline, 1)

@@ -105,7 +105,6 @@ def test_it_says_what_it_cannot_do(queue: Queue, pipeline: str):
             able.late_settle,
             able.unique,
             able.uid,
-            able.auto_uid,
             able.reasons,
             able.fresh_budget,
             able.touch_ttr,

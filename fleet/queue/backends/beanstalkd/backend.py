@@ -45,7 +45,6 @@ _CAPABILITIES = Capabilities(
     late_settle=False,
     unique=False,
     uid=False,
-    auto_uid=False,
     reasons=False,
     filters=True,
     lists=False,

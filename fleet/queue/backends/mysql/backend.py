@@ -30,6 +30,7 @@ from fleet.queue.minutes import KEPT as MINUTES_KEPT
 from fleet.queue.minutes import Minute, minute_from_text, minute_to_text
 from fleet.queue.pulse import PULSES_KEPT, PULSES_SHOWN, is_time_to_prune, pulse_from_text, pulse_to_text
 from fleet.queue.schema import migrate
+from fleet.queue.uids import fresh
 
 _POLL_SECONDS = 0.75  # behind the bell
 _EVERYTHING = 2**31 - 1  # the limit of an operator who gave none
@@ -91,7 +92,7 @@ class MysqlBackend:
         unique: str | None,
     ) -> list[int]:
         put = Put(self._link, self._sql, pipeline, priority=priority, delay=delay, ttr=ttr, unique=unique)
-        ids = put.store(uids, payloads)
+        ids = put.store(uids or fresh(len(payloads)), payloads)
         self._nudge()
         return ids
 

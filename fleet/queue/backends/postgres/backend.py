@@ -9,7 +9,6 @@ connection of its own that leads straight to the server.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -34,6 +33,7 @@ from fleet.queue.minutes import KEPT as MINUTES_KEPT
 from fleet.queue.minutes import Minute, minute_from_text
 from fleet.queue.pulse import PULSES_KEPT, PULSES_SHOWN, is_time_to_prune, pulse_from_text
 from fleet.queue.schema import migrate
+from fleet.queue.uids import may_be_ours
 
 _PEEK_ORDER = {
     JobState.READY: b"priority, id",
@@ -108,7 +108,7 @@ class PostgresBackend:
             "unique": unique,
             "channel": self._bell.channel,
         }
-        return self._puts.put(values, uids or [os.urandom(16) for _ in payloads], payloads)
+        return self._puts.put(values, uids, payloads)
 
     # -- settle and claim --------------------------------------------------
 
@@ -227,10 +227,14 @@ class PostgresBackend:
     # -- imports -----------------------------------------------------------
 
     def restore(self, jobs: Sequence[Job], memo: str, value: str) -> None:
+        ours = {"uids": [job.uid for job in jobs if job.uid and may_be_ours(job.uid)]}
+
         def insert(session: Session) -> None:
-            with session.db.transaction():
+            with self._runner.atomic(session, self._sql, looks=bool(ours["uids"])):
                 for job in jobs:
                     self._runner.ask(session, self._sql.restore, values_of.stored(job))
+                if ours["uids"] and self._runner.ask(session, self._sql.leased, ours).fetchall():
+                    raise UidConflict(f"{self._runner.where}: one of the uids is taken")
                 self._runner.ask(session, self._sql.set_meta, {"name": memo, "value": value})
                 if jobs:
                     self._runner.ask(session, self._sql.pass_ids)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from fleet.errors import BackendBusy, BackendUnavailable, QueueError, SchemaError
+from fleet.errors import BackendBusy, BackendUnavailable, NotSupported, QueueError, SchemaError
 from fleet.queue.backends.postgres.facts import privileges
 from fleet.queue.backends.postgres.session import Cut, Door, Session, translate
+from fleet.queue.backends.postgres.statements import Statements
 
 RETRIES = 6
 _TRY_AGAIN = ("40P01", "40001")  # deadlock, serialization failure: nothing of the transaction has happened
@@ -95,6 +97,33 @@ class Runner:
     def read(self, statement: bytes, values: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """All rows of a statement that changes nothing."""
         return self.twice(lambda session: self.ask(session, statement, values).fetchall(), reads=True)
+
+    @contextmanager
+    def atomic(self, session: Session, sql: Statements, *, looks: bool) -> Iterator[None]:
+        """
+        All that is stored inside, durably or not at all; in the caller's transaction a savepoint.
+
+        With *looks* each statement sees what was committed before it.  An inner
+        psycopg.Rollback takes everything back and ends the block.
+
+        Raises:
+            NotSupported: *looks* in a caller's transaction whose statements all see the same.
+        """
+        if self.joins():
+            # This also begins his transaction where he has not: ours would commit what is his to commit.
+            level = self.ask(session, sql.isolation).fetchall()[0][0]
+            if looks and level not in ("read committed", "read uncommitted"):
+                raise NotSupported(
+                    f"{self.where}: a uid made by fleet can be put again only in a READ COMMITTED "
+                    f"transaction, this one is {level.upper()}"
+                )
+            looks = False
+        with session.db.transaction():
+            if looks:
+                session.db.execute(sql.alert)
+            if session.relaxed:
+                session.cursor.execute(sql.durable)
+            yield
 
     def close(self) -> None:
         self._closed = True

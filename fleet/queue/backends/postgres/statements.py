@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from fleet.queue.backends.postgres.session import LOCK_SECONDS
+
 Settles = Literal["", "deletes", "all"]
 
 # Microseconds of the server's clock when the question arrived: the same for a whole statement, and good for
@@ -47,20 +49,27 @@ class Statements:
         jobs, pipelines, pulses, minutes, errors, meta = (f"{prefix}_{name}" for name in names)
         self._jobs, self._pipelines = jobs, pipelines
 
-        # -- put: a fresh job goes the short way, where a uid that is stored already raises an error
+        # -- put: a fresh job goes the short way, where nothing can be in the way
         kinds = [(notify, durable) for notify in (False, True) for durable in (False, True)]
         self.put_fresh = {kind: self._put(_FRESH, "", *kind) for kind in kinds}
         # Uid and unique key together decide, and nothing comes back where one is taken.
         self.put = {kind: self._put(_ANY, "ON CONFLICT DO NOTHING", *kind) for kind in kinds}
         self.put_rows = _sql(f"""
-            INSERT INTO {jobs} (pipeline, state, priority, ttr, run_at, late, uid, payload)
+            INSERT INTO {jobs} (pipeline, state, priority, ttr, run_at, late, unique_key, uid, payload)
             SELECT %(pipeline)s, %(state)s::smallint, %(priority)s, %(ttr)s, {_NOW} + %(delay)s,
-                %(delay)s::bigint > 0, mine.uid, mine.payload
+                %(delay)s::bigint > 0, %(unique)s, mine.uid, mine.payload
             FROM unnest(%(uids)s::bytea[], %(payloads)s::bytea[])
                 WITH ORDINALITY AS mine (uid, payload, place)
             ORDER BY mine.place
             ON CONFLICT DO NOTHING RETURNING uid, id""")
-        self.by_uid = _sql(f"SELECT uid, id, payload FROM {jobs} WHERE uid = ANY(%(uids)s::bytea[])")
+        self.by_uid = _sql(f"""
+            SELECT uid, id, payload FROM {jobs}
+            WHERE uid = ANY(%(uids)s::bytea[]) AND (state <> 2 OR uid >= '\\x01')""")
+        # What the index leaves out.  IS TRUE keeps IN a hash table that is asked once for each lease.
+        self.leased = _sql(f"""
+            SELECT uid, id, payload FROM {jobs}
+            WHERE state = 2 AND (uid IN (SELECT unnest(%(uids)s::bytea[]))) IS TRUE""")
+        self.anywhere = self.by_uid + b" UNION ALL " + self.leased
         self.by_unique = _sql(
             f"SELECT id FROM {jobs} WHERE pipeline = %(pipeline)s AND unique_key = %(unique)s"
         )
@@ -70,6 +79,11 @@ class Statements:
             COPY {jobs} (id, pipeline, state, priority, ttr, run_at, late, uid, payload)
             FROM STDIN (FORMAT binary)""")
         self.durable = _sql(f"SELECT {_DURABLE}")
+        self.isolation = _sql("SELECT current_setting('transaction_isolation')")
+        # Others may wait for what such a transaction stored, and must not wait for a process that was frozen.
+        self.alert = _sql(f"""
+            SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+            SET LOCAL idle_in_transaction_session_timeout = '{LOCK_SECONDS}s'""")
         self.notify = _sql("SELECT pg_notify(%(channel)s, name) FROM unnest(%(pipelines)s::text[]) AS name")
 
         # -- settle: id and token together are the fence

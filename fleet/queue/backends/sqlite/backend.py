@@ -41,7 +41,7 @@ class SqliteBackend:
     """`Backend` over one file, or over the caller's own `sqlite3.Connection`."""
 
     name = "sqlite"
-    capabilities = Capabilities(auto_uid=False)
+    capabilities = Capabilities()
 
     def __init__(
         self,
