@@ -79,7 +79,7 @@ class Link:
         """
         db = self.db
         try:
-            if self.joins():
+            if self.borrowed and self.joins():
                 if hands_out:
                     raise ValueError(
                         "reserve inside the caller's transaction would hand out a job before COMMIT. Use "
@@ -169,12 +169,14 @@ class Link:
 
     def _patiently(self, attempt: Callable[[], T]) -> T:
         """Try again for a while what could not begin because another connection holds the lock."""
-        give_up = time.monotonic() + self._patience
+        give_up = 0.0  # counted from the first refusal: most attempts meet none
         while True:
             try:
                 return attempt()
             except sqlite3.OperationalError as error:
-                if self.borrowed or not _is_busy(error) or time.monotonic() >= give_up:
+                now = time.monotonic()
+                give_up = give_up or now + self._patience
+                if self.borrowed or not _is_busy(error) or now >= give_up:
                     raise
                 time.sleep(0.001)  # some locks are refused at once, without the busy time-out
 
