@@ -160,7 +160,7 @@ class SqliteBackend:
         if limit and not self._boot_checked:
             self._end_leases_of_former_boots()
         verdicts, jobs = self._claims.exchange(settlements, pipelines, limit, token)
-        if [s for s in settlements if s.verb == "release"]:
+        if settlements and [s for s in settlements if s.verb == "release"]:
             self._nudge()
         return verdicts, jobs
 

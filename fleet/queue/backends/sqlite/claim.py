@@ -66,7 +66,7 @@ class Claims:
             return []
         deletes = [s.job for s in settlements if s.verb == "delete"]
         if deletes:
-            db.execute(self._sql.keep_last, (max(job.id for job in deletes),))
+            db.execute(self._sql.keep_last, (max([job.id for job in deletes]),))
         if not one_by_one:
             self._delete_all(db, deletes)
             if len(deletes) == len(settlements):
