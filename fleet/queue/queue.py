@@ -145,7 +145,7 @@ class Queue(Operators):
         settlements = [Settlement(s, "delete") if isinstance(s, Job) else s for s in settle]
         verdicts, jobs = self.exchange(settlements, pipelines, limit, timeout=timeout)
         batch = Batch(jobs)
-        if not all(verdicts):
+        if False in verdicts:
             batch.lost = tuple(s.job for s, taken in zip(settlements, verdicts, strict=True) if not taken)
         return batch
 
@@ -189,8 +189,10 @@ class Queue(Operators):
                 first = False
             for job in jobs:
                 job._queue = self
+            if jobs or not limit or timeout == 0:
+                return verdicts, jobs
             left = give_up - time.monotonic()
-            if jobs or not limit or left <= 0:
+            if left <= 0:
                 return verdicts, jobs
             backend.wait(names, min(left, _SLICE))
 

@@ -44,8 +44,11 @@ def test_the_claim_reads_its_index_in_order_at_a_million_rows(file: Path, queue:
     db.execute("ANALYZE")
     sql = Statements("fleet")
     for statement, values in (
-        (sql.claim, ("emails", 0, 0, 1, 50, True)),
-        (sql.claim_one, ("emails", 0, 0, 1, 1, True)),
+        (sql.first, ("emails", 0, 0, 50, True)),
+        (sql.lease, (1, 0, "[1, 2]")),
+        (sql.claim_one, ("emails", 0, 0, 1, True, 1)),
+        (sql.delete_many, ("[1, 2]", 1)),
+        (sql.delete_older, (1, 1)),
         (sql.promote, ("emails", 0, 50)),
         (sql.rescue, (0, "emails", 0, 50)),
     ):

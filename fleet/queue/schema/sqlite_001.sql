@@ -18,11 +18,9 @@ CREATE TABLE {prefix}_jobs (
     payload    BLOB    NOT NULL
 );
 
--- Each index is the order in which its states are read, and holds only those.
--- The reserved jobs of a pipeline stand right before its ready ones: a claim takes the first of these and makes
--- it the last of those, so that it changes one page of one index.  A ready job has no deadline.
-CREATE INDEX {prefix}_jobs_turn     ON {prefix}_jobs (pipeline, state DESC, deadline, priority, id)
-    WHERE state = 0 OR state = 2;
+-- Each index is the order in which its state is read, and holds only that one.
+CREATE INDEX {prefix}_jobs_ready    ON {prefix}_jobs (pipeline, priority, id) WHERE state = 0;
+CREATE INDEX {prefix}_jobs_reserved ON {prefix}_jobs (pipeline, deadline) WHERE state = 2;
 CREATE INDEX {prefix}_jobs_delayed  ON {prefix}_jobs (pipeline, run_at) WHERE state = 1;
 CREATE INDEX {prefix}_jobs_buried   ON {prefix}_jobs (pipeline, id) WHERE state = 3;
 CREATE UNIQUE INDEX {prefix}_jobs_unique ON {prefix}_jobs (pipeline, unique_key) WHERE unique_key IS NOT NULL;

@@ -104,7 +104,7 @@ class SqliteBackend:
         head = (pipeline, values_of.DELAYED if delay else values_of.READY, priority, round(ttr * 1e6))
         ids: list[int] = []
         if len(payloads) == 1 and not uids and unique is None:
-            row = (*head, self._clock.wall() + round(delay * 1e6), None, None, payloads[0])
+            row = (*head, self._clock.wall() + round(delay * 1e6), values_of.blob(payloads[0]))
             cursor = self._link.write(lambda db: db.execute(self._sql.insert, row), puts=True, alone=True)
             ids = [int(cursor.lastrowid or 0)]
         elif uids or unique is not None:
@@ -137,8 +137,8 @@ class SqliteBackend:
             if stored:
                 ids.append(int(stored[0]))
             else:
-                row = (*head, run_at, unique, uid, payload)
-                ids.append(int(db.execute(self._sql.insert, row).lastrowid or 0))
+                row = (*head, run_at, payload, unique, uid)
+                ids.append(int(db.execute(self._sql.insert_named, row).lastrowid or 0))
         return ids
 
     def _put_chunk(
@@ -147,8 +147,8 @@ class SqliteBackend:
         # The write lock is ours, so the numbers are ours to count up.
         first = int(db.execute(self._sql.next_id).fetchone()[0])
         ids = range(first, first + len(payloads))
-        row = (*head, self._clock.wall() + round(delay * 1e6), None, None)
-        rows = [(id_, *row, payload) for id_, payload in zip(ids, payloads, strict=True)]
+        row = (*head, self._clock.wall() + round(delay * 1e6))
+        rows = [(id_, *row, values_of.blob(payload)) for id_, payload in zip(ids, payloads, strict=True)]
         db.executemany(self._sql.insert_as, rows)
         return list(ids)
 
@@ -160,7 +160,7 @@ class SqliteBackend:
         if limit and not self._boot_checked:
             self._end_leases_of_former_boots()
         verdicts, jobs = self._claims.exchange(settlements, pipelines, limit, token)
-        if [s for s in settlements if s.verb == "release"]:
+        if settlements and [s for s in settlements if s.verb == "release"]:
             self._nudge()
         return verdicts, jobs
 

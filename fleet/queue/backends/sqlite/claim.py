@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from fleet.queue.backends.sqlite.clock import Clock
 from fleet.queue.backends.sqlite.connection import Link
@@ -25,10 +26,21 @@ class Claims:
         self, settlements: Sequence[Settlement], pipelines: Sequence[str], limit: int, token: int
     ) -> tuple[list[bool], list[Job]]:
         """As `Backend.exchange`."""
+        if len(settlements) == 1 and not limit and self._delete_alone(settlements[0]):
+            return [True], []
         verdicts, jobs, more = self._settle_and_claim(settlements, pipelines, limit, token)
         while more and not jobs:
             _, jobs, more = self._settle_and_claim((), pipelines, limit, token)
         return verdicts, jobs
+
+    def _delete_alone(self, settlement: Settlement) -> bool:
+        """Delete a job that is not the newest, for which one statement will do; False changed nothing."""
+        if settlement.verb != "delete":
+            return False
+        fence = (settlement.job.id, settlement.job.token)
+        return (
+            self._link.write(lambda db: db.execute(self._sql.delete_older, fence).rowcount, alone=True) == 1
+        )
 
     def _settle_and_claim(
         self, settlements: Sequence[Settlement], pipelines: Sequence[str], limit: int, token: int
@@ -39,8 +51,8 @@ class Claims:
 
         # The caller's transaction is not ours to roll back.
         one_by_one = len(settlements) == 1 or self._link.joins()
-        # A claim from one pipeline commits as the single statement that writes.
-        alone = not settlements and len(pipelines) == 1
+        # A claim of one job from one pipeline commits as the single statement that writes.
+        alone = not settlements and len(pipelines) == 1 and limit == 1
         try:
             return self._link.write(step, hands_out=limit > 0, alone=alone)
         except _SomeLost:
@@ -50,14 +62,15 @@ class Claims:
     def _settle(
         self, db: sqlite3.Connection, settlements: Sequence[Settlement], one_by_one: bool
     ) -> list[bool]:
-        deletes = [(s.job.id, s.job.token) for s in settlements if s.verb == "delete"]
+        if not settlements:
+            return []
+        deletes = [s.job for s in settlements if s.verb == "delete"]
         if deletes:
-            db.execute(self._sql.keep_last, (max(deletes)[0],))
-        # A whole batch has one row count.  If it does not add up, roll back and ask one by one.
-        if deletes and not one_by_one and db.executemany(self._sql.delete, deletes).rowcount != len(deletes):
-            raise _SomeLost
-        if len(deletes) == len(settlements) and not one_by_one:
-            return [True] * len(deletes)
+            db.execute(self._sql.keep_last, (max([job.id for job in deletes]),))
+        if not one_by_one:
+            self._delete_all(db, deletes)
+            if len(deletes) == len(settlements):
+                return [True] * len(deletes)
         verdicts = []
         now = self._clock.wall()
         for s in settlements:
@@ -77,6 +90,15 @@ class Claims:
                 verdicts.append(not one_by_one or db.execute(self._sql.delete, fence).rowcount == 1)
         return verdicts
 
+    def _delete_all(self, db: sqlite3.Connection, jobs: Sequence[Job]) -> None:
+        """A statement for the jobs of each claim.  If its count does not add up, all are asked one by one."""
+        ids: dict[int, list[int]] = {}
+        for job in jobs:
+            ids.setdefault(job.token, []).append(job.id)
+        for token, held in ids.items():
+            if db.execute(self._sql.delete_many, (str(held), token)).rowcount != len(held):
+                raise _SomeLost
+
     def _claim(
         self, db: sqlite3.Connection, pipelines: Sequence[str], limit: int, token: int
     ) -> tuple[list[Job], bool]:
@@ -88,9 +110,8 @@ class Claims:
                 break
             now, boot = self._clock.wall(), self._clock.boot()
             room = limit - len(jobs)
-            statement = self._sql.claim_one if room == 1 else self._sql.claim
             for gated in (True, False):
-                rows = db.execute(statement, (pipeline, now, boot, token, room, gated)).fetchall()
+                rows = self._lease(db, (pipeline, now, boot, room, gated), token)
                 if rows or not gated:
                     break
                 paused, due = db.execute(self._sql.why_none, (pipeline, now, boot)).fetchone()
@@ -98,7 +119,6 @@ class Claims:
                     break
                 if self._make_ready(db, pipeline, now, boot):
                     return jobs, True
-            rows.sort()  # by priority, then id: RETURNING promises no order
             jobs += [
                 Job(  # by position, which takes a quarter less time than by name
                     id_,
@@ -117,9 +137,21 @@ class Claims:
                     uid or b"",
                     unique,
                 )
-                for priority, id_, payload, ttr, attempts, crashes, run_at, reason, uid, unique in rows
+                for id_, payload, priority, ttr, attempts, crashes, run_at, reason, uid, unique in rows
             ]
         return jobs, False
+
+    def _lease(
+        self, db: sqlite3.Connection, asked: tuple[str, int, int, int, bool], token: int
+    ) -> list[tuple[Any, ...]]:
+        """Lease the first ready jobs of a pipeline, and give their rows in order."""
+        _, _, boot, room, _ = asked
+        if room == 1:
+            return db.execute(self._sql.claim_one, (*asked, token)).fetchall()
+        rows = db.execute(self._sql.first, asked).fetchall()
+        if rows:
+            db.execute(self._sql.lease, (token, boot, str([row[0] for row in rows])))
+        return rows
 
     def _make_ready(self, db: sqlite3.Connection, pipeline: str, now: int, boot: int) -> bool:
         """Due jobs and lost leases become ready; True when there are more than one transaction takes."""

@@ -6,8 +6,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 from fleet.errors import BackendBusy, BackendUnavailable, PutUnknown, QueueError
 from fleet.queue.backends.sqlite.files import location
@@ -26,6 +25,7 @@ _HINTS = {
 }
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class Link:
@@ -79,7 +79,7 @@ class Link:
         """
         db = self.db
         try:
-            if self.joins():
+            if self.borrowed and self.joins():
                 if hands_out:
                     raise ValueError(
                         "reserve inside the caller's transaction would hand out a job before COMMIT. Use "
@@ -87,8 +87,8 @@ class Link:
                     )
                 return work(db)
             if alone and db.isolation_level is None:
-                return self._patiently(partial(work, db))
-            self._patiently(partial(db.execute, "BEGIN IMMEDIATE"))
+                return self._patiently(work, db)
+            self._patiently(db.execute, "BEGIN IMMEDIATE")
             try:
                 result = work(db)
                 db.execute("COMMIT")
@@ -151,7 +151,7 @@ class Link:
             raise self._translate(error) from error
         try:
             # Another process may be making the tables, or switching the file to WAL, for the first time.
-            self._patiently(partial(self._configure, db, reader))
+            self._patiently(self._configure, db, reader)
         except sqlite3.Error as error:
             db.close()
             raise self._translate(error) from error
@@ -167,14 +167,16 @@ class Link:
             db.execute("PRAGMA journal_mode = wal")
             db.execute(f"PRAGMA synchronous = {self._synchronous}")
 
-    def _patiently(self, attempt: Callable[[], T]) -> T:
+    def _patiently(self, attempt: Callable[[*Ts], T], *values: *Ts) -> T:
         """Try again for a while what could not begin because another connection holds the lock."""
-        give_up = time.monotonic() + self._patience
+        give_up = 0.0  # counted from the first refusal: most attempts meet none
         while True:
             try:
-                return attempt()
+                return attempt(*values)
             except sqlite3.OperationalError as error:
-                if self.borrowed or not _is_busy(error) or time.monotonic() >= give_up:
+                now = time.monotonic()
+                give_up = give_up or now + self._patience
+                if self.borrowed or not _is_busy(error) or now >= give_up:
                     raise
                 time.sleep(0.001)  # some locks are refused at once, without the busy time-out
 

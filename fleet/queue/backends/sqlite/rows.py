@@ -10,11 +10,16 @@ READY, DELAYED, RESERVED, BURIED = range(4)
 STATES = (JobState.READY, JobState.DELAYED, JobState.RESERVED, JobState.BURIED)
 NUMBER = {state: number for number, state in enumerate(STATES)}
 PEEK_ORDER = {
-    JobState.READY: "deadline, priority, id",
+    JobState.READY: "priority, id",
     JobState.DELAYED: "run_at, id",
     JobState.RESERVED: "deadline, id",
     JobState.BURIED: "id",
 }
+
+
+# A payload as a parameter.  sqlite3 looks for an adapter of each None and each bytes, which costs far
+# more than a copy; a bytearray it takes as it is.
+blob = bytearray
 
 
 def seen(row: tuple[Any, ...], now: int) -> Job:

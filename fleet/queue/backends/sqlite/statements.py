@@ -17,9 +17,12 @@ class Statements:
         next_id = f"1 + max((SELECT last FROM {ids}), (SELECT coalesce(max(id), 0) FROM {jobs}))"
         self.next_id = f"SELECT {next_id}"
         self.insert_as = f"""
-            INSERT INTO {jobs} (id, pipeline, state, priority, ttr, run_at, unique_key, uid, payload)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+            INSERT INTO {jobs} (id, pipeline, state, priority, ttr, run_at, payload)
+            VALUES (?, ?, ?, ?, ?, ?, ?)"""
         self.insert = self.insert_as.replace("?", next_id, 1)
+        self.insert_named = f"""
+            INSERT INTO {jobs} (id, pipeline, state, priority, ttr, run_at, payload, unique_key, uid)
+            VALUES ({next_id}, ?, ?, ?, ?, ?, ?, ?, ?)"""
         self.by_uid = f"SELECT id, payload FROM {jobs} WHERE uid = ?"
         self.by_unique = f"SELECT id FROM {jobs} WHERE pipeline = ? AND unique_key = ?"
 
@@ -28,7 +31,7 @@ class Statements:
                 unique_key, uid, reason, payload)
             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
-        # -- claim: if gated (?6), nothing while the pipeline is paused or has due jobs or lost leases
+        # -- claim: if gated (?5), nothing while the pipeline is paused or has due jobs or lost leases
         paused = f"EXISTS (SELECT 1 FROM {pipelines} WHERE name = ?1 AND paused_until > ?2)"
         due = f"""EXISTS (SELECT 1 FROM {jobs} WHERE pipeline = ?1 AND state = 1 AND run_at <= ?2)
                 OR EXISTS (SELECT 1 FROM {jobs} WHERE pipeline = ?1 AND state = 2 AND deadline <= ?3)"""
@@ -43,20 +46,27 @@ class Statements:
             UPDATE {jobs} SET state = 0, deadline = 0, crashes = crashes + 1, run_at = ? WHERE id IN (
                 SELECT id FROM {jobs} WHERE pipeline = ? AND state = 2 AND deadline <= ?
                 ORDER BY deadline LIMIT ?)"""
-        self.claim = f"""
-            UPDATE {jobs} SET state = 2, token = ?4, deadline = ?3 + ttr, attempts = attempts + 1
-            WHERE id IN (
-                SELECT id FROM {jobs} WHERE pipeline = ?1 AND state = 0 AND NOT (?6 AND ({paused} OR {due}))
-                ORDER BY deadline, priority, id LIMIT ?5)
-            RETURNING priority, id, payload, ttr, attempts, crashes, run_at, reason, uid, unique_key"""
-        # IN collects the ids in a table of its own first; one row does not need that.
-        self.claim_one = self.claim.replace("id IN (", "id = (")
+        first = f"""FROM {jobs} WHERE pipeline = ?1 AND state = 0 AND NOT (?5 AND ({paused} OR {due}))
+            ORDER BY priority, id LIMIT ?4"""
+        # RETURNING collects its rows in a table of its own: many jobs are cheaper to read first.
+        self.first = f"""
+            SELECT id, payload, priority, ttr, attempts + 1, crashes, run_at, reason, uid, unique_key
+            {first}"""
+        self.lease = f"""
+            UPDATE {jobs} SET state = 2, token = ?, deadline = ? + ttr, attempts = attempts + 1
+            WHERE id IN (SELECT value FROM json_each(?))"""
+        self.claim_one = f"""
+            UPDATE {jobs} SET state = 2, token = ?6, deadline = ?3 + ttr, attempts = attempts + 1
+            WHERE id = (SELECT id {first})
+            RETURNING id, payload, priority, ttr, attempts, crashes, run_at, reason, uid, unique_key"""
 
         # -- settle: before jobs up to some id are deleted, the newest of all leaves its own if it is one
         newest = f"(SELECT max(id) FROM {jobs})"
         self.keep_last = f"UPDATE {ids} SET last = {newest} WHERE last < {newest} AND {newest} <= ?"
         # Id and token together are the fence.
         self.delete = f"DELETE FROM {jobs} WHERE id = ? AND token = ?"
+        self.delete_many = f"DELETE FROM {jobs} WHERE id IN (SELECT value FROM json_each(?)) AND token = ?"
+        self.delete_older = f"{self.delete} AND id < {newest}"
         # A holder who comes back after a rescue has not crashed: `state = 0` takes that count away again.
         self.put_back = f"""
             UPDATE {jobs} SET state = ?1, run_at = ?2, priority = coalesce(?3, priority), reason = ?4,
@@ -114,7 +124,7 @@ class Statements:
                 SELECT 1 FROM {jobs} WHERE pipeline = :pipeline AND {condition} LIMIT :cap))"""
 
         # The oldest ready job is the first of some priority: hop from priority to priority, 64 at most.
-        ready = "pipeline = :pipeline AND state = 0 AND deadline = 0"
+        ready = "pipeline = :pipeline AND state = 0"
         self.stats = f"""
             WITH RECURSIVE head (priority) AS (
                 SELECT min(priority) FROM {jobs} WHERE {ready}
@@ -137,10 +147,10 @@ class Statements:
                 WITH RECURSIVE hop (name) AS (
                     SELECT min(pipeline) FROM {jobs} WHERE {held}
                     UNION ALL
-                    SELECT (SELECT min(pipeline) FROM {jobs} WHERE ({held}) AND pipeline > hop.name)
+                    SELECT (SELECT min(pipeline) FROM {jobs} WHERE {held} AND pipeline > hop.name)
                     FROM hop WHERE hop.name IS NOT NULL)
                 SELECT name FROM hop WHERE name IS NOT NULL)"""
-            for held in ("state = 0 OR state = 2", "state = 1", "state = 3")
+            for held in ("state = 0", "state = 1", "state = 2", "state = 3")
         )
         self.pipelines = f"""
             {hops} UNION SELECT name FROM {pipelines} WHERE paused_until > ? ORDER BY 1"""
