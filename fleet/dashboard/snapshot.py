@@ -72,7 +72,7 @@ def take(
     """
     host = socket.gethostname()
     now, clock = time.time(), time.monotonic()
-    daemon, asked = ask_supervisord(place, host, now, clock, previous)
+    daemon, asked = ask_supervisord(manifest, place, host, now, clock, previous)
     told = ask_queue(manifest, queue, now, clock, previous, window)
     heard = told.heard
     if previous is not None and daemon.ok and asked is previous.asked and heard is previous.heard:
