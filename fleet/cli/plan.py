@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 DIFFERENT = 10  # `--exit-code` found differences; 2 would look like wrong usage
 _MOST_WHY = 34  # columns
+_STYLES = {"+": "green", "-": "red", "~": "yellow"}
 
 
 def plan(
@@ -78,7 +79,7 @@ def say(manifest: Manifest, place: Place, found: Plan) -> None:
     output.say("nothing changed yet" if not found.is_nothing else "nothing to change")
     output.say()
     for sign, line in plan_lines(found, output.width()):
-        output.say(output.paint(line, {"+": "green", "-": "red", "~": "yellow"}.get(sign, "")))
+        output.say(_painted(sign, line))
     if not place.private and found.others:
         names = ", ".join(found.others[:5]) + (" …" if len(found.others) > 5 else "")
         output.say(f"\n  left alone: {len(found.others)} of others ({show(names)})")
@@ -95,6 +96,17 @@ def say(manifest: Manifest, place: Place, found: Plan) -> None:
         output.say()
         for line in summary(found):
             output.say(line)
+
+
+def _painted(sign: str, line: str) -> str:
+    """Mark and name in the colour of the sign; the rest in the terminal's own, which suits its background."""
+    from fleet.cli import output
+
+    style = _STYLES.get(sign, "")
+    if not line.startswith(f"  {sign} "):  # more about the pipeline above
+        return line
+    name = line[4:].partition(" ")[0]
+    return f"  {output.paint(f'{sign} {name}', style)}{line[4 + len(name) :]}"
 
 
 def plan_lines(found: Plan, width: int = 80) -> Iterator[tuple[str, str]]:

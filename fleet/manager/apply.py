@@ -12,25 +12,24 @@ Foreign files and groups are never touched, and `update`, `reload` and
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, time
 
 from fleet.errors import Refused, RenderError, SupervisorFault, SupervisorUnavailable
-from fleet.manager import daemon, files, history, record, world
+from fleet.manager import autostart, daemon, files, history, record, world
 from fleet.manager.actions import Actions, Shape, actions, given_to, shape, with_numbers
 from fleet.manager.beside import Beside
 from fleet.manager.compare import edited, revision_of, rollout_of
 from fleet.manager.desired import Desired, StandIn
-from fleet.manager.files import Access, Folder
+from fleet.manager.files import Folder
 from fleet.manager.places import Place
 from fleet.manager.record import Record
 from fleet.manager.rollout import GroupResult, IsAlive, Tell, roll_out
 from fleet.manager.stand_in import is_stand_in
 from fleet.supervisor import parser, pids, private
-from fleet.supervisor.client import CANT_REREAD, CHUNK, Changes, DaemonState, Supervisor
+from fleet.supervisor.client import CANT_REREAD, Changes, DaemonState, Supervisor
 from fleet.supervisor.lock import LOCK, locked
 from fleet.supervisor.process import Process
 
@@ -39,7 +38,6 @@ __all__ = ["Applied", "Desired", "apply", "locked"]
 # stdin, stdout and the log file of each process, with a little room for stderr and rotation.
 _FILES_A_PROCESS = 4
 _FILES_OF_ITS_OWN = 200
-_AUTOSTART = "\nautostart=true\n"
 # Seconds for one answer: a group of 1,000 processes starts in one turn of supervisord's loop.
 _PATIENCE = 60.0
 
@@ -175,12 +173,12 @@ class _Apply:
             self.main_before = daemon.write_main_conf(self.place.home, self.desired.main_conf)
         # A removed spec goes last: its workers may be started once more before they are told to stop.
         self._write([name for name in self.remove if name.endswith(".conf")])
-        large = self._large(wanted, {*guess.add, *guess.replace})
+        large = autostart.large(self.desired, wanted, {*guess.add, *guess.replace})
         plan = guess
         certain = all(known.get(group) for group in wanted)
         # Reading 500 files takes supervisord a second in which it answers nobody.
         if self.write or self.remove or stand_ins or not certain or not plan.is_nothing:
-            with self._without_autostart(large):
+            with autostart.withheld(self.folder, self.desired, large):
                 plan = decide(self._reload(client))
         warnings = daemon.room_for(self.place, running, open_files)
         touched = {*plan.add, *plan.replace, *(s.group for s in stand_ins)}
@@ -243,9 +241,9 @@ class _Apply:
         identity = world.identity(running)
         self._keep(identity, dict.fromkeys({*self.before.groups, *wanted}), {})
         client = self.place.client(timeout=_PATIENCE)
-        large = self._large(wanted, wanted)
+        large = autostart.large(self.desired, wanted, wanted)
         try:
-            with self._without_autostart(large):
+            with autostart.withheld(self.folder, self.desired, large):
                 found = self._reload(client).added
         except RenderError:
             private.stop(home)
@@ -311,36 +309,6 @@ class _Apply:
     def _write(self, remove: Iterable[str]) -> None:
         files.write_all(self.folder, self.desired.files, self.desired.access, self.write, remove)
 
-    def _large(self, wanted: Mapping[str, Shape], groups: Container[str]) -> dict[str, str]:
-        """
-        The files of groups that are too large to start at once, as they are without autostart.
-
-        supervisord forks every autostart process of a group in one turn of its
-        loop, and answers nobody meanwhile: 500 take a second.
-        """
-        found = {}
-        for group in wanted:
-            name = f"fleet.{group}.conf"
-            text = self.desired.files.get(name, "")
-            if group in groups and len(wanted[group].wanted) > CHUNK and _AUTOSTART in text:
-                found[name] = text.replace(_AUTOSTART, "\nautostart=false\n")
-        return found
-
-    @contextmanager
-    def _without_autostart(self, large: Mapping[str, str]) -> Iterator[None]:
-        """
-        Let supervisord read *large* in here; the real files, which a reboot needs, are back afterwards.
-
-        The processes are then started by fleet, so many at a time.
-        """
-        files.write_all(self.folder, large, self.desired.access, large, ())
-        try:
-            yield
-        finally:
-            # An error may have put older files back by now.
-            left = [name for name, text in large.items() if self.folder.read(name) == text]
-            files.write_all(self.folder, self.desired.files, self.desired.access, left, ())
-
     def _write_specs_away(self) -> None:
         files.write_all(self.folder, {}, {}, (), [name for name in self.remove if not name.endswith(".conf")])
 
@@ -396,7 +364,7 @@ class _Apply:
         if written is None:
             written = {name: record.digest(text) for name, text in self.desired.files.items()}
         scaled = {g: s for g, s in self.before.scaled.items() if g in numbers}
-        keep_record(
+        record.save(
             self.folder,
             self.desired.project,
             Record(daemon=identity, groups=groups, files=written, scaled=scaled),
@@ -429,10 +397,3 @@ class _Apply:
 
 def _groups(confs: Iterable[str]) -> frozenset[str]:
     return frozenset(name.removeprefix("fleet.").removesuffix(".conf") for name in confs)
-
-
-def keep_record(folder: Folder, project: str, new: Record) -> None:
-    name, text = record.file_name(project), record.dump(new)
-    if folder.read(name) != text:
-        # It holds names and digests: who may look at the processes may read it.
-        folder.write(name, text, Access())

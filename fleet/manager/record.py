@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from fleet.manager.actions import Shape
+from fleet.manager.files import Access, Folder
 
 _SCHEMA = "fleet.applied/1"
 
@@ -87,6 +88,14 @@ def load(text: str | None) -> Record:
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return Record()
+
+
+def save(folder: Folder, project: str, new: Record) -> None:
+    """Write it where it differs."""
+    name, text = file_name(project), dump(new)
+    if folder.read(name) != text:
+        # It holds names and digests: who may look at the processes may read it.
+        folder.write(name, text, Access())
 
 
 def _shape(shape: Shape) -> dict[str, Any]:

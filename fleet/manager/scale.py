@@ -13,7 +13,6 @@ from time import monotonic, time
 
 from fleet.errors import Refused, SupervisorUnavailable
 from fleet.manager import files, record, world
-from fleet.manager.apply import keep_record
 from fleet.manager.places import Place
 from fleet.manager.record import Scaled
 from fleet.manager.rollout import IsAlive
@@ -171,7 +170,7 @@ def scale(
                 scaled[target.group] = Scaled(
                     number=target.after, manifest=numprocs[target.group], until=until
                 )
-        keep_record(folder, project, replace(kept, daemon=identity, groups=groups, scaled=scaled))
+        record.save(folder, project, replace(kept, daemon=identity, groups=groups, scaled=scaled))
         started = start(client, [n for t in found for n in t.start], timeout=timeout, is_alive=is_alive)
         stopped = stop(client, [n for t in found for n in t.drain], tell=tell)
     return Scaling(targets=found, started=started, stopped=stopped, seconds=monotonic() - began)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from threading import Thread
 from typing import Any
 
 from fleet.errors import BadReply, SupervisorError, SupervisorFault
@@ -17,6 +18,10 @@ from fleet.supervisor.transport import Transport, printable
 CHUNK = 50
 _FEWEST = 10
 _TURN = 0.1  # seconds
+# Of one look-up: fewer than 60 names are not worth a connection of their own, and each takes
+# supervisord a turn to accept.  More than 16 gain little, and cost it a file descriptor each.
+_SHARE = 60
+_CONNECTIONS = 16
 MAX_PROCESSES = 10_000
 _OLDEST = (4, 2)
 
@@ -98,7 +103,7 @@ class Supervisor:
         return DaemonState(state=printable(name, 40), pid=pid, version=printable(version, 40))
 
     def processes(self) -> tuple[Process, ...]:
-        """Every process of every group: about 8 ms at 100 processes, 0.3 s at 1,000."""
+        """Every process of every group: 2 s for 2,000 of them, nearly all of it supervisord's own."""
         answer = self._transport.call("supervisor.getAllProcessInfo")
         if not isinstance(answer, list):
             raise BadReply(f"supervisord at {self.url} answers getAllProcessInfo without a list.")
@@ -107,6 +112,23 @@ class Supervisor:
                 f"supervisord at {self.url} lists {len(answer):,} processes; fleet reads {MAX_PROCESSES:,}."
             )
         return tuple(process(info) for info in answer)
+
+    def lookup(self, names: Sequence[str]) -> dict[str, Process | None]:
+        """
+        These processes only; None for a name that supervisord does not know.
+
+        supervisord sends 4 KiB of an answer in each turn of its loop, and in
+        each it looks after all its processes.  Every connection gets its own
+        4 KiB, so the names are asked for over several at once: 2,000 of them
+        take 0.5 s, and a fifth of the processor time that `processes` costs it.
+        """
+        size = max(_SHARE, -(-len(names) // _CONNECTIONS))
+        chunks = [
+            [("supervisor.getProcessInfo", name) for name in names[start : start + size]]
+            for start in range(0, len(names), size)
+        ]
+        answers = [answer for chunk in self._at_once(chunks) for answer in chunk]
+        return {name: _process(name, answer) for name, answer in zip(names, answers, strict=True)}
 
     def start(self, names: Iterable[str]) -> Verdicts:
         """Start each; None means it was forked, not that it is RUNNING yet."""
@@ -188,6 +210,27 @@ class Supervisor:
                 verdicts[name] = answer if isinstance(answer, SupervisorFault) else None
         return verdicts
 
+    def _at_once(self, chunks: Sequence[Sequence[tuple[Any, ...]]]) -> list[list[Any]]:
+        """Multicalls side by side.  All have the same time, so together they take no longer than one."""
+        answers: list[list[Any]] = [[] for _ in chunks]
+        errors: list[Exception] = []
+
+        def ask(index: int) -> None:
+            try:
+                answers[index] = self._multicall(chunks[index])
+            except Exception as error:  # raised below, where somebody hears of it
+                errors.append(error)
+
+        # Daemons: Ctrl-C waits for no supervisord that hangs.
+        threads = [Thread(target=ask, args=(index,), daemon=True) for index in range(len(chunks))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if errors:
+            raise errors[0]
+        return answers
+
     def _multicall(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
         """One answer a call; a fault comes as a value, since its neighbours took effect."""
         answer = self._transport.call(
@@ -208,6 +251,18 @@ def _fault(item: object) -> SupervisorFault | None:
         case {"faultCode": int(code), "faultString": str(text)}:
             return SupervisorFault(code, printable(text))
     return None
+
+
+def _process(name: str, answer: object) -> Process | None:
+    """The answer of getProcessInfo; None when supervisord does not know the name."""
+    if isinstance(answer, SupervisorFault):
+        if answer.code == BAD_NAME:
+            return None
+        raise answer
+    found = process(answer)
+    if found.full_name != name:
+        raise BadReply(f"supervisord was asked for {name} and tells of {printable(found.full_name, 100)}.")
+    return found
 
 
 def _names(values: list[Any]) -> tuple[str, ...]:

@@ -89,6 +89,9 @@ def test_deploy_day(shop: Shop) -> None:
     said = shop("plan")
     assert "+ emails  4 start" in said
     assert "2 to add" in said
+    assert "  \x1b[32m+ emails\x1b[0m  4 start" in shop("plan", "--color", "always"), (
+        "and no more has a colour"
+    )
     shop("plan", "--exit-code", code=10)
     assert "4/4 running" in shop("apply")
     assert "nothing to change" in shop("plan", "--exit-code")

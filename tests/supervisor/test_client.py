@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,23 @@ def test_more_names_than_a_chunk(home: Home) -> None:
     assert len(names) == CHUNK + 5
     assert client.start([*names, *names]) == dict.fromkeys(names)
     assert set(client.stop_signals().values()) == {15}
+
+
+def test_processes_are_found_by_name(home: Home) -> None:
+    """Over several connections, as they are in the whole list; None for what nobody knows."""
+    (home.conf_dir / "w.conf").write_text(CONF.format(numprocs=150))
+    client = Supervisor(home.url)
+    client.reload_config()
+    client.remove_group("w")
+    client.add_group("w")
+    client.start(["w:w_140"])
+    names = [f"w:w_{number:03d}" for number in range(151)]
+    found = client.lookup(names)
+    assert list(found) == names
+    assert found.pop("w:w_150") is None
+    assert found["w:w_140"].pid
+    assert [replace(p, now=0) for p in found.values()] == [replace(p, now=0) for p in client.processes()]
+    assert client.lookup([]) == {}
 
 
 def test_a_slow_supervisord_gets_fewer_starts_at_once() -> None:

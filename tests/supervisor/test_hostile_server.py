@@ -178,6 +178,24 @@ def test_a_hostile_server_ends_in_a_clear_error_in_time(case: str, tmp_path: Pat
     assert str(caught.value).isprintable()
 
 
+def test_a_look_up_over_several_connections_takes_no_longer_than_one(tmp_path: Path) -> None:
+    """The deadline is that of the whole."""
+    with serving(silent, tmp_path / "s.sock") as supervisor:
+        began = time.monotonic()
+        with pytest.raises(SupervisorUnavailable, match="no whole answer"):
+            supervisor.lookup([f"w:w_{number:03d}" for number in range(300)])
+    assert time.monotonic() - began < TIMEOUT + 0.5
+
+
+def test_a_process_that_was_not_asked_for_is_refused(tmp_path: Path) -> None:
+    """A name must not be shown with the state of another."""
+    with (
+        serving(http(response(a_process())), tmp_path / "s.sock") as supervisor,
+        pytest.raises(BadReply, match="asked for w:w_01 and tells of w:w_00"),
+    ):
+        supervisor.lookup(["w:w_01"])
+
+
 def test_unknown_keys_are_ignored(tmp_path: Path) -> None:
     """A newer supervisord may say more."""
     with serving(http(response(a_process(extra="<nil/>"))), tmp_path / "s.sock") as supervisor:
