@@ -41,6 +41,12 @@ KNOWN = (
         source="CVE-2024-36039",
     ),
     Hole(
+        library="pymysql",
+        fixed="1.2.0",
+        what="with ssl_ca, a server that offers no TLS is spoken to without it",
+        source="PyMySQL 1.2.0, ssl_required",
+    ),
+    Hole(
         library="pydantic",
         fixed="2.4.0",
         what="a crafted text keeps a check busy for ever",

@@ -53,14 +53,15 @@ def parse(text: str) -> Dsn:
     Take a DSN apart.
 
     Raises:
-        DsnError: no scheme, an unknown one, a bad port, a control character.
+        DsnError: no scheme, an unknown one, a bad port, a control character, an @ that ends no password.
+            No part of it that may be the password is in the message.
     """
     if any(ord(c) < 32 or ord(c) == 127 for c in text):
         raise DsnError("DSN: contains a control character")
     scheme, found, rest = text.partition("://")
     kind = SCHEMES.get(scheme.lower())
     if not found or kind is None:
-        raise DsnError(f"DSN: expected a scheme such as postgresql://, got {_hide(text)!r}. {_EXAMPLES}")
+        raise DsnError(f"DSN: expected a scheme such as postgresql://, got {_head(text)!r}. {_EXAMPLES}")
     rest, _, query = rest.partition("?")
     options = tuple(_option(part) for part in query.split("&") if part)
     if kind == "sqlite":
@@ -70,6 +71,11 @@ def parse(text: str) -> Dsn:
             raise DsnError(f"DSN: sqlite needs a file. {_EXAMPLES}")
         return Dsn(scheme=kind, database=path, options=options)
     authority, _, database = rest.partition("/")
+    if "@" in database or "@" in query:
+        # Taken as it is, half of the password would be the name of a host, and be shown.
+        raise DsnError(
+            "DSN: an @ stands behind the host. In a password or a name write / ? # @ as %2F %3F %23 %40"
+        )
     login, at, address = authority.rpartition("@")
     user, colon, password = login.partition(":")
     host, port = _address(address)
@@ -95,7 +101,8 @@ def _address(address: str) -> tuple[str, int | None]:
     if not port:
         return host, None
     if not port.isdecimal() or not 0 < int(port) < 65536:
-        raise DsnError(f"DSN: port {port!r} is not between 1 and 65535")
+        # It may be the beginning of a password: u:secret/…, or u:secret where @host was forgotten.
+        raise DsnError("DSN: the port is not a number between 1 and 65535")
     return host, int(port)
 
 
@@ -120,6 +127,7 @@ def _unquote(text: str) -> str:
     return unquote(text)
 
 
-def _hide(text: str) -> str:
-    head, at, tail = text.rpartition("@")
-    return f"***@{tail}" if at else head + tail[:60]
+def _head(text: str) -> str:
+    """What may be shown of a text that is no DSN: a password can stand behind any colon, and before any @."""
+    head, colon, _ = text.rpartition("@")[2].partition(":")
+    return f"{'***@' if '@' in text else ''}{head[:60]}{'…' if colon or head[60:] else ''}"

@@ -158,6 +158,8 @@ def prepare(spec: WorkerSpec) -> None:
             os.chdir(spec.directory)
         except OSError as error:
             raise SpecError(f"directory {spec.directory}: {error.strerror}") from error
+    if spec.secrets or spec.password is not None:
+        _leave_no_core()
     sys.path[:0] = spec.path or ([spec.directory] if spec.directory else [])
     values = {name: read_secret(name, ref) for name, ref in spec.secrets.items()}
     os.environ.update(spec.environment)
@@ -166,6 +168,14 @@ def prepare(spec: WorkerSpec) -> None:
     for name, value in (("FLEET_PROJECT", spec.project), ("FLEET_REVISION", spec.revision)):
         if value:
             os.environ.setdefault(name, value)
+
+
+def _leave_no_core() -> None:
+    """A core file would hold the secrets; a handler that wants one may raise the limit again."""
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, most))
 
 
 def queue_dsn(spec: WorkerSpec) -> str:

@@ -17,6 +17,7 @@ from tests.badinput.world import World
 @pytest.fixture(scope="session")
 def fleet_at_work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """The fleet itself.  Tests ask for `world`, which proves that they left it alone."""
+    tmp_path_factory.getbasetemp()  # made before a test moves the folder for temporary files into the world
     # A short path: the socket must lie beside the manifest, where the photograph looks for it.
     with tempfile.TemporaryDirectory(prefix="fleet-bad-") as folder:
         world = World(Path(folder))

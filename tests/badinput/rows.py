@@ -113,17 +113,12 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "D4": ("control characters", (HERE,)),
     "D5": ("unknown or dangerous parameter", (HERE,)),
     "D7": ("in memory, a folder, no parent", (HERE,)),
-    "D8": (
-        "network and read-only file systems",
-        (QUEUE_SQLITE + "test_a_path_that_is_no_database_is_refused_and_left_alone",),
-    ),
+    "D8": ("network and read-only file systems, files of somebody else", (HERE,)),
     "D10": (
-        "wrong password, no database",
-        (
-            QUEUE_MYSQL + "test_a_wrong_password_is_refused_at_once_and_not_shown",
-            QUEUE_POSTGRES + "test_a_wrong_address_is_said_at_once_and_without_the_password",
-        ),
+        "wrong password, no database, another name in the certificate",
+        (HERE, QUEUE_MYSQL + "test_a_wrong_password_is_refused_at_once_and_not_shown"),
     ),
+    "D11": ("a standby", (HERE,)),
     "D13": (
         "a table engine that loses jobs, a lower level",
         (
@@ -136,7 +131,10 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
         "no right, foreign table",
         (
             QUEUE_POSTGRES + "test_a_missing_right_is_told_with_the_grant_that_gives_it",
+            QUEUE_MYSQL + "test_a_missing_right_is_told_as_the_grant_that_mends_it",
             QUEUE_MYSQL + "test_somebody_elses_table_is_left_alone",
+            QUEUE_POSTGRES + "test_somebody_elses_table_is_left_alone",
+            QUEUE_SQLITE + "test_somebody_elses_table_is_left_alone",
         ),
     ),
     "J1": (
@@ -189,8 +187,9 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
         (HERE, MANAGER_FILES + "test_a_folder_in_everybodys_reach_is_refused"),
     ),
     "R4": (
-        "a full disk",
+        "a full disk, a read-only one",
         (
+            HERE,
             MANAGER_FILES + "test_a_full_disk_leaves_the_old_file_and_no_rest",
             QUEUE_SQLITE + "test_a_full_disk_rejects_the_put_and_keeps_what_was_there",
         ),
@@ -202,7 +201,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "R7": (
         "[DEFAULT] and doubled sections",
         (
-            SUPERVISOR_PARSER + "test_an_overlay_shows_what_would_be",
+            SUPERVISOR_PARSER + "test_a_broken_file_is_named",
             MANAGER_APPLY + "test_a_program_of_the_same_name_in_a_foreign_file_is_refused",
         ),
     ),
@@ -276,7 +275,6 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 # What has no case, and why.
 WITHOUT: dict[str, str] = {
-    "D11": "a standby that may not be written to: no second PostgreSQL is set up in the tests",
     "D14": "beanstalkd without a log is a level that doctor and queue info tell, and no error",
     "J13": "there is one version of the stored form so far",
     "W1 W2 W4 W7 W8": "fleet serves no page; the one that it writes has no script and no action",

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from fleet.errors import BadReply
+from fleet.manager.places import Place
 from tests.badinput.world import MANIFEST, World, assert_refused, fleet_says
 from tests.supervisor.test_hostile_server import HOSTILE, TIMEOUT, a_process, http, response, serving
 
@@ -28,7 +29,7 @@ OLD = response(
 
 # A name: what the server sends, and the words of the report.
 ROWS: dict[str, tuple[Callable[[socket.socket], None], tuple[str, ...]]] = {
-    **{f"X {name}": (HOSTILE[name][0], ("s.sock",)) for name in HOSTILE if name not in SLOW},
+    **{f"X {name}": (HOSTILE[name][0], ("s.sock",)) for name in HOSTILE},
     "X19 an old supervisord": (http(OLD), ("version 3.3.1", "needs 4.2.5 or later")),
 }
 
@@ -44,24 +45,29 @@ def manifest_for(url: str, conf_dir: Path) -> str:
     return MANIFEST + 'user = "root"\n' + place + 'password = { env = "SUPERVISOR_PASSWORD" }\n'
 
 
-@pytest.mark.parametrize("line", [["--yes", "apply"], ["plan"]], ids="_".join)
-@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize(
+    ("line", "row"),
+    [("--yes apply", row) for row in ROWS] + [("plan", row) for row in ROWS if row[2:] not in SLOW],
+)
 def test_a_bad_supervisord_gets_nothing_written(
     row: str,
-    line: list[str],
+    line: str,
     world: World,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Exit 5 with the address; no password in the text, no file in the conf_dir."""
+    """Exit 5 with the address; no password in the text, no file in the conf_dir; X5: and in time."""
     answer, words = ROWS[row]
     conf_dir = tmp_path / "conf.d"
     conf_dir.mkdir(mode=0o755)
     monkeypatch.setenv("SUPERVISOR_PASSWORD", "hunter2")
+    monkeypatch.setattr(Place.client, "__defaults__", (TIMEOUT,))  # seconds for each call, in place of five
     with serving(answer, tmp_path / "s.sock"):
         world.manifest.write_text(manifest_for(f"unix://{tmp_path}/s.sock", conf_dir))
-        said = fleet_says(capsys, *line)
+        began = time.monotonic()
+        said = fleet_says(capsys, *line.split())
+    assert time.monotonic() - began < 30  # 0.6 s on an idle machine: one call, which is not tried again
     assert_refused(said, 5, *words)
     assert "hunter2" not in said.err + said.out
     assert {path.name for path in conf_dir.iterdir()} <= {".fleet.lock"}
@@ -113,13 +119,3 @@ def test_x14_a_name_is_a_text_and_never_a_path(name: str, tmp_path: Path) -> Non
         else:
             (process,) = supervisor.processes()
             assert process.full_name.startswith("w:")
-
-
-def test_x5_the_deadline_is_for_the_whole_answer(tmp_path: Path) -> None:
-    """X5: a byte now and then does not keep a caller, and neither does any other hostile server."""
-    for name in ("says nothing", "slow body"):
-        with serving(HOSTILE[name][0], tmp_path / f"{name}.sock") as supervisor:
-            began = time.monotonic()
-            with pytest.raises(HOSTILE[name][1]):
-                supervisor.state()
-            assert time.monotonic() - began < TIMEOUT + 5

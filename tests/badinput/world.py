@@ -8,8 +8,11 @@ SQLite's, so that no mistake of fleet can hide itself.
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
 import stat
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -119,6 +122,41 @@ def fleet_says(capsys: pytest.CaptureFixture[str], *words: str) -> Said:
     code = run(words)
     shown = capsys.readouterr()
     return Said(code=code, out=shown.out, err=shown.err)
+
+
+_ELSEWHERE = """\
+import contextlib, io, json, sys
+from fleet.cli.app import run
+
+def says(line):
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        code = run(line)
+    return code, out.getvalue()
+
+print(json.dumps([says(line) for line in json.loads(sys.argv[1])]))
+"""
+
+
+def fleet_says_where(mounts: str, *lines: list[str]) -> list[Said]:
+    """
+    What command lines say in a mount namespace of their own, after the shell commands *mounts*.
+
+    Skips the test where the kernel or a container does not permit that.
+    """
+    script = f'set -e; {mounts}; exec "$@"'
+    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
+    tried = subprocess.run([*command, "true"], capture_output=True, text=True, timeout=30)
+    if tried.returncode:
+        pytest.skip(f"no mounts here: {tried.stderr.strip()}")
+    done = subprocess.run(
+        [*command, sys.executable, "-c", _ELSEWHERE, json.dumps(lines)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return [Said(code=code, out="", err=text) for code, text in json.loads(done.stdout)]
 
 
 def is_safe(text: str) -> bool:

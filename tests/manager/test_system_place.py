@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -51,6 +53,18 @@ def test_foreign_programs_never_notice(place: Place) -> None:
     assert sorted(running(place)) == ["nginx:nginx", "shop-b:shop-b_00", "shop-b:shop-b_01"]
     assert place.client().state() == daemon
     assert (place.conf_dir / "nginx.conf").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs two users")
+def test_a_process_of_another_user_keeps_nothing_of_root(place: Place) -> None:
+    """S33: as docs/worker.md says: no capability, none to be had back, and no group but its own."""
+    assert not apply(place, system(place, {"a": conf("a", numprocs=1, user="nobody")})).failed
+    pid = process(place, "shop-a_00").pid
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    assert {status[name].strip("\t0") for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {""}
+    user = pwd.getpwnam("nobody")
+    assert status["Uid"].split() == [str(user.pw_uid)] * 4
+    assert status["Groups"].split() == [str(user.pw_gid)]
 
 
 def system(place: Place, confs: dict[str, str]) -> Desired:

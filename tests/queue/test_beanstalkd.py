@@ -28,7 +28,7 @@ from fleet.errors import (
 )
 from fleet.queue import Queue
 from fleet.queue.backends.beanstalkd import protocol
-from fleet.queue.backends.beanstalkd.server import overlooks_leases, syncs_always
+from fleet.queue.backends.beanstalkd.server import judge, overlooks_leases, syncs_always
 from fleet.queue.consumer import Consumer
 from fleet.queue.job import Job, Pulse, Settlement
 from tests import servers
@@ -215,6 +215,14 @@ def test_the_level_in_force_is_told(flags: tuple[str, ...], level: str, tmp_path
 )
 def test_its_command_line_is_read_as_it_reads_it_itself(arguments: list[str], always: bool):
     assert syncs_always(arguments) == always
+
+
+@pytest.mark.parametrize("is_local", [True, False])
+def test_a_server_of_another_host_is_told_to_be_open(is_local: bool):
+    """S16: it asks nobody for a password, which matters once it is no longer reached over loopback."""
+    stats = {"binlog-current-index": "0", "version": "1.12", "draining": "false"}
+    _, notes = judge(stats, log_is_broken=False, is_local=is_local)
+    assert any("asks nobody for a password" in note for note in notes) == (not is_local)
 
 
 def test_the_fault_of_known_versions_is_told(queue: Queue):

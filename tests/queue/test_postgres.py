@@ -848,6 +848,15 @@ def test_a_missing_right_is_told_with_the_grant_that_gives_it(
         admin.execute("DROP ROLE guest")
 
 
+def test_somebody_elses_table_is_left_alone(admin: psycopg.Connection[Any], postgres_dsn: str):
+    admin.execute("DROP TABLE IF EXISTS taken_jobs")
+    admin.execute("CREATE TABLE taken_jobs (id int PRIMARY KEY, body text)")
+    with pytest.raises(SchemaError, match=r'"taken_jobs" already exists, and is not fleet\'s: .*\?prefix='):
+        fleet.connect(f"{postgres_dsn}?prefix=taken")
+    made = admin.execute("SELECT relname FROM pg_class WHERE relname LIKE 'taken%' AND relkind = 'r'")
+    assert made.fetchall() == [("taken_jobs",)]
+
+
 def test_tables_of_a_newer_fleet_are_refused(queue: Queue, admin: Any, dsn: str, prefix: str):
     admin.execute(f"UPDATE {prefix}_meta SET value = '999'")
     with pytest.raises(SchemaError, match=r"999.*Update fleet"):

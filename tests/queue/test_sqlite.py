@@ -268,6 +268,17 @@ def test_a_path_that_is_no_database_is_refused_and_left_alone(file: Path, make, 
     assert (file.read_bytes() if file.is_file() else None) == before
 
 
+def test_somebody_elses_table_is_left_alone(file: Path):
+    db = sqlite3.connect(file)
+    db.execute("CREATE TABLE fleet_jobs (id INTEGER PRIMARY KEY, body TEXT)")
+    db.commit()
+    with pytest.raises(SchemaError, match=r"fleet_jobs already exists, and is not fleet's: .*\?prefix="):
+        fleet.connect(f"sqlite:///{file}")
+    assert [name for (name,) in db.execute("SELECT name FROM sqlite_master")] == ["fleet_jobs"]
+    fleet.connect(f"sqlite:///{file}?prefix=mine").close()
+    db.close()
+
+
 def test_a_missing_folder_is_said(tmp_path: Path):
     with pytest.raises(QueueError, match="folder must exist"):
         fleet.connect(f"sqlite:///{tmp_path}/missing/jobs.db")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import sqlite3
 import subprocess
@@ -439,6 +440,23 @@ def test_the_exec_shim_becomes_the_command(site: Site) -> None:
 
     assert process.wait(10) == 0
     assert site.log.split() == ["100%", str(process.pid), "emails"]
+
+
+@pytest.mark.parametrize("has_secret", [True, False])
+def test_a_process_with_secrets_leaves_no_core(site: Site, has_secret: bool) -> None:
+    """A core file would hold them; where there are none, the limit is the operator's business."""
+    script = "import resource; print(resource.getrlimit(resource.RLIMIT_CORE))"
+    secrets = {"secrets": {"TOKEN": {"env": "HOME"}}} if has_secret else {}
+    spec = site.spec(command=f"{sys.executable} -c '{script}'", **secrets)
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    most = before[1]
+    resource.setrlimit(resource.RLIMIT_CORE, (most, most))
+    try:
+        process = site.run("--exec", str(spec))
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, before)
+    assert process.wait(10) == 0
+    assert site.log.strip() == str((0 if has_secret else most, most))
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,12 @@ _OPTIONS = {
     "mysql": ("prefix", "ssl_ca", "connect_timeout", "unix_socket"),
     "beanstalkd": ("connect_timeout", "unix_socket"),
 }
-_CHOICES = {"synchronous": ("full", "normal", "extra"), "wakeup": ("push", "poll"), "force": ("0", "1")}
+_CHOICES = {
+    "synchronous": ("full", "normal", "extra"),
+    "wakeup": ("push", "poll"),
+    "force": ("0", "1"),
+    "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+}
 
 
 def open_backend(

@@ -19,6 +19,10 @@ _OVERLOOKS = (
     "This beanstalkd overlooks most leases that end while their connection is silent: the job of a worker "
     "that froze waits until its connection ends. A worker that dies or is killed ends it at once."
 )
+_OPEN = (
+    "beanstalkd asks nobody for a password: whoever reaches it can read and delete every job. "
+    "Let it listen on loopback, or on a network of your own."
+)
 _START_SLACK = 2.0  # seconds by which two ways to tell a process's start may differ
 
 
@@ -62,6 +66,8 @@ def overlooks_leases(version: str) -> bool:
 def judge(stats: dict[str, str], log_is_broken: bool, is_local: bool) -> tuple[str, list[str]]:
     """The durability level in force, and what a person should know about this server."""
     level, notes = _level_of(stats, log_is_broken, is_local)
+    if not is_local:
+        notes.append(_OPEN)
     if overlooks_leases(stats["version"]):
         notes.append(_OVERLOOKS)
     if stats["draining"] == "true":

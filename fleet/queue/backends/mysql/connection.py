@@ -8,6 +8,7 @@ apart: nothing happened and may be tried again, or nobody can know.
 from __future__ import annotations
 
 import random
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -53,7 +54,8 @@ _LOST = (
     3169,
     4031,
 )
-_TLS_REQUIRED = 3159
+_MAY_WANT_TLS = (3159, 1045)  # MariaDB calls it access denied, as it does a wrong password
+_NO_TLS = 2026  # PyMySQL's code for: the server has none, and it was asked for
 _GONE_AWAY = 2006  # PyMySQL's code for: the packet did not leave this host whole, so nobody has acted on it
 
 T = TypeVar("T")
@@ -321,6 +323,7 @@ class Link:
         while True:
             try:
                 self._db = self._open(max(0.1, give_up - time.monotonic()))
+                self._db._read_timeout = READ_SECONDS
                 self._cursor = self._db.cursor(Cursor)
                 self._set_up()
                 break
@@ -333,6 +336,9 @@ class Link:
                     error, RuntimeError
                 ):  # PyMySQL asks for a package that the server's login needs
                     raise DsnError(f"{self.where}: {error}") from error
+                if code == _NO_TLS or isinstance(getattr(error, "original_exception", None), ssl.SSLError):
+                    text = f"{self.where}: ssl_ca does not vouch for this server: {_words(error)}"
+                    raise BackendUnavailable(text) from error
                 if time.monotonic() + pause > give_up_trying:
                     self._away = True
                     raise BackendUnavailable(f"{self.where} does not answer: {_words(error)}") from error
@@ -360,20 +366,20 @@ class Link:
             local_infile=False,
             client_flag=CLIENT.MULTI_STATEMENTS,
             connect_timeout=seconds,
-            read_timeout=READ_SECONDS,
+            read_timeout=seconds,  # until it has greeted: PyMySQL's connect_timeout is for the port alone
             write_timeout=READ_SECONDS,
             program_name="fleet",
         )
         is_local = bool(socket) or host in _LOOPBACK
         if authority := dsn.option("ssl_ca"):
-            return connect(ssl_ca=authority, ssl_verify_cert=True, ssl_verify_identity=not is_local)
+            return connect(ssl=_trust(authority, check_name=not is_local))
         if not is_local:
             return connect()  # encrypted when the server can, but it could be anybody's: see `describe`
         try:
             return connect(ssl_disabled=True)  # never leaves the host, and TLS takes 25 ms to begin
         except (RuntimeError, pymysql.OperationalError) as error:
             # MySQL's login may want TLS, or a package for RSA that is not here.
-            if isinstance(error, pymysql.OperationalError) and error.args[0] != _TLS_REQUIRED:
+            if isinstance(error, pymysql.OperationalError) and error.args[0] not in _MAY_WANT_TLS:
                 raise
             return connect()
 
@@ -423,6 +429,17 @@ class Link:
         if code == 1146:
             return SchemaError(f"{self.where}: {words}. Create the tables with: fleet queue migrate")
         return QueueError(f"{self.where}: {words}")
+
+
+def _trust(authority: str, *, check_name: bool) -> ssl.SSLContext:
+    """A context that takes no certificate but those of the file *authority*; raises DsnError."""
+    try:
+        context = ssl.create_default_context(cafile=authority)
+    except OSError as error:  # ssl.SSLError is one
+        reason = error.strerror if not isinstance(error, ssl.SSLError) else "it holds no certificate"
+        raise DsnError(f"DSN: ssl_ca={authority}: {reason}") from error
+    context.check_hostname = check_name
+    return context
 
 
 def _words(error: Exception) -> str:

@@ -310,6 +310,11 @@ class PostgresBackend:
             notes.append(
                 "A pooler stands in front of the server: nothing is pushed, workers look by themselves."
             )
+        if not self._runner.is_private:
+            notes.append(
+                "The connection is not verified: add ?sslmode=verify-full&sslrootcert=FILE, "
+                "so that nobody can listen or pose."
+            )
         return BackendInfo(
             backend=self.name,
             version=version,

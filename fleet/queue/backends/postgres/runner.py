@@ -30,6 +30,7 @@ class Runner:
     ) -> None:
         self.borrowed = connection is not None
         self.where = door.where if door else "the caller's PostgreSQL connection"
+        self.is_private = door is None or door.is_private
         self._door = door
         self._commits = commits
         self._prefix = prefix

@@ -44,7 +44,7 @@ _SETTINGS = {
 _HINTS = {
     "53100": "The server's disk is full and nothing was stored: free some space.",
     "53300": "Raise max_connections, or put a pooler such as PgBouncer in front of it.",
-    "25006": "It is a standby, or was set to read only.",
+    "25006": "It is a standby in recovery, or was set to read only: name the primary server.",
     "57014": "A statement_timeout is shorter than this took.",
 }
 
@@ -84,6 +84,8 @@ class Session:
 class Door:
     """Opens connections to one database."""
 
+    is_private: bool  # nobody else can read or forge what goes through it
+
     def __init__(self, dsn: Dsn) -> None:
         """Raises DsnError for an option that cannot be used."""
         self.where = str(dsn)
@@ -91,14 +93,18 @@ class Door:
         if not timeout.isdecimal() or not 0 < int(timeout) <= 600:
             raise DsnError(f"DSN: connect_timeout={timeout[:20]!r}: expected whole seconds from 1 to 600")
         self.patience = float(timeout)
+        authority = dsn.option("sslrootcert")
+        # By itself libpq would not look at the certificate, and do without TLS where the server has none.
+        mode = dsn.option("sslmode") or ("verify-full" if authority else None)
+        self.is_private = _is_on_this_host(dsn.host) or mode in ("verify-ca", "verify-full")
         self._arguments: dict[str, Any] = {
             "host": dsn.host,
             "port": dsn.port,
             "user": dsn.user,
             "password": dsn.password,
             "dbname": dsn.database or None,
-            "sslmode": dsn.option("sslmode"),
-            "sslrootcert": dsn.option("sslrootcert"),
+            "sslmode": mode,
+            "sslrootcert": authority,
             "application_name": dsn.option("application_name") or "fleet",
             "connect_timeout": int(timeout),
             "client_encoding": "utf8",
@@ -129,10 +135,11 @@ class Door:
             except psycopg.Error as error:
                 left = give_up - time.monotonic()
                 if left <= 0:
-                    text = f"{self.where}: no connection: {_first_line(error)}"
-                    raise BackendUnavailable(
-                        f"{text}. {_HINTS.get(error.sqlstate or '', '')}".rstrip()
-                    ) from error
+                    words = _first_line(error)
+                    # Said by libpq itself, which asks each server whether it can be written to.
+                    code = "25006" if words.endswith("session is read-only") else error.sqlstate or ""
+                    text = f"{self.where}: no connection: {words}. {_HINTS.get(code, '')}"
+                    raise BackendUnavailable(text.rstrip()) from error
             time.sleep(min(left, pause * random.uniform(0.5, 1.0)))  # noqa: S311 - spreads a crowd, hides nothing
             pause = min(1.0, pause * 2)
 
@@ -172,11 +179,17 @@ def translate(error: psycopg.Error, where: str) -> QueueError:
         return SchemaError(f"{text}. Create or update fleet's tables with: fleet queue migrate")
     if code == "42501":
         return SchemaError(text)
+    if code == "42P07":
+        return SchemaError(f"{text}, and is not fleet's: choose another ?prefix=")
     hint = _HINTS.get(code, "")
     # Class 08 connection, 53 resources, 57 operator intervention, 58 system: the statement did not happen.
     if code[:2] in ("08", "53", "57", "58") or code == "25006" or (not code and _is_link(error)):
         return BackendUnavailable(f"{text}. {hint}".rstrip())
     return QueueError(f"{text}. {hint}".rstrip())
+
+
+def _is_on_this_host(host: str | None) -> bool:
+    return host is None or host.startswith("/") or host in ("127.0.0.1", "::1", "localhost")
 
 
 def _is_link(error: psycopg.Error) -> bool:

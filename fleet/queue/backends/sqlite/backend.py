@@ -363,7 +363,14 @@ class SqliteBackend:
                 migrate.check(found, location(self._path))
             for version in range(found + 1, migrate.WANTED + 1):
                 for statement in migrate.statements("sqlite", version, self._prefix):
-                    db.execute(statement)
+                    try:
+                        db.execute(statement)
+                    except sqlite3.OperationalError as error:
+                        if "already exists" not in str(error):
+                            raise
+                        raise SchemaError(
+                            f"{location(self._path)}: {error}, and is not fleet's: choose another ?prefix="
+                        ) from error
                 db.execute(self._sql.set_meta, ("schema", str(version)))
             return found, migrate.WANTED
 

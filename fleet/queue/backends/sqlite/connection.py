@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar, TypeVarTuple
 
 from fleet.errors import BackendBusy, BackendUnavailable, PutUnknown, QueueError
-from fleet.queue.backends.sqlite.files import location
+from fleet.queue.backends.sqlite.files import is_on_read_only_disk, location, not_writable
 
 _BUSY_SECONDS = 5.0
 _IN_PASSING_SECONDS = 0.05
@@ -132,7 +132,10 @@ class Link:
         if _is_busy(error):
             return BackendBusy(f"{where}: another connection held the write lock for {_BUSY_SECONDS:.0f} s")
         code = _primary_code(error)
-        text = f"{where}: {error}. {_HINTS.get(code, '')}".rstrip()
+        if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY) and is_on_read_only_disk(self.path):
+            return BackendUnavailable(f"{where}: {error}. Its file system is mounted read-only.")
+        hint = not_writable(self.path) if code == sqlite3.SQLITE_READONLY else ""
+        text = f"{where}: {error}. {hint or _HINTS.get(code, '')}".rstrip()
         return (
             BackendUnavailable(text)
             if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)

@@ -35,6 +35,26 @@ def refuse_network_file_system(path: str) -> None:
         )
 
 
+def is_on_read_only_disk(path: str) -> bool:
+    """Whether nothing in the folder of *path* can be written by anybody, as after a disk error."""
+    try:
+        return bool(os.statvfs(os.path.dirname(path) or ".").f_flag & os.ST_RDONLY)  # noqa: PTH120
+    except OSError:
+        return False
+
+
+def not_writable(path: str) -> str:
+    """Which of the files that SQLite writes this user may not write, and whose it is; "" if none is known."""
+    for name in (path, f"{path}-wal", f"{path}-shm", os.path.dirname(path) or "."):  # noqa: PTH120
+        if os.path.exists(name) and not os.access(name, os.W_OK):  # noqa: PTH110
+            found = os.stat(name)  # noqa: PTH116
+            return (
+                f"This user may not write {name} (mode {found.st_mode & 0o7777:04o}, owner {found.st_uid}): "
+                "chown it to the user that the workers run as."
+            )
+    return ""
+
+
 def _file_system(folder: str) -> str:
     best, kind = "", ""
     try:

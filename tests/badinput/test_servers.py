@@ -1,0 +1,183 @@
+"""
+What only a server can refuse, D10 and D11, and who it is: TLS, S11.
+
+Two private servers that take no connection over TCP without TLS.  Their
+certificate is for "localhost", so 127.0.0.1 is another name; 127.0.0.2 stands
+for another host, whose connections are to be verified.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+import fleet
+from fleet.errors import BackendUnavailable, DsnError
+from tests import servers
+from tests.badinput.world import MANIFEST, World, assert_refused, fleet_says
+
+HBA = """\
+local all all trust
+hostssl all fleet 127.0.0.0/8 trust
+hostssl all ada 127.0.0.0/8 scram-sha-256
+"""
+
+
+@pytest.fixture(scope="module")
+def certificates() -> Iterator[Path]:
+    """A folder with a certificate for localhost, another that nobody has, and the server's key."""
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is not installed, and makes the certificates")
+    folder = Path(tempfile.mkdtemp(prefix="fleet-tls-", dir="/tmp"))
+    try:
+        folder.chmod(0o755)
+        for name in ("server", "other"):
+            subprocess.run(
+                [
+                    *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
+                    *("-nodes", "-days", "2", "-subj", "/CN=localhost"),
+                    *("-addext", "subjectAltName=DNS:localhost"),
+                    *("-keyout", folder / f"{name}.key", "-out", folder / f"{name}.crt"),
+                ],
+                check=True,
+                capture_output=True,
+                timeout=30,
+            )
+        (folder / "hba.conf").write_text(HBA)
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def key_for(user: str, certificates: Path) -> Path:
+    """The private key as *user* alone may read it; where we are not root, the server runs as we do."""
+    key = certificates / f"{user}.key"
+    shutil.copy(certificates / "server.key", key)
+    key.chmod(0o600)
+    if os.geteuid() == 0:
+        shutil.chown(key, user)
+    return key
+
+
+@pytest.fixture(scope="module")
+def tls_postgres(certificates: Path, postgres_dsn: str) -> Iterator[servers.Server]:
+    with servers.postgres(
+        "ssl=on",
+        f"ssl_cert_file={certificates}/server.crt",
+        f"ssl_key_file={key_for('postgres', certificates)}",
+        f"hba_file={certificates}/hba.conf",
+        "listen_addresses=127.0.0.1,127.0.0.2",
+    ) as server:
+        with psycopg.connect(
+            host=str(server.folder), port=server.port, user="fleet", dbname="postgres"
+        ) as db:
+            db.execute("CREATE ROLE ada LOGIN PASSWORD 'right'")
+        yield server
+
+
+@pytest.fixture(scope="module")
+def tls_mariadb(certificates: Path, mariadb_dsn: str) -> Iterator[servers.Server]:
+    with servers.mariadb(
+        f"--ssl-cert={certificates}/server.crt",
+        f"--ssl-key={key_for('mysql', certificates)}",
+        "--require-secure-transport=ON",
+        "--bind-address=127.0.0.1,127.0.0.2",
+    ) as server:
+        yield server
+
+
+def refusal(dsn: str) -> str:
+    """What is said by a connection that must not come about; one line, in time."""
+    began = time.monotonic()
+    with pytest.raises(BackendUnavailable) as caught:
+        fleet.connect(dsn)
+    assert time.monotonic() - began < 10
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def works(dsn: str) -> tuple[str, ...]:
+    """A job goes through; what a person should know about the connection."""
+    with fleet.connect(dsn) as queue:
+        queue.put("emails", 1)
+        job = queue.reserve("emails")
+        assert job is not None
+        job.delete()
+        return tuple(note for note in queue.info().notes if "not verified" in note)
+
+
+def test_s11_postgresql_is_who_its_certificate_says(tls_postgres: servers.Server, certificates: Path) -> None:
+    """S11, D10: sslmode and sslrootcert; a file that is named is used, whatever libpq's default is."""
+    base = f"{tls_postgres.port}/postgres"
+    trusted = f"sslrootcert={certificates}/server.crt"
+    assert works(f"postgresql://fleet@localhost:{base}?sslmode=verify-full&{trusted}") == ()
+    assert works(f"postgresql://fleet@localhost:{base}?{trusted}") == ()
+    assert works(f"postgresql://fleet@127.0.0.1:{base}?sslmode=verify-ca&{trusted}") == ()
+    assert works(f"postgresql://fleet@127.0.0.1:{base}") == ()  # it does not leave this host
+    assert len(works(f"postgresql://fleet@127.0.0.2:{base}?sslmode=require")) == 1
+    assert "does not match host name" in refusal(f"postgresql://fleet@127.0.0.1:{base}?{trusted}")
+    other = f"sslmode=verify-ca&sslrootcert={certificates}/other.crt"
+    assert "certificate verify failed" in refusal(f"postgresql://fleet@127.0.0.1:{base}?{other}")
+    nowhere = refusal(f"postgresql://fleet@127.0.0.1:{base}?sslrootcert=/no/such.crt")
+    assert '"/no/such.crt" does not exist' in nowhere
+    assert "no encryption" in refusal(f"postgresql://fleet@127.0.0.1:{base}?sslmode=disable")
+
+
+def test_s11_mariadb_is_who_its_certificate_says(
+    tls_mariadb: servers.Server, mariadb_dsn: str, certificates: Path
+) -> None:
+    """S11, D10: ssl_ca; nobody is spoken to without TLS, or tried again for five seconds."""
+    base = f"{tls_mariadb.port}/fleet"
+    trusted = f"ssl_ca={certificates}/server.crt"
+    assert works(f"mysql://fleet@127.0.0.1:{base}?{trusted}") == ()
+    assert works(f"mysql://fleet@127.0.0.1:{base}") == ()  # it asks for TLS, so TLS it is
+    assert len(works(f"mysql://fleet@127.0.0.2:{base}")) == 1
+    assert "IP address mismatch" in refusal(f"mysql://fleet@127.0.0.2:{base}?{trusted}")
+    other = refusal(f"mysql://fleet@127.0.0.1:{base}?ssl_ca={certificates}/other.crt")
+    assert "ssl_ca does not vouch for this server" in other
+    assert "certificate verify failed" in other
+    for path, words in (("/no/such.crt", "No such file"), ("/etc/passwd", "it holds no certificate")):
+        with pytest.raises(DsnError, match=f"ssl_ca={path}: {words}"):
+            fleet.connect(f"mysql://fleet@127.0.0.1:{base}?ssl_ca={path}")
+    assert "ssl_ca does not vouch" in refusal(f"{mariadb_dsn}?{trusted}")  # a server that has no TLS
+
+
+def test_d10_postgresql_refuses_in_one_line(tls_postgres: servers.Server) -> None:
+    """D10: a wrong password, a user and a database that are not there; the password is not repeated."""
+    base = f"127.0.0.1:{tls_postgres.port}"
+    wrong = refusal(f"postgresql://ada:hunter2@{base}/postgres")
+    assert 'password authentication failed for user "ada"' in wrong
+    assert "hunter2" not in wrong
+    assert 'database "shop" does not exist' in refusal(f"postgresql://fleet@{base}/shop")
+
+
+def test_d10_mysql_refuses_a_database_that_is_not_there(mariadb_dsn: str) -> None:
+    """D10: at once, and with its name."""
+    with pytest.raises(DsnError, match="Unknown database 'shop'"):
+        fleet.connect(f"{mariadb_dsn.rpartition('/')[0]}/shop")
+
+
+def test_d11_a_standby_is_named_and_works_once_promoted(
+    tls_postgres: servers.Server, world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """D11: exit 6, and nothing is tried that a standby must refuse; after a fail-over the DSN works."""
+    dsn = f"postgresql://fleet@127.0.0.1:{tls_postgres.port}/postgres"
+    works(dsn)
+    tls_postgres.stop()
+    (tls_postgres.folder / "data" / "standby.signal").touch()
+    tls_postgres.start()
+    world.manifest.write_text(MANIFEST.replace("[defaults]", f'[queue]\ndsn = "{dsn}"\n[defaults]'))
+    for line in (["jobs", "put", "emails", "{}"], ["jobs", "list", "emails"], ["queue", "migrate"]):
+        said = fleet_says(capsys, "--yes", *line)
+        assert_refused(said, 6, dsn, "is a standby in recovery", "name the primary")
+    with psycopg.connect(dsn, autocommit=True) as db:
+        db.execute("SELECT pg_promote()")
+    assert works(dsn) == ()

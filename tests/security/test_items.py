@@ -1,0 +1,35 @@
+"""The table of requirements is true: every test that it names is there, and no number is missing."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.security.items import ITEMS, WITHOUT
+
+ROOT = Path(__file__).parents[2]
+
+
+@cache
+def functions(path: str) -> set[str]:
+    tree = ast.parse((ROOT / path).read_text())
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+@pytest.mark.parametrize("item", ITEMS)
+def test_an_item_has_its_tests(item: str) -> None:
+    """A renamed test must be renamed in the table too."""
+    words, tests = ITEMS[item]
+    assert words and tests
+    for test in tests:
+        path, _, name = test.partition("::")
+        assert name in functions(path)
+
+
+def test_every_item_has_either_a_test_or_a_reason() -> None:
+    """S1 to S40."""
+    told = [*ITEMS, *" ".join(WITHOUT).split()]
+    assert sorted(told) == sorted(f"S{n}" for n in range(1, 41))
