@@ -129,7 +129,7 @@ def test_the_claim_reads_its_index_in_order_at_a_large_backlog(
     )
     values: dict[str, Any] = {"pipeline": "p1", "pipelines": ["p1", "p0"], "limit": 50, "token": 5}
     values |= {"gated": True, "priority": 3, "priorities": [3, -1], "floor": 0}
-    values |= {"ids": "{1,2,3}", "tokens": "{0,0,0}", "wanted": 3, "chunk": 100, "back": "[]"}
+    values |= {"ids": "{1,2,3}", "tokens": "{0,0,0}", "held": 7, "wanted": 3, "chunk": 100, "back": "[]"}
     sql = Statements(prefix)
     # Ours also before the server has any statistics: a plan may be made while the table is still empty.
     for settings, analyzed in ((session._SETTINGS, False), (session._SETTINGS, True), ({}, True)):

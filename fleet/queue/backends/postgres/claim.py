@@ -150,7 +150,7 @@ class Claims:
         verdicts = [True] * len(settlements)
         if settled < len(settlements):
             verdicts = values_of.verdicts(settlements, which or ())
-        return verdicts, values_of.reserved(rows, token, asked_at, names), (due, now, took, soon)
+        return verdicts, values_of.reserved(rows, token, now, asked_at, names), (due, now, took, soon)
 
     def _make_ready(self, names: tuple[str, ...]) -> None:
         """Everything that is due becomes ready, in chunks, so that one index gives the order."""
@@ -181,9 +181,10 @@ class Claims:
         try:
             asked_at = time.monotonic()
             rows = self._runner.read(self._sql.found, what) if limit else []
-            jobs = values_of.reserved(rows, token, asked_at, names)
+            now = rows[0][-1] if rows else 0
+            jobs = values_of.reserved(rows, token, now, asked_at, names)
             for job, row in zip(jobs, rows, strict=True):
-                job.expires_at = asked_at + row[-1] / 1e6
+                job.expires_at = asked_at + row[-2] / 1e6
             ids = values_of.numbers(s.job.id for s in settlements)
             holders = dict(self._runner.read(self._sql.holders, {"ids": ids})) if settlements else {}
             open_ = [s for s in settlements if holders.get(s.job.id, 0) == s.job.token]

@@ -24,10 +24,15 @@ def settle_values(settlements: Sequence[Settlement]) -> tuple[Settles, dict[str,
     deletes.sort(key=lambda job: job.id)
     values: dict[str, Any] = {
         "ids": numbers([job.id for job in deletes]),
-        "tokens": numbers([job.token for job in deletes]),
         "wanted": len(settlements),
     }
-    if len(deletes) == len(settlements):
+    tokens = [job.token for job in deletes]
+    all_deletes = len(deletes) == len(settlements)
+    if all_deletes and tokens.count(tokens[0]) == len(tokens):
+        values["held"] = tokens[0]
+        return "batch", values
+    values["tokens"] = numbers(tokens)
+    if all_deletes:
         return "deletes", values
     rows = [
         {
@@ -58,20 +63,24 @@ def verdicts(settlements: Sequence[Settlement], settled: Sequence[Sequence[int]]
 
 
 def reserved(
-    rows: list[tuple[Any, ...]], token: int, asked_at: float, pipelines: tuple[str, ...]
+    rows: list[tuple[Any, ...]], token: int, now: int, asked_at: float, pipelines: tuple[str, ...]
 ) -> list[Job]:
-    """Jobs in claim order: RETURNING promises none, so the rows are sorted here."""
+    """
+    Jobs in claim order: RETURNING promises none, so the rows are sorted here.
+
+    *now* is the server's instant in microseconds, *asked_at* the same on the monotonic clock in seconds.
+    """
     if len(pipelines) == 1:
         rows.sort()  # by priority, then id
     else:
         place = {name: n for n, name in reversed(list(enumerate(pipelines)))}
         rows.sort(key=lambda row: (place[row[2]], row[0], row[1]))
     jobs = []
-    for priority, id_, pipeline, payload, ttr, attempts, crashes, waited, reason, uid, unique, *_ in rows:
+    for priority, id_, pipeline, payload, ttr, attempts, crashes, run_at, reason, uid, unique, *_ in rows:
         seconds = ttr / 1e6
         job = Job(
             id_, pipeline, payload, priority, seconds, attempts, crashes, JobState.RESERVED, token,
-            asked_at + seconds, waited / 1e6 if waited > 0 else 0.0, 0.0, reason, uid or b"", unique,
+            asked_at + seconds, max(0, now - run_at) / 1e6, 0.0, reason, uid or b"", unique,
         )  # fmt: skip
         jobs.append(job)
     return jobs

@@ -6,7 +6,9 @@ from typing import Literal
 
 from fleet.queue.backends.postgres.session import LOCK_SECONDS
 
-Settles = Literal["", "deletes", "all"]
+# Nothing, only deletes under one token (what a drained batch is), only deletes, or anything.
+Settles = Literal["", "batch", "deletes", "all"]
+KINDS: tuple[Settles, ...] = ("batch", "deletes", "all")
 
 # Microseconds of the server's clock when the question arrived: the same for a whole statement, and good for
 # an index condition.  now() is no such thing: it is when the transaction began.
@@ -32,6 +34,9 @@ _ANY = {
     "late": "%(delay)s::bigint > 0",
     "unique_key": "%(unique)s",
 }
+# Of a claimed job, as `rows.reserved` reads it.
+_CLAIMED = """job.priority, job.id, job.pipeline, payload, ttr, attempts, crashes, run_at, reason, uid,
+                    unique_key"""
 
 
 class Statements:
@@ -89,8 +94,7 @@ class Statements:
         # -- settle: id and token together are the fence
         self.delete = _sql(f"DELETE FROM {jobs} WHERE id = %(id)s AND token = %(token)s")
         self.settle = {
-            "deletes": _sql(f"WITH {self._settled('deletes')} SELECT id, token FROM settled"),
-            "all": _sql(f"WITH {self._settled('all')} SELECT id, token FROM settled"),
+            settles: _sql(f"WITH {self._settled(settles)} SELECT id, token FROM settled") for settles in KINDS
         }
         self.touch = _sql(f"""
             UPDATE {jobs} AS job
@@ -100,17 +104,16 @@ class Statements:
         self.holders = _sql(f"SELECT id, token FROM {jobs} WHERE id = ANY(%(ids)s::bigint[])")
 
         # -- claim
-        settles: tuple[Settles, ...] = ("", "deletes", "all")
         self.exchange = {
-            (settle, many, marked): self._exchange(settle, many, marked)
-            for settle in settles
+            (settles, many, marked): self._exchange(settles, many, marked)
+            for settles in ("", *KINDS)
             for many in (False, True)
             for marked in (False, True)
         }
         self.look = {many: self._exchange("", many, marked=False, looks=True) for many in (False, True)}
         self.make_ready = self._make_ready()
         self.found = _sql(f"""
-            SELECT {self._claimed()}, deadline - {_NOW} FROM {jobs} AS job
+            SELECT {_CLAIMED}, deadline - {_NOW}, {_NOW} FROM {jobs} AS job
             WHERE pipeline = ANY(%(pipelines)s::text[]) AND state = 2 AND token = %(token)s
                 AND deadline > {_NOW}
             ORDER BY priority, id""")
@@ -235,14 +238,17 @@ class Statements:
 
     def _settled(self, settles: Settles) -> str:
         """The CTEs that settle: `settled` holds id and token of each job whose lease was ours."""
-        deleted = f"""deleted AS (
-                DELETE FROM {self._jobs} AS job
+        if settles == "batch":  # an index goes through an array in order, whatever order it is in
+            return f"""settled AS (
+                DELETE FROM {self._jobs} WHERE id = ANY (%(ids)s::bigint[]) AND token = %(held)s
+                RETURNING id, token)"""
+        delete = f"""DELETE FROM {self._jobs} AS job
                 USING unnest(%(ids)s::bigint[], %(tokens)s::bigint[]) AS mine (id, token)
-                WHERE job.id = mine.id AND job.token = mine.token RETURNING job.id, job.token)"""
+                WHERE job.id = mine.id AND job.token = mine.token RETURNING job.id, job.token"""
         if settles == "deletes":
-            return f"{deleted}, settled AS (SELECT id, token FROM deleted)"
+            return f"settled AS ({delete})"
         # A holder who comes back after a rescue has not crashed: `state = 0` takes that count away again.
-        return f"""{deleted}, put_back AS (
+        return f"""deleted AS ({delete}), put_back AS (
                 UPDATE {self._jobs} AS job SET state = mine.state, run_at = {_NOW} + mine.delay,
                     priority = coalesce(mine.priority, job.priority), reason = mine.reason, token = 0,
                     late = true, crashes = crashes - (job.state = 0)::int,
@@ -251,10 +257,6 @@ class Statements:
                     delay bigint, priority bigint, reason text, uncounted integer)
                 WHERE job.id = mine.id AND job.token = mine.token RETURNING job.id, mine.token),
             settled AS (SELECT id, token FROM deleted UNION ALL SELECT id, token FROM put_back)"""
-
-    def _claimed(self) -> str:
-        return f"""job.priority, job.id, job.pipeline, payload, ttr, attempts, crashes,
-                    {_NOW} - run_at, reason, uid, unique_key"""
 
     def _open(self, marked: bool = False) -> str:
         """The wanted pipelines that are not paused, in their order."""
@@ -310,15 +312,16 @@ class Statements:
             [
                 *start,
                 f"""status AS MATERIALIZED (
-                SELECT {counts}, NOT paused AND %(gated)s::boolean AND ({due}) AS due, paused
+                SELECT {counts}, NOT paused AND %(gated)s::boolean AND ({due}) AS due, paused, {_NOW} AS now
                 FROM (SELECT {paused} AS paused OFFSET 0) AS pause)""",
                 f"""claimed AS (
                 UPDATE {self._jobs} AS job
-                SET state = 2, token = %(token)s, deadline = {_NOW} + ttr, attempts = attempts + 1
+                SET state = 2, token = %(token)s, deadline = (SELECT now FROM status) + ttr,
+                    attempts = attempts + 1
                 WHERE state = 0 AND id = ANY (ARRAY(
                     SELECT next.id FROM {source}
                     WHERE NOT (SELECT due OR paused FROM status) LIMIT %(limit)s))
-                RETURNING {self._claimed()})""",
+                RETURNING {_CLAIMED})""",
             ]
         )
         return _sql(f"""
@@ -326,7 +329,7 @@ class Statements:
             SELECT *, NULL::bigint, NULL::bigint[], NULL::boolean, NULL::bigint, NULL::bigint, NULL::bigint
             FROM claimed
             UNION ALL
-            SELECT {", ".join(["NULL"] * 11)}, settled, which, due, {_NOW}, {_TOOK}, {soon} FROM status""")
+            SELECT {", ".join(["NULL"] * 11)}, settled, which, due, now, {_TOOK}, {soon} FROM status""")
 
     def _due(self, name: str, marked: bool, source: str = "") -> str:
         # Without LATERAL, ORDER BY and LIMIT a planner may read all that is due for one row, or the table.
