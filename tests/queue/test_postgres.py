@@ -148,6 +148,19 @@ def test_the_claim_reads_its_index_in_order_at_a_large_backlog(
     assert queue.pipelines() == ["p0", "p1"]
 
 
+def test_the_claim_looks_its_jobs_up_by_id_before_there_are_statistics(
+    queue: Queue, admin: psycopg.Connection[Any], prefix: str
+):
+    """Not by reading all that is ready: the backlog may have come in the last second."""
+    queue.put_many("p1", range(5_000))
+    for name, value in session._SETTINGS.items():
+        admin.execute(f"SET {name} = '{value}'".encode())
+    values = {"pipeline": "p1", "limit": 50, "token": 5, "gated": True}
+    statement = Statements(prefix).exchange["", False, False]
+    plan = psycopg.ClientCursor(admin).execute(b"EXPLAIN " + statement, values).fetchall()
+    assert any(f"Index Scan using {prefix}_jobs_pkey on {prefix}_jobs job " in line for (line,) in plan), plan
+
+
 def _check_plan(db: psycopg.Connection[Any], statement: bytes, values: dict[str, Any]) -> None:
     rows = psycopg.ClientCursor(db).execute(b"EXPLAIN (COSTS OFF) " + statement, values).fetchall()
     plan = "\n".join(row[0] for row in rows)
