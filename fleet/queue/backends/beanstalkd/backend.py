@@ -358,6 +358,9 @@ class BeanstalkdBackend:
             job, since = self._parked.popleft()
             if not job.is_held():
                 continue
+            if job.is_over(time.monotonic()):  # this process stood still while it came: it may be another's
+                job._link.close()
+                continue
             if job.pipeline in pipelines and len(fetched) < limit:
                 job.token = token
                 fetched.append(job)
