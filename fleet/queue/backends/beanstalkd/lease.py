@@ -180,7 +180,7 @@ def facts_of(answer: bytes) -> Facts:
     life.  A reservation ends in a release, in a bury, or uncounted: its worker
     vanished.  A buried job leaves that state by a kick only, so the kicks
     beyond that are ours: a job that was never begun is given back by a release
-    with a delay and a kick that ends it (`BeanstalkdBackend`).  So failures are
+    with a delay and a kick that ends it (`settling`).  So failures are
     the releases that no kick followed and the buries, and crashes are the rest.
     The counters never go back; each kick out of buried forgives one failure and
     one crash, which gives the job one more try.
