@@ -16,12 +16,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from fleet.errors import BackendUnavailable, OutcomeUnknown, QueueError
+from fleet.errors import BackendUnavailable, NotSupported, OutcomeUnknown, QueueError
 from fleet.queue.bell import Bell
 from fleet.queue.causes import ErrorGroup
+from fleet.queue.courier import RETRY, Courier
 from fleet.queue.hand import LINGER, NEVER, Hand
 from fleet.queue.job import Job, Settlement
-from fleet.queue.outage import Outage
 from fleet.queue.report import Report
 from fleet.queue.vitals import EVERY, Tally, supervised
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 SLICE = 5.0  # seconds: behind every push stands a claim; a stop ends a wait at once
 _LONGEST_NAP = 10.0
 _IDLE_PULSE = 6.0  # seconds between two pulses while nothing happens: each is a write
-_RETRY = 0.5  # seconds between attempts to renew while the server is away
+_PULSE_RETRY = 1.0  # seconds until a pulse that met a busy database is tried again: it waits for no lock
 
 
 class Consumer:
@@ -74,20 +74,27 @@ class Consumer:
         self._late_settle = queue.capabilities.late_settle
         self._pulse_at = 0.0 if (supervised() if pulse is None else pulse) else NEVER
 
-        self._lock = threading.Lock()  # guards _hand, _doubtful and _report; never held during I/O
+        self._lock = threading.Lock()  # guards _hand, _report and what _courier keeps; never held during I/O
         self._report = Report(self._pipelines, self._lock, run_dir)
         self._hand = Hand(slots, alone=alone)
-        self._doubtful: set[Job] = set()  # sent once already, and the answer got lost
+        self._bell = Bell()
+        self._courier = Courier(
+            queue,
+            self._pipelines,
+            hand=self._hand,
+            report=self._report,
+            lock=self._lock,
+            bell=self._bell,
+            note=self._note,
+            lifeline=lifeline,
+        )
         self._fetching = threading.Lock()  # one claim at a time
         self._idle = False  # a slot waits for jobs, so that finished ones need not linger
 
         self._stopping = False
         self._paused = False
         self._closed = False
-        self._failure: Exception | None = None
-        self._outage = Outage()
 
-        self._bell = Bell()
         self._nap_until = NEVER  # when the keeper wakes by itself
         self._keeper = threading.Thread(target=self._keep, name="fleet-keeper", daemon=True)
         self._keeper.start()
@@ -105,27 +112,28 @@ class Consumer:
         Raises:
             QueueError: something that waiting does not heal.
         """
-        until = NEVER if timeout is None else time.monotonic() + timeout
+        hand, until = self._hand, None
         while True:
             with self._lock:
-                if self._failure is not None:
-                    raise self._failure
+                if self._courier.failure is not None:
+                    raise self._courier.failure
                 if self._stopping:
                     return None
-                if self._hand.buffer and not self._paused:
+                if hand.buffer and not self._paused:
                     now = time.monotonic()
-                    job = self._hand.begin(now)
+                    job = hand.begin(now)
                     # The keeper may look 10 ms late: a sleeper costs a system call to wake.
-                    due = self._hand.due_at() if now + LINGER < self._nap_until else NEVER
-                    break
+                    if now + LINGER < self._nap_until:
+                        self._wake_by(hand.due_at())
+                    return job
+            if until is None:
+                until = NEVER if timeout is None else time.monotonic() + timeout
             if self._paused:
                 time.sleep(0.05)
             else:
                 self._fetch(until)
-            if time.monotonic() >= until and not self._hand.buffer:
+            if time.monotonic() >= until and not hand.buffer:
                 return None
-        self._wake_by(due)
-        return job
 
     def settle(
         self, settlement: Settlement, *, failed: bool = False, error: ErrorGroup | None = None
@@ -135,13 +143,12 @@ class Consumer:
 
         It is sent with the next claim, or within 10 ms of the next `take`.
         """
-        now = time.monotonic()
         job = settlement.job
         with self._lock:
             if job.lost and not self._late_settle:
                 self._hand.refused.add(job)
-            ran = self._hand.finish(settlement, now)
-            self._report.ended(job.pipeline, ran, failed=failed, error=error)
+            ran = self._hand.finish(settlement, time.monotonic())
+            self._report.ended(job.pipeline, ran, failed, error)
         if ran is None:
             self._note(f"lease-lost job={job.id} pipeline={job.pipeline} attempt={job.attempt}")
         elif self._idle or self._paused or self._stopping:
@@ -199,7 +206,7 @@ class Consumer:
         """idle busy waiting paused draining, as in a pulse."""
         if self._stopping:
             return "draining"
-        if self._outage.since:
+        if self._courier.outage.since:
             return "waiting"
         if self._hand.running:
             return "busy"
@@ -207,10 +214,7 @@ class Consumer:
 
     def expire(self, now: float) -> None:
         """Mark the jobs whose lease could not be renewed in time; for a thread that waits for no server."""
-        with self._lock:
-            for job in self._hand.running:
-                if self._is_over(job, now):
-                    job.lost = True
+        self._courier.expire(now)
 
     def abandon(self, settlements: Iterable[Settlement]) -> None:
         """Settle jobs that are still being worked on, because this process is about to end hard."""
@@ -229,8 +233,8 @@ class Consumer:
         self.stop()
         until = time.monotonic() + patience
         while not self._send_off():
-            pause = self._outage.pause()
-            if self._failure is not None or time.monotonic() + pause > until:
+            pause = self._courier.outage.pause()
+            if self._courier.failure is not None or time.monotonic() + pause > until:
                 break
             time.sleep(pause)
         with self._lock:
@@ -249,13 +253,13 @@ class Consumer:
             self._bell.close()
             if self._lifeline is not None:
                 self._lifeline.close()
-            if self._pulse_at != NEVER and not self._outage.since:
+            if self._pulse_at != NEVER and not self._courier.outage.since:
                 self._publish()  # the last seconds count too
 
     def _send_off(self) -> bool:
         with self._lock:
             batch = self._hand.hand_over() + self._hand.empty_buffer()
-        return self._send(batch)
+        return self._courier.send(batch)
 
     # -- claims
 
@@ -263,126 +267,58 @@ class Consumer:
         """One claim by whoever comes first; the others wait for its result."""
         with self._fetching:
             with self._lock:
-                if self._hand.buffer or self._stopping or self._paused or self._failure:
+                if self._hand.buffer or self._stopping or self._paused or self._courier.failure:
                     return
                 batch = self._hand.hand_over()
                 limit = self._hand.wanted()
-            if self._exchange(batch, limit):
-                return
-            timeout = min(SLICE, until - time.monotonic())
-            self._idle = True  # from here on who settles rings; what was settled before is seen below
-            try:
-                if timeout > 0 and not self._is_needed():
-                    self._queue.wait(self._pipelines, timeout)
-            except (BackendUnavailable, OutcomeUnknown) as error:
-                self._wait_out(error)
-            except QueueError as error:
-                self._fail(error)
-            finally:
-                self._idle = False
+            came = self._courier.exchange(batch, limit)
+            if came:
+                self._wake_for_claim(time.monotonic())
+            elif came is None:
+                self._wait_out()
+            else:
+                self._wait_for_jobs(min(SLICE, until - time.monotonic()))
+
+    def _wake_for_claim(self, now: float) -> None:
+        """Jobs came in: the keeper renews their leases, and publishes as one that is busy."""
+        due = self._hand.renew_at if now + LINGER < self._nap_until else NEVER
+        if now + EVERY < self._pulse_at < NEVER:
+            self._pulse_at = now + EVERY
+            due = min(due, self._pulse_at)
+        self._wake_by(due)
+
+    def _wait_for_jobs(self, timeout: float) -> None:
+        self._idle = True  # from here on who settles rings; what was settled before is seen below
+        try:
+            if timeout > 0 and not self._is_needed():
+                self._queue.wait(self._pipelines, timeout)
+        except (BackendUnavailable, OutcomeUnknown) as error:
+            self._courier.away(error)
+            self._wait_out()
+        except QueueError as error:
+            self._courier.failure = error
+        finally:
+            self._idle = False
 
     def _is_needed(self) -> bool:
-        return bool(self._stopping or self._paused or self._outage.since or self._hand.finished)
+        return bool(self._stopping or self._paused or self._courier.outage.since or self._hand.finished)
 
-    def _exchange(self, batch: list[Settlement], limit: int) -> bool:
-        """Settle and claim; True when jobs came in.  Waits out a failure for one pause."""
-        try:
-            verdicts, jobs = self._queue.exchange(batch, self._pipelines, limit)
-        except (BackendUnavailable, OutcomeUnknown) as error:
-            self._keep_for_later(batch, error)
-            self._wait_out(error)
-            return False
-        except QueueError as error:
-            self._fail(error)
-            return False
-        for job in jobs:
-            _ = job.crashes  # beanstalkd is asked for it at the first look: now, not under the lock
-        self._answered()
-        with self._lock:
-            lost = self._count(batch, verdicts)
-            now = time.monotonic()
-            if jobs:
-                self._report.claimed(jobs)
-            surplus = self._hand.take_in(jobs, now) if jobs else []
-            if self._lifeline is not None and jobs:
-                self._lifeline.hold(self._hand.held, now)
-            due = self._hand.renew_at() if now + LINGER < self._nap_until else NEVER
-        if jobs and now + EVERY < self._pulse_at < NEVER:
-            self._pulse_at = now + EVERY  # idle no more
-            due = min(due, self._pulse_at)
-        self._tell_lost(lost)
-        if surplus:
-            self._send(surplus)
-        self._wake_by(due)
-        return bool(jobs)
-
-    def _send(self, batch: list[Settlement]) -> bool:
-        """Settle without claiming; what cannot be sent is kept."""
-        if not batch:
-            return True
-        try:
-            verdicts, _ = self._queue.exchange(batch, (), 0)
-        except (BackendUnavailable, OutcomeUnknown) as error:
-            self._keep_for_later(batch, error)
-            self._away(error)
-            return False
-        except QueueError as error:
-            self._fail(error)
-            return False
-        self._answered()
-        with self._lock:
-            lost = self._count(batch, verdicts)
-        self._tell_lost(lost)
-        return True
-
-    def _count(self, batch: list[Settlement], verdicts: Sequence[bool]) -> list[Job]:
-        """Add the verdicts to the report; the jobs whose lease was gone."""
-        lost = self._report.settled(batch, verdicts, self._doubtful)
-        if self._doubtful:
-            self._doubtful.difference_update([settlement.job for settlement in batch])
-        return lost
-
-    def _keep_for_later(self, batch: list[Settlement], error: QueueError) -> None:
-        with self._lock:
-            self._hand.take_back(batch, time.monotonic())
-            if isinstance(error, OutcomeUnknown):
-                # Sent again, a refusal will most likely mean that the first time worked.
-                self._doubtful.update(settlement.job for settlement in batch)
-
-    def _tell_lost(self, jobs: list[Job]) -> None:
-        for job in jobs:
-            job.lost = True
-            self._note(f"lease-lost job={job.id} pipeline={job.pipeline} attempt={job.attempt}")
-
-    def _wake_by(self, due: float) -> None:
-        """Ring only when the keeper means to sleep much longer, and only once for that."""
-        if due < self._nap_until - LINGER:
-            self._nap_until = due
-            self._bell.ring()
-
-    # -- outages
-
-    def _wait_out(self, error: QueueError) -> None:
-        self._away(error)
-        until = time.monotonic() + self._outage.pause()
+    def _wait_out(self) -> None:
+        """One pause of an outage; none for a failure, which no waiting heals."""
+        if self._courier.failure is not None:
+            return
+        until = time.monotonic() + self._courier.outage.pause()
         while not (self._stopping or self._closed):
             left = until - time.monotonic()
             if left <= 0:
                 return
             time.sleep(min(left, 0.25))
 
-    def _away(self, error: QueueError) -> None:
-        if not self._outage.since:
-            self._outage.begin(error)
-            self._bell.ring()  # the keeper tells of it
-
-    def _answered(self) -> None:
-        if self._outage.since:
-            self._note(self._outage.end())
-
-    def _fail(self, error: Exception) -> None:
-        with self._lock:
-            self._failure = error
+    def _wake_by(self, due: float) -> None:
+        """Ring only when the keeper means to sleep much longer, and only once for that."""
+        if due < self._nap_until - LINGER:
+            self._nap_until = due
+            self._bell.ring()
 
     # -- the keeper
 
@@ -393,32 +329,20 @@ class Consumer:
             try:
                 if self._idle and (self._stopping or self._paused):
                     self._queue.wake()
-                due = min(self._renew(now), self._tidy(now))
+                due = min(self._courier.renew(now), self._tidy(now))
                 if now >= self._pulse_at:
                     self._pulse_at = now + (_IDLE_PULSE if self.state == "idle" else EVERY)
                     self._publish()
             except Exception as error:  # a keeper that died would let every lease run out unseen
-                self._fail(error)
+                self._courier.failure = error
                 due = NEVER
-            if self._outage.since:
-                due = max(due, now + _RETRY)
-                if line := self._outage.line(now):
+            if self._courier.outage.since:
+                due = max(due, now + RETRY)
+                if line := self._courier.outage.line(now):
                     self._note(line)
             self._nap_until = min(due, self._pulse_at, now + _LONGEST_NAP)
-            self._beat()
+            self._courier.beat(self._nap_until)
             self._bell.wait(self._nap_until - time.monotonic())
-
-    def _beat(self) -> None:
-        if self._lifeline is not None:
-            with self._lock:
-                line = self._lifeline.beat(self._hand.held, time.monotonic(), self._nap_until)
-            if line:
-                self._note(line)
-
-    def _is_over(self, job: Job, now: float) -> bool:
-        if job.expires_at > now:
-            return False
-        return self._lifeline is None or self._lifeline.kept_until(job) <= now
 
     def _tidy(self, now: float) -> float:
         """Send what lingered, give back what waits in vain; when to look again."""
@@ -431,37 +355,18 @@ class Consumer:
                 batch += hand.empty_buffer()
             if not batch:
                 return hand.due_at()
-        self._send(batch)
+        self._courier.send(batch)
         return time.monotonic()
 
-    def _renew(self, now: float) -> float:
-        """Renew the leases that are due; when the next one will be."""
-        with self._lock:
-            jobs = self._hand.due_renewals(now)
-            if not jobs:
-                return self._hand.renew_at()
-        try:
-            verdicts = self._queue.touch_many(jobs)
-        except (BackendUnavailable, OutcomeUnknown) as error:
-            self._away(error)
-            now = time.monotonic()
-            with self._lock:
-                for job in jobs:
-                    if self._is_over(job, now):
-                        job.lost = True  # nobody confirmed it, so somebody else may have the job by now
-            return now + _RETRY
-        self._answered()
-        with self._lock:
-            for job, renewed in zip(jobs, verdicts, strict=True):
-                # A job that left the hand while we asked was settled by us: that is no loss.
-                job.lost = not renewed and job in self._hand.held and not job.settled
-                if job.lost:
-                    self._hand.refused.add(job)
-            return self._hand.renew_at()
-
     def _publish(self) -> None:
-        if not self._report.publish(self._queue, self.state, self.running(), note=str(self._outage)):
+        outage = self._courier.outage
+        try:
+            written = self._report.publish(self._queue, self.state, self.running(), note=str(outage))
+        except NotSupported:
             self._pulse_at = NEVER
+            return
+        if not written and not outage.since:
+            self._pulse_at = min(self._pulse_at, time.monotonic() + _PULSE_RETRY)
 
 
 def _say_nothing(_: str) -> None: ...

@@ -9,7 +9,7 @@ lease is ours to keep, so it is in `held` too.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from fleet.queue.job import Job, Settlement
 from fleet.queue.pace import HAND, Pace
@@ -37,6 +37,7 @@ class Hand:
         "held",
         "pace",
         "refused",
+        "renew_at",
         "running",
         "slots",
     )
@@ -51,6 +52,9 @@ class Hand:
         self.held: set[Job] = set()
         self.refused: set[Job] = set()  # the server said that these are no longer ours
         self.begun_at = 0.0  # when the last job was begun
+        self.renew_at = (
+            NEVER  # no lease is to be renewed earlier; counted anew only then, for each look would cost
+        )
         self._alone = alone
         self._wary = alone
 
@@ -62,12 +66,14 @@ class Hand:
 
     def take_in(self, jobs: list[Job], now: float) -> list[Settlement]:
         """Keep what was claimed; the settlements give back what must not be held together."""
-        suspect = next((i for i, job in enumerate(jobs) if job.crashes), None)
+        crashes = [job.crashes for job in jobs]
+        suspect = next(i for i, count in enumerate(crashes) if count) if any(crashes) else None
         # Behind one there are often more, all from the same hand: the next claim asks for one job.
         self._wary = self._alone or suspect is not None
         keep = jobs if suspect is None else jobs[: max(1, suspect)]
         self.buffer.extend(keep)
         self.held.update(keep)
+        self.renew_at = min(self.renew_at, earliest_renewal(keep))
         self.begun_at = now  # they were not left waiting before they came
         return [unbegun(job) for job in jobs[len(keep) :]]
 
@@ -85,7 +91,7 @@ class Hand:
         job = settlement.job
         ran = now - self.running.pop(job, now)
         self.pace.saw(ran)
-        if job in self.refused:
+        if self.refused and job in self.refused:
             self.refused.discard(job)
             self.held.discard(job)
             return None
@@ -115,7 +121,9 @@ class Hand:
             return
         self.finished[:0] = batch
         self.finished_at = now
-        self.held.update(settlement.job for settlement in batch)
+        jobs = [settlement.job for settlement in batch]
+        self.held.update(jobs)
+        self.renew_at = min(self.renew_at, earliest_renewal(jobs))
 
     def empty_buffer(self) -> list[Settlement]:
         """Give back what was claimed and never begun."""
@@ -135,17 +143,25 @@ class Hand:
         """Jobs wait behind one that takes longer than a whole claim was meant to: others may want them."""
         return bool(self.buffer) and now - self.begun_at >= HAND
 
-    def renew_at(self) -> float:
-        """When the next lease needs renewing."""
-        return min((renewal(job) for job in self.held), default=NEVER)
-
     def due_renewals(self, now: float) -> list[Job]:
-        return [job for job in self.held if renewal(job) <= now and job not in self.refused]
+        """The leases to renew now; `plan_renewals` when that is done."""
+        if now < self.renew_at:
+            return []
+        self.plan_renewals()
+        return [job for job in self.held - self.refused if renewal(job) <= now]
+
+    def plan_renewals(self) -> None:
+        """Find `renew_at` anew.  A lease that was refused is never due again."""
+        self.renew_at = earliest_renewal(self.held - self.refused)
 
 
 def renewal(job: Job) -> float:
     """A lease is renewed when a third of it has gone by."""
     return job.expires_at - job.ttr * (2 / 3)
+
+
+def earliest_renewal(jobs: Collection[Job]) -> float:
+    return min(map(renewal, jobs), default=NEVER)
 
 
 def unbegun(job: Job) -> Settlement:

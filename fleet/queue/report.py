@@ -34,20 +34,19 @@ class Report:
     def claimed(self, jobs: Sequence[Job]) -> None:
         self._telemetry.waited(jobs)
 
-    def ended(self, pipeline: str, ran: float | None, *, failed: bool, error: ErrorGroup | None) -> None:
+    def ended(self, pipeline: str, ran: float | None, failed: bool, error: ErrorGroup | None) -> None:
         """A job was worked on for *ran* seconds; None: its lease was refused meanwhile."""
-        tally = self.tally
-        tally.finished += 1
+        self.tally.finished += 1
         counts = self._telemetry.counts[pipeline]
         if ran is None:
-            tally.lost += 1
+            self.tally.lost += 1
         elif ran < FINEST:
             counts.brief += 1
             counts.busy += ran
         else:
             counts.ran(ran)
         if failed:
-            tally.failed += 1
+            self.tally.failed += 1
             counts.failed += 1
         if error is not None:
             self._telemetry.error(error)
@@ -70,7 +69,10 @@ class Report:
         tally = self.tally
         before = tally.done, tally.buried, tally.released
         lost = []
-        for settlement, took_effect in zip(batch, verdicts, strict=True):
+        plain = all(verdicts) and [settlement.verb for settlement in batch].count("delete") == len(batch)
+        if plain:  # nearly every batch, and a loop over its jobs is on the path of each
+            tally.done += len(batch)
+        for settlement, took_effect in () if plain else zip(batch, verdicts, strict=True):
             verb = settlement.verb
             if not took_effect and settlement.job not in doubtful:
                 if settlement.counted:  # nobody minds when an unbegun job went to someone else
@@ -112,10 +114,12 @@ class Report:
 
     def publish(self, queue: Queue, state: str, running: Collection[tuple[Job, float]], *, note: str) -> bool:
         """
-        Write the pulse and the counts; False when there is no place for them.
+        Write the pulse and the counts; False when that could not be done now: they come with the next.
 
-        *running* are the jobs in hand and since when.  What could not be
-        written now comes with the next pulse.
+        *running* are the jobs in hand and since when.
+
+        Raises:
+            NotSupported: there is no place for them.
         """
         job, begun_at = min(running, key=lambda pair: pair[1]) if running else (None, 0.0)
         pulse = self._vitals.pulse(
@@ -132,8 +136,9 @@ class Report:
         try:
             write(queue, self._run_dir, pulse, rows, errors)
         except NotSupported:
-            return False
-        except QueueError:  # the next one comes soon, and the claims tell about outages
+            raise
+        except QueueError:  # the claims tell about outages
             with self._lock:
                 self._telemetry.take_back(rows, errors)
+            return False
         return True

@@ -88,9 +88,11 @@ class Worker:
         """The next job that may be begun; one that has killed its workers too often is buried."""
         while True:
             job = self.consumer.take(self._idle)
-            if job is None and self._idle is not None and self.consumer.state == "waiting":
-                continue  # a server that is away is not an empty queue
-            if job is None or not job.crashes:
+            if job is None:
+                if self._idle is not None and self.consumer.state == "waiting":
+                    continue  # a server that is away is not an empty queue
+                return None
+            if not job.crashes:
                 return job
             self.consumer.crashed(job)
             verdict = crashed(job, self._policy)
@@ -108,7 +110,7 @@ class Worker:
         if job.settled:  # by the handler itself, through job.delete() and its like
             consumer.forget(job)
         elif error is None:
-            consumer.settle(Settlement(job=job, verb="delete"))
+            consumer.settle(Settlement(job, "delete"))
         else:
             self._failed(job, error)
         if (

@@ -13,16 +13,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tests import servers
 from tests.chaos import soak
-from tests.chaos.arena import BACKENDS, PROFILES
+from tests.chaos.arena import BACKENDS, PROFILES, die_with
 from tests.chaos.checker import check
 from tests.chaos.planted import BUGS
 from tests.chaos.possible import why_not
@@ -31,6 +33,7 @@ from tests.chaos.schedule import kinds_for
 from tests.chaos.table import summary, table
 from tests.chaos.work import KINDS
 
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 # What each mode asks for where the command line says nothing; None: by the seconds.
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "run": {"seconds": 30.0, "jobs": None, "count": None, "workers": 4, "faults": "all", "kinds": KINDS},
@@ -123,10 +126,48 @@ def _run(backend: str, chosen: Any, faults: Sequence[str], command: str) -> Repo
     return report
 
 
+def watched(work: Callable[[], int]) -> int:
+    """
+    Do *work* in a child process: whatever ends it, a last line on stdout tells so.
+
+    A signal leaves no words at all, and those of an error may go where nobody looks.
+    """
+    parent = os.getpid()
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # until both know what to do
+    child = os.fork()
+    if child == 0:
+        for number in _ENDING:
+            signal.signal(number, _interrupted)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+        die_with(parent)
+        try:
+            return work()
+        except (Exception, KeyboardInterrupt) as error:
+            traceback.print_exc()
+            _tell_no_verdict(f"{type(error).__name__}: {error}")
+            return 1
+    for number in _ENDING:
+        signal.signal(number, lambda number, _: os.kill(child, number))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells the child as well
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code < 0:
+        _tell_no_verdict(signal.Signals(-code).name)
+        return 1
+    return code
+
+
 def _interrupted(number: int, frame: object) -> None:
-    raise KeyboardInterrupt  # so that everything that was started is ended in order
+    for each in _ENDING:  # the same may come to the whole process group
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt(
+        signal.Signals(number).name
+    )  # so that everything that was started is ended in order
+
+
+def _tell_no_verdict(why: str) -> None:
+    print(f"VERDICT none      the run ended before it was judged: {why}", flush=True)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _interrupted)
-    raise SystemExit(main())
+    raise SystemExit(watched(main))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import json
 import os
 import shutil
@@ -177,7 +178,7 @@ class Arena:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=lambda: _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0),
+                preexec_fn=functools.partial(die_with, os.getpid()),
             )
 
 
@@ -257,6 +258,13 @@ def _images() -> Path:
     if _IN_MEMORY.is_dir() and shutil.disk_usage(_IN_MEMORY).free > 4 * _DISK:
         return _IN_MEMORY
     return Path("/tmp")
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel end this process by SIGTERM when *parent* ends."""
+    _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+    if os.getppid() != parent:  # it ended before we could ask
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def is_alive(process: psutil.Process) -> bool:

@@ -84,6 +84,19 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Wait:
+    """
+    A reserve of beanstalkd that waits for a job, and whose answer the next claim tells.
+
+    t1 is FOREVER when the worker made no other claim.
+    """
+
+    t0: int
+    t1: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
 class Fault:
     t0: int
     t1: int
@@ -108,6 +121,7 @@ class History:
     backend: str
     puts: dict[str, Put]
     claims: list[Claim]
+    waits: list[Wait]
     leases: dict[str, list[Lease]]  # by uid, in the order of claims
     orphans: list[tuple[str, int]]  # starts (uid, pid) without a lease
     faults: list[Fault]
@@ -119,7 +133,7 @@ def load(folder: Path) -> History:
     """Read a folder; nothing but its files is looked at."""
     census = json.loads((folder / "census.json").read_text())
     puts = _puts(folder)
-    claims = _claims(folder, puts)
+    claims, waits = _claims(folder, puts)
     leases: dict[str, list[Lease]] = defaultdict(list)
     for claim in claims:
         for lease in claim.leases:
@@ -137,6 +151,7 @@ def load(folder: Path) -> History:
         backend=census["backend"],
         puts=puts,
         claims=claims,
+        waits=waits,
         leases=dict(leases),
         orphans=_add_starts(folder, by_key),
         faults=sorted(
@@ -175,10 +190,14 @@ def _puts(folder: Path) -> dict[str, Put]:
     return puts
 
 
-def _claims(folder: Path, puts: dict[str, Put]) -> list[Claim]:
+def _claims(folder: Path, puts: dict[str, Put]) -> tuple[list[Claim], list[Wait]]:
     claims: dict[tuple[int, int], Claim] = {}
+    waits: list[tuple[int, tuple[int, int]]] = []
     for r in read(folder, "res"):
         key = (r["pid"], r["claim"])
+        if r["result"] == "waits":
+            waits.append((r["t0"], key))
+            continue
         if r["result"] == "asked":
             claims[key] = Claim(t0=r["t0"], pid=r["pid"])
             continue
@@ -197,7 +216,9 @@ def _claims(folder: Path, puts: dict[str, Put]) -> list[Claim]:
             claim.leases.append(lease)
         else:
             claim.result, claim.t1 = r["result"], r["t1"]
-    return sorted(claims.values(), key=lambda claim: claim.t0)
+    return sorted(claims.values(), key=lambda claim: claim.t0), [
+        Wait(t0, claims[key].t1 if key in claims else FOREVER, key[0]) for t0, key in waits
+    ]
 
 
 def _add_settlements(folder: Path, by_key: dict[tuple[str, int], Lease]) -> None:

@@ -15,8 +15,8 @@ from tests.chaos.history import FOREVER, SECOND, Claim, History, Lease, Put
 
 # How long one job may be passed over.  MySQL and PostgreSQL remember where their last claim ended; a row that
 # another claim had locked and then let go, or whose put was committed late, stays behind that mark until the
-# next look.  That is a second later at most, and much earlier on a queue of this size: 20 and 10 times as long
-# as a look takes, which is milliseconds.
+# next look.  That is a second later at most, and much earlier on a queue of this size: 20 and 10 times as
+# long as a look takes, which is milliseconds.
 _OVERLOOKED = {"mariadb": SECOND // 4, "postgresql": SECOND // 4}
 # How much later than computed from outside a delay may end; beanstalkd counts whole seconds.
 _LATE = {"beanstalkd": 2 * SECOND}
@@ -45,6 +45,8 @@ def inversions(history: History) -> list[Inversion]:
     """One for each claim that took a job out of turn."""
     free = sorted(_free(history), key=lambda job: job.begin)
     blind = _blind_windows(history)
+    frozen = _frozen_waits(history)
+    parked: dict[tuple[int, int], str] = {}  # a frozen wait -> uid of the only job that it can hold
     heaps: dict[int, list[tuple[int, int, _Free]]] = {}
     found: list[Inversion] = []
     passed_over: dict[str, tuple[int, int]] = {}  # uid -> when that began, and when it happened last
@@ -60,8 +62,10 @@ def inversions(history: History) -> list[Inversion]:
         if _is_blind(blind, claim):
             continue
         worst = _worst(claim, history.puts)
-        passed = _passed_over(heaps, claim, worst)
-        if passed is None:
+        passed = worst and _passed_over(heaps, claim, worst)
+        if worst is None or passed is None:
+            continue
+        if any(parked.setdefault(wait, passed.uid) == passed.uid for wait in frozen if _meet(wait, claim)):
             continue
         since, last = passed_over.get(passed.uid, (claim.t0, claim.t0))
         if claim.t0 - last > allowed:
@@ -72,9 +76,10 @@ def inversions(history: History) -> list[Inversion]:
     return found
 
 
-def _worst(claim: Claim, puts: dict[str, Put]) -> Put:
-    """The least urgent job of a claim; among equals the one that was put last."""
-    return max((puts[lease.uid] for lease in claim.leases), key=lambda put: (put.priority, put.tried))
+def _worst(claim: Claim, puts: dict[str, Put]) -> Put | None:
+    """The least urgent job of a claim; among equals the one that was put last.  None: nobody put any."""
+    known = (puts[lease.uid] for lease in claim.leases if lease.uid in puts)
+    return max(known, key=lambda put: (put.priority, put.tried), default=None)
 
 
 def _passed_over(heaps: dict[int, list[tuple[int, int, _Free]]], claim: Claim, worst: Put) -> _Free | None:
@@ -164,4 +169,24 @@ def _blind_windows(history: History) -> list[tuple[int, int]]:
 
 
 def _is_blind(windows: list[tuple[int, int]], claim: Claim) -> bool:
-    return any(begin <= claim.t1 and claim.t0 <= end for begin, end in windows)
+    return any(_meet(window, claim) for window in windows)
+
+
+def _frozen_waits(history: History) -> list[tuple[int, int]]:
+    """
+    When a frozen worker of beanstalkd may have been handed a job, and could not read so.
+
+    It is one job at most, and it is free again when the lease or the connection
+    ends: when the worker goes on and looks, or soon after.
+    """
+    return [
+        (wait.t0, min(wait.t1, fault.t1 + _AFTERMATH))
+        for fault in history.faults
+        if fault.kind == "stop" and fault.proof
+        for wait in history.waits
+        if wait.pid == fault.pid and wait.t0 <= fault.t1 and wait.t1 >= fault.t0
+    ]
+
+
+def _meet(window: tuple[int, int], claim: Claim) -> bool:
+    return window[0] <= claim.t1 and claim.t0 <= window[1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +28,7 @@ class Recorder:
         self._trap = Trap(folder / "steps")
         self._claims = Ledger(folder, f"res-{os.getpid()}")
         self._acks = Ledger(folder, f"ack-{os.getpid()}")
-        self._numbers = itertools.count(1)
+        self._number = 1  # of the next claim
         # beanstalkd's wait may bring a job home, whose lease began while we waited.
         self._waits_lease = inner.name == "beanstalkd"
         self._waited_since = 0
@@ -40,6 +39,7 @@ class Recorder:
     def wait(self, pipelines: Sequence[str], timeout: float) -> None:
         if self._waits_lease:
             self._waited_since = now()
+            self._note_claim(self._number, self._waited_since, "waits")
         self._inner.wait(pipelines, timeout)
 
     def exchange(
@@ -47,7 +47,7 @@ class Recorder:
     ) -> tuple[list[bool], list[Job]]:
         t0 = now()
         self._note_settlements(settlements, t0, ["sent"] * len(settlements))
-        claim = next(self._numbers)
+        claim, self._number = self._number, self._number + 1
         since = self._waited_since or t0
         if limit:
             self._waited_since = 0

@@ -83,6 +83,7 @@ def run(
     failed, or on demand, and tells everything again through `checker.check`.
     """
     folder = Path(tempfile.mkdtemp(prefix="fleet-chaos-", dir="/tmp"))
+    print(f"files   {folder}", flush=True)  # now: a run that is killed cannot say it at its end
     start = time.monotonic()
     plan: dict[str, object] = {
         "seed": settings.seed,

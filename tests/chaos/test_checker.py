@@ -43,6 +43,10 @@ class Story:
         self.claims.write(**head, result="jobs", t1=(t + 1) * MS)
         self.claims.write(**head, result="job", t1=(t + 1) * MS, uid=uid, token=token)
 
+    def wait(self, t: int, *, pid: int) -> None:
+        """A worker that waits, and makes no claim any more."""
+        self.claims.write(t0=t * MS, claim=self._number + 1, pid=pid, result="waits")
+
     def run(self, uid: str, t: int, *, pid: int = 1, token: int = 1, end: str = "finish") -> None:
         self.runs.write(t=t * MS, uid=uid, token=token, pid=pid, event="start", sha="s")
         if end:
@@ -204,6 +208,54 @@ def test_a_more_urgent_job_that_was_free_must_come_first(tmp_path: Path) -> None
     story.whole("first", 30)
     story.whole("urgent", 40)
     assert story.rules() == ["L6", "L6"]
+
+
+def test_a_frozen_worker_may_hold_the_one_job_that_its_reserve_waits_for(tmp_path: Path) -> None:
+    """L6 on beanstalkd: the server handed it over, and nobody could read so."""
+    story = Story(tmp_path)
+    story.put("urgent", 20, priority=10)
+    story.put("later", 25)
+    story.wait(10, pid=2)
+    story.whole("later", 30)
+    story.whole("urgent", 2500)
+    assert story.rules("beanstalkd") == ["L6"]
+    story.fault(15, "stop-step", pid=2)
+    story.fault(15, "stop", pid=3)
+    assert story.rules("beanstalkd") == ["L6"]
+    story.fault(15, "stop", pid=2)
+    assert story.rules("beanstalkd") == []
+
+
+def test_a_frozen_worker_holds_no_second_job(tmp_path: Path) -> None:
+    """L6: one reserve, one job; and none once the worker went on."""
+    story = Story(tmp_path)
+    story.wait(10, pid=2)
+    story.fault(15, "stop", pid=2)
+    story.put("urgent", 20, priority=10)
+    story.put("later", 25)
+    story.put("also urgent", 30, priority=10)
+    story.put("latest", 35)
+    story.whole("later", 40)
+    story.whole("urgent", 50)
+    story.whole("latest", 60)
+    story.whole("also urgent", 70)
+    assert story.rules("beanstalkd") == ["L6"]
+
+    after = Story(_folder(tmp_path, "after"))
+    after.wait(10, pid=2)
+    after.fault(15, "stop", pid=2)
+    after.put("urgent", 20, priority=10)
+    after.put("later", 25)
+    after.whole("later", 3000)
+    after.whole("urgent", 3010)
+    assert after.rules("beanstalkd") == ["L6"]
+
+
+def test_a_job_that_nobody_put_does_not_end_the_judge(tmp_path: Path) -> None:
+    """L2, and the other rules go on."""
+    story = Story(tmp_path)
+    story.whole("ghost", 10)
+    assert story.rules() == ["L2"]
 
 
 def test_an_early_start_is_seen(tmp_path: Path) -> None:

@@ -560,6 +560,16 @@ def test_a_wait_below_a_second_takes_no_job_afterwards(queue: Queue, rival: Queu
     job.delete()
 
 
+def test_a_parked_job_whose_lease_is_over_is_not_handed_out(queue: Queue, pipeline: str):
+    """It may be another worker's by now: it is claimed again, with a lease that holds."""
+    queue.put(pipeline, b"x", ttr=1)
+    queue.wait(pipeline, 5)
+    time.sleep(1.1)
+    job = queue.reserve(pipeline, timeout=3)
+    assert job is not None
+    job.delete()
+
+
 def test_a_wait_ends_when_it_is_woken(queue: Queue, pipeline: str):
     threading.Timer(0.1, queue.wake).start()
     started = time.monotonic()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -432,6 +433,35 @@ def test_a_suspect_is_held_alone() -> None:
     hand.empty_buffer()
     hand.take_in(jobs[3:], 0.0)
     assert hand.wanted() == MAX_BATCH
+
+
+def test_a_lease_that_was_refused_is_not_due_again() -> None:
+    """Else the keeper would look for it without a pause until the handler comes back."""
+    hand = Hand(2)
+    jobs = [Job(n, "emails", b"", ttr=60, token=1, expires_at=60.0 + n) for n in range(2)]
+    hand.take_in(jobs, 0.0)
+    assert hand.renew_at == 20.0
+    assert hand.due_renewals(19.9) == []
+    assert hand.due_renewals(20.5) == jobs[:1]
+
+    hand.refused.add(jobs[0])
+    hand.plan_renewals()
+    assert hand.renew_at == 21.0
+    assert hand.due_renewals(30.0) == jobs[1:]
+
+
+def test_a_pulse_that_met_a_busy_file_comes_soon(queue: Queue, tmp_path: Path) -> None:
+    """It waits for no lock, so it is tried again: an idle worker must not seem silent meanwhile."""
+    blocker = sqlite3.connect(tmp_path / "queue.db", isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    consumer = Consumer(queue, ("emails",), pulse=True)
+    try:
+        time.sleep(0.3)  # the first one is refused after 50 ms
+        blocker.execute("COMMIT")
+        assert eventually(queue.pulses, within=4)
+    finally:
+        consumer.close()
+        blocker.close()
 
 
 def test_idle_time_is_not_counted_while_the_back_end_is_away(queue: Queue) -> None:

@@ -31,6 +31,7 @@ CREATE TABLE IF NOT EXISTS {prefix}_pipelines (
     name         VARCHAR(200) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
     paused_until BIGINT       NOT NULL DEFAULT 0,      -- the server's clock, microseconds
     returns      BIGINT       NOT NULL DEFAULT 0,      -- counts each time that jobs came back to be ready
+    delays       BIGINT       NOT NULL DEFAULT 0,      -- counts each time that jobs came back to be ready later
     PRIMARY KEY (name)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 

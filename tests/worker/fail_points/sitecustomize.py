@@ -73,7 +73,9 @@ def arm(point: str) -> None:
         case "ack-sent":
             dies_after(Queue, "exchange", lambda answer, queue, batch, *_: bool(batch))
         case "ack-confirmed":
-            dies_after(Consumer, "_count", lambda lost, consumer, batch, *_: bool(batch))
+            from fleet.queue.courier import Courier
+
+            dies_after(Courier, "_count", lambda lost, courier, batch, *_: bool(batch))
         case _:
             raise ValueError(point)
 

@@ -11,11 +11,6 @@ Waiting is a blocking reserve, on a connection of its own that holds nothing:
 another thread may put and touch meanwhile, and beanstalkd never answers it
 with DEADLINE_SOON.  The job it brings is parked, its lease running, for the
 claim that follows.
-
-A job that was never begun is given back by two commands: released with a
-delay of one second, and kicked out of it at once.  The server counts both, so
-`lease.facts_of` can tell it from a release after an error.  A worker that dies
-between the two leaves a job that waits for a second, and counts an attempt.
 """
 
 from __future__ import annotations
@@ -25,12 +20,12 @@ import math
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from fleet.errors import BackendUnavailable, NotSupported, PayloadTooLarge, PutUnknown, QueueError
 from fleet.queue.backend import Capabilities
-from fleet.queue.backends.beanstalkd import puts, server, tubes
+from fleet.queue.backends.beanstalkd import puts, server, settling, tubes
 from fleet.queue.backends.beanstalkd.lease import ReservedJob, facts_of, learn
 from fleet.queue.backends.beanstalkd.links import Links
 from fleet.queue.backends.beanstalkd.protocol import Address, Link, Lost, must, unexpected
@@ -59,16 +54,6 @@ _WHOLE = 0.95  # seconds of a wait that may as well end with the server's second
 _LATEST = 2.0  # seconds after which that second should be over
 _PARKED_FOR = 1.0  # seconds after which nobody will come for a parked job
 _LOOKS = 3  # at the front of a tube, when a worker takes it away between the look and the question
-_SETTLED = (b"DELETED", b"RELEASED", b"BURIED")
-
-
-@dataclass(slots=True)
-class Orders:
-    """The settlements that go over one connection."""
-
-    places: list[int] = field(default_factory=list)  # of their verdicts
-    commands: list[bytes] = field(default_factory=list)
-    given_back: list[tuple[int, int]] = field(default_factory=list)  # place and id: still to be kicked
 
 
 class BeanstalkdBackend:
@@ -159,17 +144,17 @@ class BeanstalkdBackend:
         if len(settlements) == 1 and not limit:
             return [self._settle_one(settlements[0])], []
         verdicts = [False] * len(settlements)
-        pending: Orders | None = None
+        pending: settling.Orders | None = None
         if settlements:
-            orders = self._orders(settlements)
+            orders = settling.orders_of(settlements)
             pending = orders.pop(self._links.main, None)
             for link, theirs in orders.items():
-                self._settle(link, theirs, verdicts)
+                settling.settle(link, theirs, verdicts)
                 self._links.retire(link)
         parked = self._fetch(pipelines, limit, token) if self._parked else []
         claims = limit and pipelines and not parked
         if pending is not None and (not claims or pending.given_back):
-            self._settle(self._links.main, pending, verdicts)
+            settling.settle(self._links.main, pending, verdicts)
             pending = None
         if parked:
             self._links.adopt(parked[0]._link)
@@ -191,27 +176,9 @@ class BeanstalkdBackend:
                     raise
         return verdicts, []
 
-    def _orders(self, settlements: Sequence[Settlement]) -> dict[Link, Orders]:
-        """What the fence lets pass, by connection."""
-        orders: dict[Link, Orders] = {}
-        now = time.monotonic()
-        for index, settlement in enumerate(settlements):
-            command = _let_pass(settlement, now)
-            if command is None:
-                continue
-            job: ReservedJob = settlement.job  # type: ignore[assignment]
-            theirs = orders.get(job._link)
-            if theirs is None:
-                theirs = orders[job._link] = Orders()
-            theirs.places.append(index)
-            theirs.commands.append(command)
-            if _is_give_back(settlement):
-                theirs.given_back.append((index, job.id))
-        return orders
-
     def _settle_one(self, settlement: Settlement) -> bool:
         """`job.delete()` and its like, without the lists of a batch."""
-        command = _let_pass(settlement, time.monotonic())
+        command = settling.let_pass(settlement, time.monotonic())
         if command is None:
             return False
         job: ReservedJob = settlement.job  # type: ignore[assignment]
@@ -219,25 +186,19 @@ class BeanstalkdBackend:
         try:
             with link:
                 link.send(command)
-                done = _is_settled(link.line())
-                if done and _is_give_back(settlement):
-                    _kick(link, [job.id])
+                done = settling.is_settled(link.line())
+                if done and settling.is_give_back(settlement):
+                    settling.kick_again(link, [job.id])
         except Lost:
             return False  # a lease whose connection is lost is lost
         if link is not self._links.main:
             self._links.retire(link)
         return done
 
-    def _settle(self, link: Link, orders: Orders, verdicts: list[bool]) -> None:
-        with contextlib.suppress(Lost), link:  # a lease whose connection is lost is lost
-            link.send(b"".join(orders.commands))
-            _read_verdicts(link, orders, verdicts)
-            _kick(link, [id_ for place, id_ in orders.given_back if verdicts[place]])
-
     def _claim(
         self,
         link: Link,
-        orders: Orders | None,
+        orders: settling.Orders | None,
         verdicts: list[bool],
         pipelines: Sequence[str],
         limit: int,
@@ -257,7 +218,7 @@ class BeanstalkdBackend:
                 asked_at = time.monotonic()
                 link.send(settle + _RESERVE * asked)
                 if orders is not None:
-                    _read_verdicts(link, orders, verdicts)
+                    settling.read_verdicts(link, orders, verdicts)
                     orders, settle = None, b""
                 found = link.reserved(asked)
                 for id_, body in found:
@@ -356,6 +317,9 @@ class BeanstalkdBackend:
         for _ in range(len(self._parked)):
             job, since = self._parked.popleft()
             if not job.is_held():
+                continue
+            if job.is_over(time.monotonic()):  # this process stood still while it came: it may be another's
+                job._link.close()
                 continue
             if job.pipeline in pipelines and len(fetched) < limit:
                 job.token = token
@@ -476,56 +440,6 @@ class BeanstalkdBackend:
             self._settle_one(Settlement(self._parked.popleft()[0], "release", counted=False))
         self._links.close()
         self._bell.close()
-
-
-def _let_pass(settlement: Settlement, now: float) -> bytes | None:
-    """The fence: the command for the server, and the handle is spent; None when its lease is over."""
-    # Every job of a drain comes through here: its questions are asked without a call where they can be.
-    job = settlement.job
-    if not isinstance(job, ReservedJob):
-        return None
-    leases = job._link.leases
-    if leases.get(job.id) is not job or job._link.closed:
-        return None
-    command = b"delete %d\r\n" % job.id if settlement.verb == "delete" else _put_back(settlement)
-    over = now >= job._sure_until and job.is_over(now)
-    if leases.pop(job.id, None) is None or over:
-        return None
-    return command
-
-
-def _put_back(settlement: Settlement) -> bytes:
-    job = settlement.job
-    priority = job.priority if settlement.priority is None else settlement.priority
-    if settlement.verb == "bury":
-        return b"bury %d %d\r\n" % (job.id, priority)
-    delay = 1 if _is_give_back(settlement) else math.ceil(settlement.delay)
-    return b"release %d %d %d\r\n" % (job.id, priority, delay)
-
-
-def _is_give_back(settlement: Settlement) -> bool:
-    return not settlement.counted and settlement.verb == "release" and not settlement.delay
-
-
-def _kick(link: Link, ids: list[int]) -> None:
-    """End the delay of jobs that were given back, in the conversation that released them."""
-    if ids:
-        link.send(b"".join([b"kick-job %d\r\n" % id_ for id_ in ids]))
-        link.lines(len(ids))  # NOT_FOUND: somebody else has kicked it
-
-
-def _read_verdicts(link: Link, orders: Orders, verdicts: list[bool]) -> None:
-    places = orders.places
-    for place, answer in zip(places, link.lines(len(places)), strict=True):
-        verdicts[place] = _is_settled(answer)
-
-
-def _is_settled(answer: bytes) -> bool:
-    if answer in _SETTLED:  # a release is answered BURIED when the server has no memory left
-        return True
-    if answer != b"NOT_FOUND":
-        raise unexpected(answer)
-    return False
 
 
 def _refuse_reason(where: Filter) -> None:

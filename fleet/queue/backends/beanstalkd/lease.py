@@ -25,6 +25,11 @@ _STATS_JOB = re.compile(
     rb"delay: (\d+)\nttr: (\d+)\ntime-left: (-?\d+)\nfile: \d+\n"
     rb"reserves: (\d+)\ntimeouts: \d+\nreleases: (\d+)\nburies: (\d+)\nkicks: (\d+)\n"
 )
+# Most jobs are reserved for the first time: there is little to read, and nothing to work out.
+_FIRST_TIME = re.compile(
+    rb"state: reserved\npri: (\d+)\nage: (-?\d+)\ndelay: (\d+)\nttr: (\d+)\ntime-left: -?\d+\nfile: \d+\n"
+    rb"reserves: 1\ntimeouts: 0\nreleases: 0\nburies: 0\nkicks: 0\n"
+)
 _ALWAYS: dict[str, Any] = {"delay": 0.0, "reason": "", "uid": b"", "unique": None}
 
 
@@ -105,6 +110,22 @@ class ReservedJob(Job):
         self._asked_at = asked_at
         self.expires_at = self._sure_until = asked_at + self.ttr
 
+    def read(self, answer: bytes, now: float) -> None:
+        """Take in the answer to `stats-job`."""
+        found = _FIRST_TIME.search(answer)
+        if found is None:
+            self.know(facts_of(answer), now)
+            return
+        priority, age, delay, ttr = found.groups()
+        self._known = True
+        self.priority = int(priority)
+        self.ttr = seconds = float(ttr)
+        self.attempt = 1
+        self.crashes = 0
+        self.expires_at = self._sure_until = self._asked_at + seconds
+        waited = int(age) - int(delay) - (now - self._asked_at)
+        self.waited = waited if waited > 0.0 else 0.0
+
     def know(self, facts: Facts, now: float) -> None:
         self._known = True
         self.priority = facts.priority
@@ -139,17 +160,16 @@ def learn(link: Link) -> None:
         with link:
             unknown = [job for job in list(link.leases.values()) if not job._known]
             link.send(b"".join([b"stats-job %d\r\n" % job.id for job in unknown]))
-            answers = [link.data() for _ in unknown]
-            known = [None if answer is None else facts_of(answer) for answer in answers]
+            now = time.monotonic()
+            for job in unknown:  # read one by one: the server writes the next meanwhile
+                answer = link.data()
+                if answer is not None:
+                    job.read(answer, now)
+                else:  # deleted by somebody else, after the lease had run out
+                    job.lost = True
+                    link.leases.pop(job.id, None)
     except Lost:
         return
-    now = time.monotonic()
-    for job, facts in zip(unknown, known, strict=True):
-        if facts is not None:
-            job.know(facts, now)
-        else:  # deleted by somebody else, after the lease had run out
-            job.lost = True
-            link.leases.pop(job.id, None)
 
 
 def facts_of(answer: bytes) -> Facts:
@@ -160,7 +180,7 @@ def facts_of(answer: bytes) -> Facts:
     life.  A reservation ends in a release, in a bury, or uncounted: its worker
     vanished.  A buried job leaves that state by a kick only, so the kicks
     beyond that are ours: a job that was never begun is given back by a release
-    with a delay and a kick that ends it (`BeanstalkdBackend`).  So failures are
+    with a delay and a kick that ends it (`settling`).  So failures are
     the releases that no kick followed and the buries, and crashes are the rest.
     The counters never go back; each kick out of buried forgives one failure and
     one crash, which gives the job one more try.

@@ -319,7 +319,12 @@ class Link:
             return None
         if not line.startswith(b"OK "):
             raise unexpected(line)
-        return self.body(int(line[3:]))
+        size, buffer, start = int(line[3:]), self._buffer, self._at
+        stop = start + size
+        if size < 0 or buffer[stop : stop + 2] != b"\r\n":  # not all of it is there yet
+            return self.body(size)
+        self._at = stop + 2
+        return buffer[start:stop]
 
     def table(self) -> dict[str, str] | None:
         """The answer to a stats command as names and values, or None for NOT_FOUND."""

@@ -398,7 +398,7 @@ def _condition(where: Filter) -> tuple[str, list[Any]]:
     """A Filter as SQL.  The column's collation is binary, so LIKE tells upper from lower case."""
     condition, values = "", list[Any]()
     if where.ids is not None:
-        condition += " AND id IN (%s)"
+        condition += " AND id %s"
         values.append(where.ids)
     if where.above is not None:
         condition += " AND id > %s"

@@ -9,16 +9,16 @@ and commits.  Jobs are handed out after the COMMIT was answered.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 from fleet.errors import BackendUnavailable, OutcomeUnknown
-from fleet.queue.backends.mysql.connection import Link, Lost
-from fleet.queue.backends.mysql.literal import bind, literal
-from fleet.queue.backends.mysql.mark import Key, Mark
+from fleet.queue.backends.mysql.connection import Clash, Link, Lost
+from fleet.queue.backends.mysql.literal import among, bind, literal
+from fleet.queue.backends.mysql.mark import Facts, Key, Mark
 from fleet.queue.backends.mysql.rows import DELAYED, RESERVED, claimed, key_of, text
-from fleet.queue.backends.mysql.settle import Group, SomeLeaseLost, groups, returns, verdicts
+from fleet.queue.backends.mysql.settle import SomeLeaseLost, groups, returns, verdicts
 from fleet.queue.backends.mysql.statements import Statements
 from fleet.queue.job import Job, Settlement
 
@@ -42,17 +42,21 @@ class Claims:
     ) -> tuple[list[bool], list[Job]]:
         """As `Backend.exchange`."""
         if self._link.generation != self._generation:
-            self._marks.clear()
+            self.forget()
             self._generation = self._link.generation
         call = _Call(self, settlements, pipelines if limit else (), limit, token)
         try:
             return self._link.transact(call.run, joins=not limit)
         except Lost as lost:
-            self._marks.clear()
+            self.forget()
             return self._after_lost(lost, call)
         except BaseException:
-            self._marks.clear()  # a look that was due may not have happened
+            self.forget()  # a look that was due may not have happened
             raise
+
+    def forget(self) -> None:
+        """Trust no mark any more: the next claims look first."""
+        self._marks.clear()
 
     def mark(self, pipeline: str) -> Mark:
         return self._marks.setdefault(pipeline, Mark())
@@ -69,18 +73,21 @@ class Claims:
         ask = self._link.run if inside else self._link.ask
         while True:
             started = time.monotonic()
-            facts, below = ask(
+            told, below = ask(
                 # The facts first: what happens between the two statements is noticed by the next glance.
-                bind(sql.facts, pipeline, pipeline, pipeline, pipeline),
+                bind(sql.facts, pipeline, pipeline, pipeline),
                 bind(sql.below, pipeline, mark.priority, mark.priority, mark.last, limit + _SPARE),
             )
-            now, paused_until, came_back, tail, delayed, leased = facts.rows[0]
-            dues = [(at, state) for at, state in ((delayed, DELAYED), (leased, RESERVED)) if at is not None]
-            mark.looked(came_back or 0, tail or 0, [at for at, _ in dues], below.rows, limit + _SPARE)
+            facts = Facts(*told.rows[0])
+            mark.looked(facts, below.rows, limit + _SPARE)
             mark.looked_at = time.monotonic()
             mark.cost = mark.looked_at - started
-            due = [state for at, state in dues if at <= now]
-            if not due or (paused_until or 0) > now or not self._revive(pipeline, due, inside=inside):
+            if facts.returns < 0:
+                self._link.run(bind(sql.introduce, pipeline), begin=not inside, commit=not inside)
+                mark.returns = 0
+            dues = ((DELAYED, facts.delayed), (RESERVED, facts.leased))
+            due = [state for state, at in dues if at <= facts.now]
+            if not due or facts.paused_until > facts.now or not self._revive(pipeline, due, inside=inside):
                 return
 
     def _revive(self, pipeline: str, states: Sequence[int], *, inside: bool) -> bool:
@@ -140,13 +147,6 @@ class Claims:
         ]
 
 
-class _LookAgain(Exception):
-    """Something may be ready before the mark of a pipeline."""
-
-    def __init__(self, pipeline: str) -> None:
-        self.pipeline = pipeline
-
-
 class _Step(NamedTuple):
     """What one pipeline gives to a claim."""
 
@@ -172,6 +172,7 @@ class _Call:
         self._sql = claims._sql
         self._looked: set[str] = set()
         self._one_by_one = False
+        self._begun = False  # the transaction is open
         self.settlements = settlements
         self.pipelines = pipelines
         self.limit = limit
@@ -183,23 +184,23 @@ class _Call:
         if self._link.in_callers_transaction:
             self._one_by_one = True  # it is not ours to roll back
         while True:
-            if self.pipelines and self._wants_a_look(self.pipelines[0]):
-                self._look(self.pipelines[0])
+            self._begun = False
             try:
                 jobs = self._claim() if self.pipelines else self._settle()
                 return self.verdicts, jobs
-            except _LookAgain as again:
-                self._link.roll_back()
-                self._look(again.pipeline)
             except SomeLeaseLost:
                 self._link.roll_back()
                 self._one_by_one = True
+            except Clash:
+                self._claims.forget()  # what a look inside made ready is not
+                self._looked.clear()
+                raise
 
     def _wants_a_look(self, pipeline: str) -> bool:
         return pipeline not in self._looked and self._claims.mark(pipeline).wants_a_look(time.monotonic())
 
-    def _look(self, pipeline: str, *, inside: bool = False) -> None:
-        self._claims.look(pipeline, self.limit, inside=inside)
+    def _look(self, pipeline: str) -> None:
+        self._claims.look(pipeline, self.limit, inside=self._begun)
         self._looked.add(pipeline)
 
     def _settle(self) -> list[Job]:
@@ -215,30 +216,17 @@ class _Call:
         return []
 
     def _claim(self) -> list[Job]:
-        asked = groups(self._sql, self.settlements, one_by_one=self._one_by_one)
         asked_at = time.monotonic()
         jobs: list[Job] = []
         steps: list[_Step] = []
-        for pipeline in self.pipelines:
-            try:
-                if self._wants_a_look(pipeline):  # not earlier: what nobody asks for is left alone
-                    raise _LookAgain(pipeline)
-                step = self._lock_next(pipeline, asked, self.limit - len(jobs))
-            except _LookAgain:
-                if not jobs:
-                    raise
-                # Rolled back, those would be passed over by everybody who asks meanwhile.
-                self._look(pipeline, inside=True)
-                step = self._lock_next(pipeline, (), self.limit - len(jobs))
-            asked = []
+        for pipeline in self._in_turn(jobs):
+            step = self._lock_next(pipeline, self.limit - len(jobs))
             steps.append(step)
             jobs += claimed(step.rows, pipeline, self.token, now=step.now, asked_at=asked_at)
             if len(jobs) >= self.limit:
                 break
-        if not jobs:
-            self._before_saying_nothing()
         ids = sorted([job.id for job in jobs])
-        ours = [bind(self._sql.claim, self.token, ids)] if ids else []
+        ours = [bind(self._sql.claim, self.token, among(ids), len(ids))] if ids else []
         results = self._link.run(*ours, *returns(self._sql, self.settlements), commit=True)
         for step in steps:
             step.mark.taken(step.asked, [key_of(row) for row in step.rows[-1:]])
@@ -247,15 +235,27 @@ class _Call:
             jobs = [job for job in jobs if job.id in won]
         return jobs
 
-    def _lock_next(self, pipeline: str, settling: Sequence[Group], want: int) -> _Step:
+    def _in_turn(self, jobs: list[Job]) -> Iterator[str]:
+        """The pipelines to claim from, and once more, after a look, those that may hide what is ready."""
+        for pipeline in self.pipelines:
+            if self._wants_a_look(pipeline):  # not earlier: what nobody asks for is left alone
+                self._look(pipeline)
+            yield pipeline
+        for pipeline in self.pipelines if not jobs else ():
+            mark = self._claims.mark(pipeline)
+            if pipeline not in self._looked and mark.allows_a_look(time.monotonic()):
+                self._look(pipeline)
+                yield pipeline
+
+    def _lock_next(self, pipeline: str, want: int) -> _Step:
         """
-        Settle if there is something to, and lock the next jobs of one pipeline, in one packet.
+        Settle if that is still to do, and lock the next jobs of one pipeline, in one packet.
 
         No row is locked that is not taken: rivals would step over it, and
         their marks would leave it behind.
         """
         sql, mark = self._sql, self._claims.mark(pipeline)
-        first = pipeline == self.pipelines[0]
+        settling = () if self._begun else groups(sql, self.settlements, one_by_one=self._one_by_one)
         looked = int(pipeline in self._looked)
         picks = mark.picks(want)
         left = want - sum(pick.limit for pick in picks)
@@ -264,13 +264,16 @@ class _Call:
         ]
         if left:
             locks.append(self._scan(pipeline, mark, looked, left))
+        urgent = (pipeline, pipeline, pipeline, mark.priority)
+        came_back = (mark.returns, mark.patient_until, mark.delays, mark.due, pipeline)
         results = self._link.run(
             *[group.statement for group in settling],
-            bind(sql.glance, mark.returns, mark.due, mark.priority, pipeline, pipeline, mark.tail, pipeline),
+            bind(sql.glance, *urgent, *came_back, mark.tail),
             *locks,
-            begin=first,
+            begin=not self._begun,
         )
-        if first:
+        if not self._begun:
+            self._begun = True
             self.verdicts = verdicts(len(self.settlements), settling, results)
         glance, *locked = results[len(settling) :]
         now, paused_until, tail, due, passed = map(int, text(glance.rows[0][0]).split(" "))
@@ -279,7 +282,9 @@ class _Call:
             self._looked.add(pipeline)  # there is nothing to look for
             return _Step(mark, now, [], None)
         if passed and not looked:
-            raise _LookAgain(pipeline)
+            # In the same transaction: jobs let go would be passed over by everybody who asks meanwhile.
+            self._look(pipeline)
+            return self._lock_next(pipeline, want)
         asked = None
         if picks:
             last = locked[len(picks) - 1].rows
@@ -292,9 +297,3 @@ class _Call:
 
     def _scan(self, pipeline: str, mark: Mark, looked: int, want: int) -> str:
         return bind(self._sql.scan, looked, pipeline, mark.priority, mark.priority, mark.last, want)
-
-    def _before_saying_nothing(self) -> None:
-        now = time.monotonic()
-        for pipeline in self.pipelines:
-            if pipeline not in self._looked and self._claims.mark(pipeline).allows_a_look(now):
-                raise _LookAgain(pipeline)

@@ -21,7 +21,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9 +/;.,:@$_()-]*", re.ASCII)
 
 def literal(value: Value) -> str:
     """
-    One value as SQL text; a sequence of integers becomes the inside of an IN list.
+    One value as SQL text; of integers, the condition that a column is one of them.
 
     Raises:
         UnicodeEncodeError: a lone surrogate, which utf8mb4 cannot hold.
@@ -36,7 +36,20 @@ def literal(value: Value) -> str:
         if _PLAIN.fullmatch(value):
             return f"'{value}'"
         return f"_utf8mb4 X'{value.encode().hex()}'"
-    return ",".join([str(int(number)) for number in value]) or "NULL"
+    if isinstance(value, range):
+        return f"BETWEEN {value[0]} AND {value[-1]}"
+    return f"IN ({','.join([str(int(number)) for number in value]) or 'NULL'})"
+
+
+def among(ids: list[int]) -> Sequence[int]:
+    """
+    Sorted *ids* as a range where none is missing: the server then walks the index instead of searching each.
+
+    For statements with a LIMIT of as many rows: without it, they would go on
+    to the next row, lock it, and wait for whoever has it.
+    """
+    every = range(ids[0], ids[0] + len(ids))
+    return every if len(ids) > 1 and ids == list(every) else ids
 
 
 def bind(statement: str, *values: Value) -> str:

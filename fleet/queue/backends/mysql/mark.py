@@ -14,8 +14,11 @@ What keeps a mark from hiding a job:
 * Jobs that come back (release, kick, a delay or a lease that ended) count up
   `returns` of their pipeline in their own transaction; every claim reads it.
 * Delayed jobs show themselves when they are put (the same glance) or come
-  back (the same counter); the mark knows when the first of them is due, and
-  when the first lease ends of those that the last look saw.
+  back (the counter `delays`); the mark knows when the first of them is due,
+  and when the first lease ends of those that the last look saw.  With many
+  retries one of these happens at every claim, so they make it look again
+  only 0.05 seconds after the last look: while there are other jobs to
+  claim, a delay may last that much longer.
 * A claim locks no job that it does not take: others would step over it, and
   move their marks past it.  So the glance decides, inside of its packet,
   whether the statements behind it lock anything; these ask for as many jobs
@@ -45,10 +48,23 @@ from fleet.queue.job import DEFAULT_PRIORITY, MAX_PRIORITY
 
 _SHARE = 20  # after a look, this many times as long without one
 _SELDOM, _OFTEN = 1.0, 0.05  # seconds: but no longer, and no shorter
+_PATIENCE = 0.05  # seconds after a look in which what falls due does not ask for the next one
 _CHEAP = 0.02  # seconds: a look that is made whenever a claim would say "nothing"
 
 
 Key = tuple[int, int]  # priority and id: the order of claims
+
+
+class Facts(NamedTuple):
+    """What a look learns beside the jobs; times are the server's clock in microseconds, `NEVER` is none."""
+
+    now: int
+    paused_until: int
+    returns: int
+    delays: int
+    tail: int
+    delayed: int  # when the first delayed job is due
+    leased: int  # when the first lease ends
 
 
 class Pick(NamedTuple):
@@ -66,7 +82,9 @@ class Mark:
     last: int = 0
     tail: int = 0  # the highest id that was seen in the table
     returns: int = 0
+    delays: int = 0
     due: int = NEVER  # server's clock, microseconds: when the first delayed job or known lease is
+    patient_until: int = 0  # the same clock: before, nothing that is due makes a claim look again
     below: tuple[Key, ...] = ()  # ready although before the mark, and not yet asked for; in order
     looked_at: float = float("-inf")  # `time.monotonic()` when the last look ended
     cost: float = 0.0  # seconds that it took
@@ -109,20 +127,15 @@ class Mark:
             self.below = tuple([key for key in self.below if key > asked])
         self.priority, self.last = max([(self.priority, self.last), *last])
 
-    def looked(
-        self, returns: int, tail: int, dues: Sequence[int], below: Sequence[Key], asked_for: int
-    ) -> None:
-        """
-        Take in a look.
-
-        *below* are the first ready (priority, id) before the mark, in order;
-        *dues* is when the first delayed job and the first lease are due.
-        """
-        self.returns, self.tail, self.due = returns, max(self.tail, tail), min(dues, default=NEVER)
+    def looked(self, facts: Facts, below: Sequence[Key], asked_for: int) -> None:
+        """Take in a look; *below* are the first ready jobs before the mark, in order."""
+        self.returns, self.delays, self.tail = facts.returns, facts.delays, max(self.tail, facts.tail)
+        self.due = min(facts.delayed, facts.leased)
+        self.patient_until = facts.now + round(_PATIENCE * 1e6)
         if len(below) >= asked_for:
             # There may be more than these: go back to the first.
             self.priority, self.last, self.below = below[0][0], below[0][1] - 1, ()
             return
         if self.priority > MAX_PRIORITY:
-            self.priority, self.last = DEFAULT_PRIORITY, tail
+            self.priority, self.last = DEFAULT_PRIORITY, facts.tail
         self.below = tuple([key for key in below if key <= (self.priority, self.last)])

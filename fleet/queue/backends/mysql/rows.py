@@ -30,12 +30,11 @@ def claimed(
     jobs = []
     reserved = JobState.RESERVED
     for head, payload in rows:
-        numbers, uid, unique, reason = text(head).split(",")
-        id_, priority, ttr, attempts, crashes, run_at = map(int, numbers.split(" "))
-        seconds = ttr / 1e6
+        id_, priority, ttr, attempts, crashes, run_at, uid, unique, reason = text(head).split(",")
+        seconds, since = int(ttr) / 1e6, int(run_at)
         job = Job(
-            id_, pipeline, payload, priority, seconds, attempts + starts, crashes, reserved, token,
-            asked_at + seconds, (now - run_at) / 1e6 if now > run_at else 0.0,
+            int(id_), pipeline, payload, int(priority), seconds, int(attempts) + starts, int(crashes),
+            reserved, token, asked_at + seconds, (now - since) / 1e6 if now > since else 0.0,
         )  # fmt: skip
         job.uid = bytes.fromhex(uid)
         if reason:
@@ -48,7 +47,7 @@ def claimed(
 
 def key_of(row: tuple[Any, ...]) -> tuple[int, int]:
     """(priority, id) of a packed row."""
-    id_, priority, _ = text(row[0]).split(" ", 2)
+    id_, priority, _ = text(row[0]).split(",", 2)
     return int(priority), int(id_)
 
 

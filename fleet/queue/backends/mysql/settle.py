@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from fleet.queue.backends.mysql.connection import Result
-from fleet.queue.backends.mysql.literal import bind
+from fleet.queue.backends.mysql.literal import among, bind
 from fleet.queue.backends.mysql.rows import BURIED, DELAYED, READY
 from fleet.queue.backends.mysql.statements import Statements
 from fleet.queue.job import Settlement
@@ -40,17 +40,18 @@ def _statement(sql: Statements, settlements: Sequence[Settlement], members: Sequ
     s = settlements[members[0]]
     ids = sorted([settlements[position].job.id for position in members])
     if s.verb == "delete":
-        return bind(sql.delete, ids, s.job.token)
+        return bind(sql.delete, among(ids), s.job.token, len(ids))
     state = BURIED if s.verb == "bury" else DELAYED if s.delay else READY
     reason = s.reason.encode(errors="replace").decode()  # a lone surrogate is no reason to fail
     given_back = 0 if s.counted else 1
-    return bind(sql.put_back, state, round(s.delay * 1e6), s.priority, reason, given_back, ids, s.job.token)
+    changes = (state, round(s.delay * 1e6), s.priority, reason, given_back)
+    return bind(sql.put_back, *changes, among(ids), s.job.token, len(ids))
 
 
 def returns(sql: Statements, settlements: Sequence[Settlement]) -> list[str]:
     """What tells other claims that older jobs are ready again, or will be."""
-    names = {s.job.pipeline for s in settlements if s.verb == "release"}
-    return [bind(sql.returned, name) for name in sorted(names)]
+    names = {(s.job.pipeline, s.delay > 0) for s in settlements if s.verb == "release"}
+    return [bind(sql.delayed if later else sql.returned, name) for name, later in sorted(names)]
 
 
 def verdicts(count: int, asked: Sequence[Group], results: Sequence[Result]) -> list[bool]:

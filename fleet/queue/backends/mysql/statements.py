@@ -38,13 +38,15 @@ class Statements:
             VALUES """
 
         # -- look: what a claim has to know; plain reads, which pass 40 million dead index entries a second
+        # Led by a constant: every table behind it may be empty.
         self.facts = f"""
-            SELECT {NOW},
-                (SELECT paused_until FROM {pipelines} WHERE name = %s),
-                (SELECT returns FROM {pipelines} WHERE name = %s),
-                (SELECT MAX(id) FROM {jobs}),
-                (SELECT turn FROM {by_turn} WHERE pipeline = %s AND state = 1 ORDER BY turn LIMIT 1),
-                (SELECT turn FROM {by_turn} WHERE pipeline = %s AND state = 2 ORDER BY turn LIMIT 1)"""
+            SELECT {NOW}, IFNULL(paused_until, 0), IFNULL(returns, -1), IFNULL(delays, 0),
+                IFNULL((SELECT MAX(id) FROM {jobs}), 0),
+                IFNULL((SELECT turn FROM {by_turn} WHERE pipeline = %s AND state = 1
+                    ORDER BY turn LIMIT 1), {NEVER}),
+                IFNULL((SELECT turn FROM {by_turn} WHERE pipeline = %s AND state = 2
+                    ORDER BY turn LIMIT 1), {NEVER})
+            FROM (SELECT 1) AS one LEFT JOIN {pipelines} ON name = %s"""
         self.below = f"""
             SELECT priority, id FROM {by_turn}
             WHERE pipeline = %s AND state = 0 AND (turn < %s OR (turn = %s AND id <= %s))
@@ -52,17 +54,17 @@ class Statements:
         # One text column, because the driver takes 15 microseconds to read the description of each.
         # @fleet_passed keeps the statements behind it, in the same packet, from locking what would be let go.
         self.glance = f"""
-            SELECT CONCAT_WS(' ', at, IFNULL(paused_until, 0), tail, due, @fleet_passed :=
-                IFNULL(returns, 0) <> %s OR at >= LEAST(due, %s) OR urgent < %s)
-            FROM (SELECT {NOW} AS at, IFNULL(MAX(id), 0) AS tail,
-                    IFNULL(MIN(IF(pipeline = %s AND state = 0, priority, NULL)), {NEVER}) AS urgent,
-                    IFNULL(MIN(IF(pipeline = %s AND state = 1, run_at, NULL)), {NEVER}) AS due
-                FROM {jobs} FORCE INDEX (PRIMARY) WHERE id > %s) AS new
-            LEFT JOIN {pipelines} ON name = %s"""
+            SELECT CONCAT_WS(' ', {NOW}, IFNULL((SELECT paused_until FROM {pipelines} WHERE name = %s), 0),
+                IFNULL(MAX(id), 0), IFNULL(MIN(IF(state = 1 AND pipeline = %s, run_at, NULL)), {NEVER}),
+                @fleet_passed := IFNULL(MAX(state = 0 AND pipeline = %s AND priority < %s), 0) OR IFNULL(
+                    (SELECT returns <> %s OR ({NOW} >= %s AND (delays <> %s OR {NOW} >= %s))
+                        FROM {pipelines} WHERE name = %s), 1))
+            FROM {jobs} FORCE INDEX (PRIMARY) WHERE id > %s"""
+        self.introduce = f"INSERT IGNORE INTO {pipelines} (name) VALUES (%s)"
 
         # -- claim
         # Likewise, and a microsecond for each value of each row.
-        claimed = """CONCAT_WS(',', CONCAT_WS(' ', id, priority, ttr, attempts, crashes, run_at),
+        claimed = """CONCAT_WS(',', id, priority, ttr, attempts, crashes, run_at,
                 HEX(IFNULL(uid, '')), HEX(IFNULL(unique_key, '')), HEX(reason)), payload"""
         unless_passed = "(%s OR NOT @fleet_passed)"
         self.scan = f"""
@@ -72,12 +74,12 @@ class Statements:
         # In the order of ids: to sort, it would lock all of them before it leaves out those behind the limit.
         self.pick = f"""
             SELECT {claimed} FROM {jobs} FORCE INDEX (PRIMARY)
-            WHERE {unless_passed} AND id IN (%s) AND pipeline = %s AND state = 0
+            WHERE {unless_passed} AND id %s AND pipeline = %s AND state = 0
             ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED"""
         # Right even where the rows could not be locked: the loser of a race changes none.
         self.claim = f"""
             UPDATE {jobs} SET state = 2, token = %s, deadline = {NOW} + ttr, attempts = attempts + 1
-            WHERE id IN (%s) AND state = 0"""
+            WHERE id %s AND state = 0 LIMIT %s"""
         self.found_again = f"""
             SELECT pipeline, deadline - {NOW}, {claimed} FROM {by_turn}
             WHERE pipeline IN ({{names}}) AND state = 2 AND turn > {NOW} AND token = %s"""
@@ -86,29 +88,32 @@ class Statements:
         self.due = f"""
             SELECT id FROM {by_turn} WHERE pipeline = %s AND state = %s AND turn <= {NOW}
             ORDER BY turn, id LIMIT %s FOR UPDATE SKIP LOCKED"""
-        self.promote = f"UPDATE {jobs} SET state = 0 WHERE id IN (%s) AND state = 1"
+        self.promote = f"UPDATE {jobs} SET state = 0 WHERE id %s AND state = 1"
         # The token stays: until somebody claims the job again, its late holder may still settle it.
         self.rescue = f"""
             UPDATE {jobs} SET crashes = crashes + 1, run_at = {NOW}, state = 0
-            WHERE id IN (%s) AND state = 2"""
+            WHERE id %s AND state = 2"""
         # In the transaction that makes older jobs ready, last of all: see `Mark`.
         self.returned = f"""
             INSERT INTO {pipelines} (name, returns) VALUES (%s, 1)
             ON DUPLICATE KEY UPDATE returns = returns + 1"""
+        self.delayed = f"""
+            INSERT INTO {pipelines} (name, delays) VALUES (%s, 1)
+            ON DUPLICATE KEY UPDATE delays = delays + 1"""
 
         # -- settle: id and token together are the fence
-        self.delete = f"DELETE FROM {jobs} WHERE id IN (%s) AND token = %s"
+        self.delete = f"DELETE FROM {jobs} WHERE id %s AND token = %s LIMIT %s"
         # A holder who comes back after a rescue has not crashed: `state = 0` takes that count away again.
         # MySQL carries the assignments out from left to right, so `state` is read before it changes.
         self.put_back = f"""
             UPDATE {jobs} SET crashes = crashes - (state = 0), state = %s, run_at = {NOW} + %s,
                 priority = IFNULL(%s, priority), reason = %s, attempts = attempts - %s, token = 0
-            WHERE id IN (%s) AND token = %s"""
+            WHERE id %s AND token = %s LIMIT %s"""
         self.touch = f"""
             UPDATE {jobs} SET crashes = crashes - (state = 0), state = 2, deadline = {NOW} + %s
-            WHERE id IN (%s) AND token = %s"""
-        self.held = f"SELECT id FROM {jobs} WHERE id IN (%s) AND token = %s"
-        self.tokens = f"SELECT id, token FROM {jobs} WHERE id IN (%s)"
+            WHERE id %s AND token = %s"""
+        self.held = f"SELECT id FROM {jobs} WHERE id %s AND token = %s"
+        self.tokens = f"SELECT id, token FROM {jobs} WHERE id %s"
 
         # -- operators; {where} and its like are filled in by the back end, never by a caller's text
         self.select = """
@@ -116,16 +121,16 @@ class Statements:
             ORDER BY {order} LIMIT %s"""
         self.kick = f"""
             UPDATE {jobs} SET state = 0, attempts = 0, crashes = 0, token = 0, run_at = {NOW}
-            WHERE id IN (%s) AND state = 3"""
-        self.discard = f"DELETE FROM {jobs} WHERE id IN (%s) AND state = %s"
+            WHERE id %s AND state = 3"""
+        self.discard = f"DELETE FROM {jobs} WHERE id %s AND state = %s"
         # `crashes` before `state`: from left to right.
         self.release = f"""
             UPDATE {jobs} SET crashes = crashes + (state = 2), run_at = {NOW}, state = 0
-            WHERE id IN (%s) AND state = %s"""
+            WHERE id %s AND state = %s"""
         self.bury = f"""
             UPDATE {jobs} SET state = 3, token = 0, reason = %s, run_at = {NOW}
-            WHERE id IN (%s) AND state = %s"""
-        self.move = f"UPDATE {jobs} SET pipeline = %s WHERE id IN (%s) AND state = %s"
+            WHERE id %s AND state = %s"""
+        self.move = f"UPDATE {jobs} SET pipeline = %s WHERE id %s AND state = %s"
         self.lease_is_over = f"AND turn <= {NOW}"
         self.key_is_free = f"""
             AND NOT EXISTS (SELECT 1 FROM {jobs} AS there
@@ -205,7 +210,7 @@ class Statements:
         self.fits = (
             f"SELECT id, pipeline, state, priority, ttr, attempts, crashes, token, run_at, deadline, "
             f"unique_key, uid, reason, payload, turn FROM {jobs} LIMIT 0",
-            f"SELECT name, paused_until, returns FROM {pipelines} LIMIT 0",
+            f"SELECT name, paused_until, returns, delays FROM {pipelines} LIMIT 0",
             f"SELECT host, process, at, body FROM {pulses} LIMIT 0",
             f"SELECT minute, pipeline, process, body FROM {minutes} LIMIT 0",
             f"SELECT pipeline, kind, cause, place, count, first_at, last_at, job, sample "
