@@ -109,6 +109,20 @@ def test_a_batch_names_each_job_that_was_lost(queue: Queue, pipeline: str):
     assert (stats.ready, stats.reserved, stats.buried) == (0, 0, 1)
 
 
+def test_jobs_of_two_batches_are_settled_together(queue: Queue, pipeline: str):
+    """Each by the lease of its own batch, alone and on the way to more."""
+    queue.put_many(pipeline, range(9))
+    first, second = (queue.reserve_many(pipeline, 4) for _ in range(2))
+    first[0].delete()
+    second[0].delete()
+    lost = queue.settle(deleted=[first[0], first[1], second[1]])
+    assert [job.data for job in lost] == [0]
+    third = queue.reserve_many(pipeline, 1, settle=[second[0], second[2], second[3], first[2], first[3]])
+    assert [job.data for job in third] == [8]
+    assert [job.data for job in third.lost] == [4]
+    assert queue.stats(pipeline).reserved == 1
+
+
 def test_settle_and_claim_are_one_step(queue: Queue, pipeline: str):
     queue.put_many(pipeline, range(4))
     first = queue.reserve_many(pipeline, 2)
