@@ -138,23 +138,25 @@ def worker(bench: Bench) -> list[Row]:
 # -- commands
 
 
-def _took(*command: str | Path, cwd: Path, good: tuple[int, ...] = (0,)) -> float:
-    """Seconds that a command takes; it must end with one of the *good* codes."""
+def _took(*command: str | Path, cwd: Path, good: tuple[int, ...] = (0,), says: str = "") -> float:
+    """Seconds that a command takes; it must end with one of the *good* codes, and print *says*."""
     began = time.perf_counter()
     done = subprocess.run(
         [str(word) for word in command],
         check=False,
         cwd=cwd,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         timeout=_WITHIN,
     )
+    took = time.perf_counter() - began
     if done.returncode not in good:
         said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise Failed(f"{Path(command[0]).name} {command[1]}: {said[:160]}")
-    return time.perf_counter() - began
+    if says not in done.stdout:
+        raise Failed(f"{Path(command[0]).name} {command[1]} does not say {says!r}")
+    return took
 
 
 def _row(key: str, title: str, unit: str, cells: dict[str, Stat | Problem]) -> Row:
@@ -202,8 +204,13 @@ def cli(runs: int, scale: float) -> list[Row]:
     ]
 
 
-def _silence(folder: Path) -> float:
+def _silence(groups: int, each: int) -> float:
     """Seconds that the longest call of a second client takes while everything is started."""
+    with _site(groups, "sleep 1000", each) as folder:
+        return _longest_call(folder)
+
+
+def _longest_call(folder: Path) -> float:
     client = Supervisor(f"unix://{folder}/.fleet/supervisor.sock", timeout=_WITHIN)
     up = subprocess.Popen(
         [_FLEET, "up", "--timeout", "5m"], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -220,6 +227,13 @@ def _silence(folder: Path) -> float:
     return longest
 
 
+def _down(groups: int) -> float:
+    """Seconds that it takes to stop as many groups, each of which needs three."""
+    with _site(groups, "sh -c 'trap \"sleep 3; exit 0\" TERM; while :; do sleep 0.2; done'") as folder:
+        _took(_FLEET, "up", cwd=folder)
+        return _took(_FLEET, "down", cwd=folder)
+
+
 def supervisor(runs: int, scale: float) -> list[Row]:
     """A private supervisord: many processes, and many groups that need three seconds to stop."""
     many = max(8, int(1_000 * scale))
@@ -229,7 +243,7 @@ def supervisor(runs: int, scale: float) -> list[Row]:
         up = in_turn("up", 1, [(OURS, lambda: _took(_FLEET, "up", "--timeout", "5m", cwd=folder))])
         rows.append(_row("up", f"fleet up, {many:,} processes", "s", up))
         status: list[tuple[str, Callable[[], float]]] = [
-            (OURS, lambda: _took(_FLEET, "status", "--once", cwd=folder))
+            (OURS, lambda: _took(_FLEET, "status", "--once", cwd=folder, says=f" {per_group}/{per_group} "))
         ]
         conf = next(folder.glob(".fleet/**/supervisord.conf"), None)
         if conf is not None and _SUPERVISORCTL.exists():
@@ -242,17 +256,12 @@ def supervisor(runs: int, scale: float) -> list[Row]:
         cells = in_turn("status", runs, status)
         rows.append(_row("status-many", f"status of {many:,} processes", "s", cells))
     groups, each = max(2, int(50 * scale)), 10
-    with _site(groups, "sleep 1000", each) as folder:
-        cells = in_turn("silence", 1, [(OURS, lambda: _silence(folder))])
-        title = f"longest silence of supervisord, {groups} groups of {each} start"
-        rows.append(_row("silence", title, "s", cells))
-    groups = max(4, int(100 * scale))
-    drain = "sh -c 'trap \"sleep 3; exit 0\" TERM; while :; do sleep 0.2; done'"
-    with _site(groups, drain) as folder:
-        down = {}
-        if not isinstance(in_turn("up", 1, [(OURS, lambda: _took(_FLEET, "up", cwd=folder))])[OURS], Problem):
-            down = in_turn("down", 1, [(OURS, lambda: _took(_FLEET, "down", cwd=folder))])
-        rows.append(_row("down", f"fleet down, {groups} groups that drain for 3 s", "s", down))
+    cells = in_turn("silence", runs, [(OURS, lambda: _silence(groups, each))])
+    title = f"longest silence of supervisord, {groups} groups of {each} start"
+    rows.append(_row("silence", title, "s", cells))
+    drains = max(4, int(100 * scale))
+    cells = in_turn("down", runs, [(OURS, lambda: _down(drains))])
+    rows.append(_row("down", f"fleet down, {drains} groups that drain for 3 s", "s", cells))
     return rows
 
 
