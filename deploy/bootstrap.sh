@@ -115,6 +115,7 @@ install_servers() {
     has mariadbd || set -- "$@" mariadb-server
     has beanstalkd || set -- "$@" beanstalkd
     has pgbouncer || set -- "$@" pgbouncer
+    has openssl || set -- "$@" openssl # makes the certificates of the servers with TLS
     # What the chaos runs break things with.
     has strace || set -- "$@" strace
     ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || set -- "$@" faketime

@@ -14,7 +14,7 @@ Every error that fleet raises on purpose.
     │   ├── PayloadError                 2   not JSON, and not bytes
     │   ├── PayloadTooLarge              2   more bytes than the back end takes
     │   ├── UidConflict                  6   the uid is stored already, with another payload
-    │   ├── DsnError                     4   a data source name that cannot be used
+    │   ├── DsnError                     4   a data source name that cannot be used, or is refused
     │   ├── SchemaError                  6   tables missing, too old or too new
     │   └── NotSupported                 6   this back end cannot do that, and does not pretend
     ├── SupervisorError                  5
@@ -146,7 +146,7 @@ class UidConflict(QueueError):
 
 
 class DsnError(QueueError):
-    """A data source name that cannot be used; the message never holds its password."""
+    """A data source name that cannot be used, or that its server refuses; its password is never told."""
 
     exit_code = 4
 

@@ -13,11 +13,19 @@ Foreign files and groups are never touched, and `update`, `reload` and
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, time
 
-from fleet.errors import Refused, RenderError, SupervisorFault, SupervisorUnavailable
+from fleet.errors import (
+    PartlyDone,
+    Refused,
+    RenderError,
+    SupervisorError,
+    SupervisorFault,
+    SupervisorUnavailable,
+)
 from fleet.manager import autostart, daemon, files, history, record, world
 from fleet.manager.actions import Actions, Shape, actions, given_to, shape, with_numbers
 from fleet.manager.beside import Beside
@@ -94,7 +102,7 @@ def apply(
         Refused: a file or folder is not ours to write, another fleet command works here too
             long, or the world is not the one that was planned for.
         SupervisorError: supervisord did not start, or does not answer.
-        PartlyDone: it stopped answering in the middle; says what was done.
+        PartlyDone: it stopped answering, or refused, in the middle; says what was done.
     """
     if place.home is not None:
         private.prepare(place.home)
@@ -106,7 +114,15 @@ def apply(
         found = place.find()
         if expect and world.plan_in(folder, place, desired, found).fingerprint != expect:
             raise Refused("something has changed since the plan was made. Nothing was done; plan again.")
-        return _Apply(place, desired, folder, timeout, tell, is_alive, undo, surge).run(found)
+        work = _Apply(place, desired, folder, timeout, tell, is_alive, undo, surge)
+        try:
+            return work.run(found)
+        except SupervisorError as error:
+            if not work.done:
+                raise
+            raise PartlyDone(
+                f"{error}\nDone before that: {'; '.join(work.done)}. Run the same command again to finish."
+            ) from error
 
 
 class _Apply:
@@ -132,6 +148,7 @@ class _Apply:
         self.write, self.remove = files.changes(desired.files, self.on_disk)
         self.before = record.load(folder.read(record.file_name(desired.project)))
         self.main_before: str | None = None
+        self.done: list[str] = []  # in words, for somebody who is left in the middle
 
     def run(self, running: DaemonState | None) -> Applied:
         wanted = self._wanted(running)
@@ -164,6 +181,7 @@ class _Apply:
         if stand_ins:
             names = [stand_in.group for stand_in in stand_ins]
             self._keep(identity, {**known, **dict.fromkeys(names)}, {}, self.before.files)
+            self.done.append(f"temporary groups begun: {', '.join(names)}")
             refused = beside.begin(stand_ins)
             if refused:
                 beside.end(stand_ins)
@@ -173,6 +191,7 @@ class _Apply:
             self.main_before = daemon.write_main_conf(self.place.home, self.desired.main_conf)
         # A removed spec goes last: its workers may be started once more before they are told to stop.
         self._write([name for name in self.remove if name.endswith(".conf")])
+        self.done += self._files_in_words()
         large = autostart.large(self.desired, wanted, {*guess.add, *guess.replace})
         plan = guess
         certain = all(known.get(group) for group in wanted)
@@ -185,6 +204,7 @@ class _Apply:
         uncertain = {g: None if g in touched else known.get(g) for g in {*known, *wanted, *touched}}
         self._keep(identity, uncertain, numbers)
         results = self._roll_out(client, plan, wanted, present)
+        self.done += [f"{result.action} {result.pipeline}" for result in results if result.action != "kept"]
         given = given_to(wanted, plan, known, by_hand=_groups(large))
         undone = False
         if self.may_undo and any(self._counts(result, plan) for result in results):
@@ -236,6 +256,7 @@ class _Apply:
             running, started = private.start(home, open_files=open_files)
         if not started:  # somebody else was faster
             return self.run(running)
+        self.done += ["supervisord started", *self._files_in_words()]
         plan = Actions(add=tuple(wanted))
         warnings = daemon.room_for(self.place, running, open_files)
         identity = world.identity(running)
@@ -306,6 +327,13 @@ class _Apply:
         changed = result.group in {*plan.add, *plan.replace} or f"fleet.{result.group}.conf" in self.write
         return bool(result.failures) and changed
 
+    def _files_in_words(self) -> list[str]:
+        return [
+            f"{what} {', '.join(names)}"
+            for what, names in (("wrote", self.write), ("removed", self.remove))
+            if names
+        ]
+
     def _write(self, remove: Iterable[str]) -> None:
         files.write_all(self.folder, self.desired.files, self.desired.access, self.write, remove)
 
@@ -330,7 +358,9 @@ class _Apply:
             if fault.code != CANT_REREAD:
                 raise
             self._write_back()
-            client.reload_config()
+            # It has read nothing new; it may refuse once more for the sake of a file that is not ours.
+            with suppress(SupervisorError):
+                client.reload_config()
             raise RenderError(
                 f"supervisord refuses the files: {fault}\nThe old files are back in place."
             ) from fault
@@ -341,6 +371,7 @@ class _Apply:
         """Put back what was there, in files and in supervisord."""
         self._keep(identity, given, numbers, self.before.files)
         self._write_back()
+        self.done.append("the old files are back in place")
         changes = client.reload_config()
         found = parser.read(
             self._main_conf(self.place.find()), environ=daemon.environ(self.place, self.place.find())

@@ -30,6 +30,7 @@ PASSWORD_IN_DSN = "W012"  # noqa: S105  # the code of a finding, not a password
 SHARED_LOG = "W013"
 RUNS_AS_ROOT = "W014"
 LATER = "W015"
+PASSWORD_IN_CLEAR = "W016"  # noqa: S105  # as above
 
 MEANING = {
     NOT_FOUND: "the manifest is not there, or cannot be read",
@@ -55,5 +56,6 @@ MEANING = {
     PASSWORD_IN_DSN: "a password in a file that everybody may read",
     SHARED_LOG: "several processes write one log file, which supervisord cannot rotate",
     RUNS_AS_ROOT: "a pipeline that would run as root",
+    PASSWORD_IN_CLEAR: "a password that crosses the network for everybody to read",
     LATER: "a key that is checked, and acted on by a later version",
 }

@@ -48,6 +48,7 @@ def load(
     problems += rules.raw_options(tables, source)
     problems += rules.variables(tables, source)
     problems += rules.queue(tables, source)
+    problems += rules.supervisor(tables, source)
     problems += rules.per_host(tables, source)
     problems += rules.whole_file(tables, source, len(tables.get("hosts", {})) > 1)
     if not written and not any(len(f) < 3 and f[:1] in ((), ("pipelines",)) for f in failed):

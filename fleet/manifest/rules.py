@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 from fleet.errors import Problem
 from fleet.manifest import codes, dsn, hints, leaves, options
@@ -119,6 +121,41 @@ def queue(tables: dict[str, Any], source: Source) -> Iterator[Problem]:
             "the DSN holds a password and the file is world-readable",
             'move it: password = { file = "…" }, or chmod o-r the file',
         )
+
+
+def supervisor(tables: dict[str, Any], source: Source) -> Iterator[Problem]:
+    """A password on its way to another host: supervisord has no TLS, and who has it runs anything there."""
+    table = tables.get("supervisor", {})
+    if "password" not in table:
+        return
+    urls: dict[Path, str] = {("supervisor", "url"): table.get("url", "")}
+    urls |= {
+        ("hosts", name, "supervisor"): of.get("supervisor", "")
+        for name, of in tables.get("hosts", {}).items()
+    }
+    for path, url in urls.items():
+        if _is_in_clear(url):
+            yield source.problem(
+                codes.PASSWORD_IN_CLEAR,
+                path,
+                "the password crosses the network unencrypted",
+                "run fleet on that host over unix://, or through an SSH tunnel to 127.0.0.1",
+            )
+
+
+def _is_in_clear(url: str) -> bool:
+    """Whether *url* is HTTP to another host; a name other than localhost is taken for one."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    host = parts.hostname or "localhost"
+    if parts.scheme != "http" or host == "localhost":
+        return False
+    try:
+        return not ip_address(host).is_loopback
+    except ValueError:
+        return True
 
 
 def pipelines(

@@ -8,6 +8,7 @@ for another host, whose connections are to be verified.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import psycopg
 import pytest
@@ -28,14 +30,22 @@ HBA = """\
 local all all trust
 hostssl all fleet 127.0.0.0/8 trust
 hostssl all ada 127.0.0.0/8 scram-sha-256
+hostssl all bob,carl 127.0.0.0/8 trust
 """
+
+
+def missing(why: str) -> NoReturn:
+    """Skip the test, but not in CI."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{why}. Nothing may be skipped when CI=true.", pytrace=False)
+    pytest.skip(why)
 
 
 @pytest.fixture(scope="module")
 def certificates() -> Iterator[Path]:
     """A folder with a certificate for localhost, another that nobody has, and the server's key."""
     if not shutil.which("openssl"):
-        pytest.skip("openssl is not installed, and makes the certificates")
+        missing("openssl is not installed: apt-get install openssl")
     folder = Path(tempfile.mkdtemp(prefix="fleet-tls-", dir="/tmp"))
     try:
         folder.chmod(0o755)
@@ -80,6 +90,31 @@ def tls_postgres(certificates: Path, postgres_dsn: str) -> Iterator[servers.Serv
             host=str(server.folder), port=server.port, user="fleet", dbname="postgres"
         ) as db:
             db.execute("CREATE ROLE ada LOGIN PASSWORD 'right'")
+            db.execute("CREATE ROLE bob LOGIN CONNECTION LIMIT 0")
+        yield server
+
+
+@pytest.fixture
+def bouncer(tls_postgres: servers.Server, certificates: Path) -> Iterator[servers.Server]:
+    """A PgBouncer in front of it, with three databases that it cannot get into."""
+    users = certificates / "users"
+    users.write_text('"fleet" "right"')
+    place = f"host=127.0.0.1 port={tls_postgres.port}"
+    with contextlib.ExitStack() as stack:
+        try:
+            pooler = servers.pgbouncer(
+                tls_postgres,
+                "auth_type = md5",
+                f"auth_file = {users}",
+                "server_tls_sslmode = require",
+                "[databases]",
+                f"gone = {place} dbname=gone user=fleet",
+                f"noone = {place} dbname=postgres user=carl",
+                "away = host=127.0.0.1 port=1 dbname=postgres user=fleet",
+            )
+            server = stack.enter_context(pooler)
+        except servers.NotInstalled as error:
+            missing(str(error))
         yield server
 
 
@@ -97,8 +132,9 @@ def tls_mariadb(certificates: Path, mariadb_dsn: str) -> Iterator[servers.Server
 def refusal(dsn: str) -> str:
     """What is said by a connection that must not come about; one line, in time."""
     began = time.monotonic()
-    with pytest.raises(BackendUnavailable) as caught:
+    with pytest.raises(DsnError) as caught:
         fleet.connect(dsn)
+    assert caught.value.exit_code == 4
     assert time.monotonic() - began < 10
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -156,7 +192,27 @@ def test_d10_postgresql_refuses_in_one_line(tls_postgres: servers.Server) -> Non
     wrong = refusal(f"postgresql://ada:hunter2@{base}/postgres")
     assert 'password authentication failed for user "ada"' in wrong
     assert "hunter2" not in wrong
+    assert "no password supplied" in refusal(f"postgresql://ada@{base}/postgres")
     assert 'database "shop" does not exist' in refusal(f"postgresql://fleet@{base}/shop")
+    assert 'role "carl" does not exist' in refusal(f"postgresql://carl@{base}/postgres")
+    assert "no pg_hba.conf entry" in refusal(f"postgresql://eve@{base}/postgres")
+
+
+def test_d10_a_full_postgresql_is_waited_for(tls_postgres: servers.Server) -> None:
+    """Exit 6: there may be room again in a second, and a worker is to be there then."""
+    with pytest.raises(BackendUnavailable, match='too many connections for role "bob"'):
+        fleet.connect(f"postgresql://bob@127.0.0.1:{tls_postgres.port}/postgres")
+
+
+def test_d10_behind_pgbouncer_a_refusal_is_told_apart_from_an_outage(bouncer: servers.Server) -> None:
+    """D10: whoever says no, the pooler or the server behind it; a server that is away may come back."""
+    at = f"postgresql://fleet:right@127.0.0.1:{bouncer.port}"
+    assert "password authentication failed" in refusal(at.replace("right", "wrong") + "/postgres")
+    assert "no such database" in refusal(f"{at}/shop")
+    assert 'database "gone" does not exist' in refusal(f"{at}/gone")
+    assert 'role "carl" does not exist' in refusal(f"{at}/noone")
+    with pytest.raises(BackendUnavailable, match="no connection"):
+        fleet.connect(f"{at}/away?connect_timeout=1")
 
 
 def test_d10_mysql_refuses_a_database_that_is_not_there(mariadb_dsn: str) -> None:

@@ -7,17 +7,25 @@ give (wrong types in a process, say) are tests/supervisor/test_hostile_server.py
 
 from __future__ import annotations
 
+import os
+import pwd
 import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from fleet.errors import BadReply
 from fleet.manager.places import Place
-from tests.badinput.world import MANIFEST, World, assert_refused, fleet_says
+from fleet.supervisor import private
+from fleet.supervisor.client import CANT_REREAD, SHUTDOWN_STATE, Supervisor
+from fleet.supervisor.process import ProcessState
+from tests.badinput.world import MANIFEST, Said, World, assert_refused, fleet_says
 from tests.supervisor.test_hostile_server import HOSTILE, TIMEOUT, a_process, http, response, serving
+from tests.supervisord import private_home
 
 SLOW = {"says nothing", "one byte at a time", "slow body", "endless body", "endless header"}
 OLD = response(
@@ -119,3 +127,119 @@ def test_x14_a_name_is_a_text_and_never_a_path(name: str, tmp_path: Path) -> Non
         else:
             (process,) = supervisor.processes()
             assert process.full_name.startswith("w:")
+
+
+class Refusing:
+    """
+    Stands before a supervisord and answers some calls with a fault that it thinks of itself.
+
+    `fault` is the number, `at` what such a call holds; `times` counts down
+    those that are left, and the proof that it bit is that it reached nought.
+    """
+
+    def __init__(self, real: Path) -> None:
+        self.real = real
+        self.fault, self.at, self.times = 0, b"", 0
+
+    def answer(self, client: socket.socket, asked: bytes) -> None:
+        if self.times and self.at in asked:
+            self.times -= 1
+            members = (
+                f"<member><name>faultCode</name><value><int>{self.fault}</int></value></member>"
+                "<member><name>faultString</name><value><string>not now</string></value></member>"
+            )
+            fault = f"<fault><value><struct>{members}</struct></value></fault>"
+            http(f"<methodResponse>{fault}</methodResponse>")(client)
+            return
+        with socket.socket(socket.AF_UNIX) as server:
+            server.connect(str(self.real))
+            server.sendall(asked)
+            while chunk := server.recv(65536):  # it closes, as it was asked to
+                client.sendall(chunk)
+
+
+@contextmanager
+def relaying(refusing: Refusing, path: Path) -> Iterator[None]:
+    """Its socket at *path*; one caller at a time."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve() -> None:
+            while True:
+                try:
+                    client, _ = listener.accept()
+                except OSError:
+                    return
+                with client, suppress(OSError):
+                    asked = b""
+                    while b"</methodCall>" not in asked:
+                        asked += client.recv(65536)
+                    refusing.answer(client, asked)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join(5)
+
+
+def write_shop(folder: Path, conf_dir: Path, *commands: str) -> None:
+    """A manifest with a pipeline for each of *commands*, for the supervisord at s.sock beside it."""
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    text = f"""\
+project = "shop"
+[supervisor]
+url = "unix://{folder}/s.sock"
+conf_dir = "{conf_dir}"
+[defaults]
+user = "{user}"
+logs = {{ dir = "{folder}/logs" }}
+"""
+    for name, command in zip(("emails", "thumbs"), commands, strict=False):
+        text += f'[pipelines.{name}]\ncommand = "{command}"\n'
+    (folder / "fleet.toml").write_text(text)
+
+
+def confs(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.glob("fleet.*.conf")}
+
+
+BACK = ("refuses the files", "old files are back in place")
+HALF = ("Done before that", "Run the same command again to finish")
+# What a fault is given to: its number, the call, how often; then the exit code and words of the report.
+X17 = {
+    "the new files, and the old ones too": (CANT_REREAD, b"reloadConfig", 2, 4, BACK),
+    "to read": (SHUTDOWN_STATE, b"reloadConfig", 1, 7, ("wrote fleet.shop-emails.conf", *HALF)),
+    "to add": (SHUTDOWN_STATE, b"addProcessGroup", 1, 7, HALF),
+}
+
+
+@pytest.mark.parametrize("what", X17)
+def test_x17_a_fault_in_the_middle_tells_what_was_done(
+    what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """X17: files that it refuses are taken back; else what was done is listed, and a second run finishes."""
+
+    def apply() -> Said:
+        return fleet_says(capsys, "-m", f"{tmp_path}/fleet.toml", "--yes", "apply")
+
+    with private_home(tmp_path / "daemon") as home:
+        private.start(home)
+        refusing = Refusing(home.socket)
+        with relaying(refusing, tmp_path / "s.sock"):
+            write_shop(tmp_path, home.conf_dir, "/bin/sleep 997")
+            assert apply().code == 0
+            before = confs(home.conf_dir)
+            write_shop(tmp_path, home.conf_dir, "/bin/sleep 996", "/bin/sleep 995")
+            refusing.fault, refusing.at, refusing.times, code, words = X17[what]
+            assert_refused(apply(), code, "not now", *words)
+            assert refusing.times == 0
+            assert (confs(home.conf_dir) == before) == (refusing.fault == CANT_REREAD)
+            done = apply()
+            assert done.code == 0, done
+        running = {p.group for p in Supervisor(home.url).processes() if p.state is ProcessState.RUNNING}
+        assert running == {"shop-emails", "shop-thumbs"}
+        assert "sleep 996" in confs(home.conf_dir)["fleet.shop-emails.conf"]

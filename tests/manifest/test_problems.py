@@ -339,6 +339,32 @@ def test_a_password_from_a_variable_is_not_in_the_file(write: Write) -> None:
     assert loaded(path, P="hunter2").warnings == ()
 
 
+@pytest.mark.parametrize(
+    ("url", "warned"),
+    [
+        ("http://jobs1.internal:9001", True),
+        ("http://10.0.0.7:9001", True),
+        ("http://[fd00::7]:9001", True),
+        ("http://localhost:9001", False),
+        ("http://127.0.0.2:9001", False),
+        ("http://[::1]:9001", False),
+        ("unix:///run/supervisor.sock", False),
+    ],
+)
+def test_a_password_that_crosses_the_network_in_clear_is_a_warning(
+    url: str, warned: bool, write: Write
+) -> None:
+    """S2: supervisord speaks plain HTTP; said at the address, that of [hosts] too."""
+    head = '[supervisor]\nusername = "fleet"\npassword = { env = "P" }\n'
+    own = load(write(f'{head}url = "{url}"\n{GOOD}'), environ={}).warnings
+    assert [(w.code, w.line) for w in own] == [("W016", 4)] * warned
+    named = load(
+        write(f'{head}[hosts.a]\nsupervisor = "{url}"\n{GOOD}'), environ={"FLEET_HOST": "a"}
+    ).warnings
+    assert [(w.code, w.line) for w in named] == [("W016", 5)] * warned
+    assert load(write(f'[supervisor]\nurl = "{url}"\n{GOOD}'), environ={}).warnings == ()
+
+
 @pytest.mark.parametrize("dsn", ["redis://u:hunter2@h", "mysql://u:hunter2@h/d\\n", "u:hunter2@h"])
 def test_an_error_about_a_dsn_never_shows_its_password(write: Write, dsn: str) -> None:
     """Error texts end in logs and tickets."""

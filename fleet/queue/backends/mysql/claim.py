@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from fleet.errors import BackendUnavailable, OutcomeUnknown
+from fleet.errors import BackendUnavailable, DsnError, OutcomeUnknown
 from fleet.queue.backends.mysql.connection import Clash, Link, Lost
 from fleet.queue.backends.mysql.literal import among, bind, literal
 from fleet.queue.backends.mysql.mark import Facts, Key, Mark
@@ -116,7 +116,7 @@ class Claims:
             settled = self._link.transact(partial(self._settle_again, call.settlements), again=True)
             again = _Call(self, (), call.pipelines, call.limit, call.token)
             return settled, self._link.transact(again.run)[1]
-        except (Lost, BackendUnavailable) as error:
+        except (Lost, BackendUnavailable, DsnError) as error:
             where = self._link.where
             raise OutcomeUnknown(f"{where}: {lost}; and then: {error}. Doing it again is safe.") from error
 

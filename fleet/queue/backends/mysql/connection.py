@@ -336,9 +336,11 @@ class Link:
                     error, RuntimeError
                 ):  # PyMySQL asks for a package that the server's login needs
                     raise DsnError(f"{self.where}: {error}") from error
-                if code == _NO_TLS or isinstance(getattr(error, "original_exception", None), ssl.SSLError):
+                # Not every ssl.SSLError: a server that dies in the middle of a handshake gives one too.
+                cause = getattr(error, "original_exception", None)
+                if code == _NO_TLS or isinstance(cause, ssl.SSLCertVerificationError):
                     text = f"{self.where}: ssl_ca does not vouch for this server: {_words(error)}"
-                    raise BackendUnavailable(text) from error
+                    raise DsnError(text) from error
                 if time.monotonic() + pause > give_up_trying:
                     self._away = True
                     raise BackendUnavailable(f"{self.where} does not answer: {_words(error)}") from error

@@ -68,7 +68,7 @@ class PostgresBackend:
         notified or listened for.
 
         Raises:
-            BackendUnavailable, SchemaError: the server or its tables cannot be used.
+            BackendUnavailable, DsnError, SchemaError: the server or its tables cannot be used.
         """
         self._prefix = prefix
         self._commits = commits

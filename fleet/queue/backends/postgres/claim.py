@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from fleet.errors import BackendUnavailable, OutcomeUnknown, QueueError
+from fleet.errors import BackendUnavailable, DsnError, OutcomeUnknown, QueueError
 from fleet.queue.backends.postgres import rows as values_of
 from fleet.queue.backends.postgres.runner import Runner
 from fleet.queue.backends.postgres.session import Cut, Session
@@ -193,7 +193,7 @@ class Claims:
                 more: list[Job] = []
             else:
                 settled, more = self._settle_and_claim(open_, names, limit, token)
-        except (Cut, BackendUnavailable) as error:
+        except (Cut, BackendUnavailable, DsnError) as error:
             if settlements:
                 raise OutcomeUnknown(f"{cut}; jobs may be settled. Settling them again is safe.") from error
             raise BackendUnavailable(str(cut)) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import select
 import time
 from dataclasses import dataclass, field
@@ -47,6 +48,22 @@ _HINTS = {
     "25006": "It is a standby in recovery, or was set to read only: name the primary server.",
     "57014": "A statement_timeout is shorter than this took.",
 }
+# Password, role, pg_hba.conf, database: waiting will not help.
+_REFUSED = ("28000", "28P01", "3D000")
+# A connection that did not come about has no code, only libpq's and the server's words; PgBouncer has its
+# own.  In another language than English they are not known, and waited for.  LDAP, RADIUS and PAM are left
+# out: they say the same of a wrong password and of a directory that is away.
+_REFUSAL = re.compile(
+    r"(password|SASL|Peer|Ident|certificate) authentication failed"
+    r"|no password supplied"
+    r"|no pg_hba\.conf entry|pg_hba\.conf rejects"
+    r'|(role|database) ".*" does not exist'
+    r"|is not permitted to log in"
+    r"|permission denied for database"
+    r"|no such (database|user)"
+    # Who answers is not who sslrootcert vouches for.
+    r"|does not match host name|certificate verify failed|root certificate file|server does not support SSL"
+)
 
 
 class Cut(Exception):
@@ -125,6 +142,7 @@ class Door:
 
         Raises:
             BackendUnavailable: no connection could be had.
+            DsnError: refused for a reason that waiting does not mend.
             NotSupported: the server is older than PostgreSQL 12.
         """
         give_up = time.monotonic() + patience
@@ -133,6 +151,8 @@ class Door:
             try:
                 return self._open()
             except psycopg.Error as error:
+                if refusal := _refusal(error):
+                    raise DsnError(f"{self.where}: {refusal}") from error
                 left = give_up - time.monotonic()
                 if left <= 0:
                     words = _first_line(error)
@@ -173,6 +193,8 @@ def translate(error: psycopg.Error, where: str) -> QueueError:
     """A driver's error in our words."""
     code = error.sqlstate or ""
     text = f"{where}: {_first_line(error)}"
+    if _refusal(error):  # by the server behind a pooler, which had let us in
+        return DsnError(text)
     if code in ("55P03", "57014", "40001", "40P01"):
         return BackendBusy(f"{text}. {_HINTS.get(code, 'Somebody else holds a lock on it: try again.')}")
     if code in ("42P01", "42703"):
@@ -194,6 +216,20 @@ def _is_on_this_host(host: str | None) -> bool:
 
 def _is_link(error: psycopg.Error) -> bool:
     return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+
+
+def _refusal(error: psycopg.Error) -> str:
+    """The line that says why no waiting will help; "" where it may."""
+    if error.sqlstate in _REFUSED:
+        return _first_line(error)
+    if error.sqlstate not in (None, "08P01"):  # 08P01: PgBouncer's code for whatever it has to say
+        return ""
+    # libpq tries with TLS and without, psycopg each address of a name: a server that is starting up or
+    # full may yet let us in, while one that does not listen only leaves the word to another.
+    lines = [line.strip().rstrip(".") for line in str(error).splitlines()]
+    refused = [line for line in lines if _REFUSAL.search(line)]
+    others = [line for line in lines if "FATAL:" in line and line not in refused]
+    return refused[0] if refused and not others else ""
 
 
 def _first_line(error: psycopg.Error) -> str:
