@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Collection, Iterable
 
 from fleet.queue.job import Job, Settlement
-from fleet.queue.pace import HAND, Pace
+from fleet.queue.pace import HAND, MAX_BATCH, Pace
 
 LINGER = 0.01  # seconds that a finished job may wait for others before it is settled
 NEVER = float("inf")
@@ -24,12 +24,14 @@ class Hand:
 
     A job that came back from a worker that vanished is a suspect: it may kill
     this process as well, and then everything claimed beside it would look
-    guilty too.  So a suspect is held alone.
+    guilty too.  So a suspect is held alone.  Behind one there are often more,
+    and what was claimed beside them was claimed in vain: claims begin with one
+    job again, and double.
     """
 
     __slots__ = (
         "_alone",
-        "_wary",
+        "_most",
         "begun_at",
         "buffer",
         "finished",
@@ -52,24 +54,20 @@ class Hand:
         self.held: set[Job] = set()
         self.refused: set[Job] = set()  # the server said that these are no longer ours
         self.begun_at = 0.0  # when the last job was begun
-        self.renew_at = (
-            NEVER  # no lease is to be renewed earlier; counted anew only then, for each look would cost
-        )
+        # No lease is to be renewed earlier; counted anew only then, for each look would cost.
+        self.renew_at = NEVER
         self._alone = alone
-        self._wary = alone
+        self._most = 1 if alone else MAX_BATCH  # jobs of the next claim
 
     def wanted(self) -> int:
         """How many jobs the next claim should ask for."""
-        if self._wary:
-            return 1
-        return max(self.slots - len(self.running), self.pace.batch(self.slots))
+        return min(self._most, max(self.slots - len(self.running), self.pace.batch(self.slots)))
 
     def take_in(self, jobs: list[Job], now: float) -> list[Settlement]:
         """Keep what was claimed; the settlements give back what must not be held together."""
         crashes = [job.crashes for job in jobs]
         suspect = next(i for i, count in enumerate(crashes) if count) if any(crashes) else None
-        # Behind one there are often more, all from the same hand: the next claim asks for one job.
-        self._wary = self._alone or suspect is not None
+        self._most = 1 if self._alone or suspect is not None else min(self._most * 2, MAX_BATCH)
         keep = jobs if suspect is None else jobs[: max(1, suspect)]
         self.buffer.extend(keep)
         self.held.update(keep)

@@ -431,8 +431,11 @@ def test_a_suspect_is_held_alone() -> None:
     assert [s.job.id for s in hand.take_in(jobs[2:], 0.0)] == [3]
     assert hand.wanted() == 1
     hand.empty_buffer()
-    hand.take_in(jobs[3:], 0.0)
-    assert hand.wanted() == MAX_BATCH
+    grows = []
+    for _ in range(8):
+        hand.take_in(jobs[3:], 0.0)
+        grows.append(hand.wanted())
+    assert grows == [2, 4, 8, 16, 32, 64, 128, 128], "among many suspects, little is claimed in vain"
 
 
 def test_a_lease_that_was_refused_is_not_due_again() -> None:
