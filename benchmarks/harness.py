@@ -187,13 +187,13 @@ class Idle:
     questions: float | None = None  # a second
 
 
-def idle(who: Who, dsn: str, *, seconds: float, jobs: int, questions: Any) -> Idle:
-    """Watch a waiting process for *seconds*, then put *jobs* jobs at random gaps."""
+def idle(who: Who, dsn: str, *, settle: float, seconds: float, jobs: int, questions: Any) -> Idle:
+    """Let a waiting process come to rest, watch it for *seconds*, then put *jobs* jobs at random gaps."""
     with _board(max(1, jobs) * 3) as (path, board), contextlib.ExitStack() as stack:
         server = stack.enter_context(child(who, "serve", dsn, board=str(path)))
         server.ready()
         server.go()
-        time.sleep(1.5)  # it settles down
+        time.sleep(settle)
         if not server.alive:
             raise Failed(server.complaint())
         process = psutil.Process(server.pid)

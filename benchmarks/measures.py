@@ -165,12 +165,16 @@ def old_tx(bench: Bench) -> list[Row]:
 # -- waiting
 
 
-def _idle(bench: Bench, seconds: float, jobs: int) -> dict[str, list[harness.Idle] | Problem]:
+def _idle(
+    bench: Bench, seconds: float, jobs: int, settle: float = 1.5
+) -> dict[str, list[harness.Idle] | Problem]:
     watched: dict[str, list[harness.Idle]] = {who.name: [] for who in bench.who}
 
     def once(who: Who) -> float:
         with bench.store(who) as dsn:
-            seen = harness.idle(who, dsn, seconds=seconds, jobs=jobs, questions=bench.arena.questions)
+            seen = harness.idle(
+                who, dsn, settle=settle, seconds=seconds, jobs=jobs, questions=bench.arena.questions
+            )
         watched[who.name].append(seen)
         return statistics.median(seen.pickups or [0])
 
@@ -212,7 +216,8 @@ def wake(bench: Bench) -> list[Row]:
 
 
 def idle(bench: Bench) -> list[Row]:
-    watched = _idle(bench, max(3.0, 10 * bench.scale), 0)
+    # PostgreSQL counts what a session asked before it fell idle up to ten seconds later.
+    watched = _idle(bench, max(5.0, 20 * bench.scale), 0, settle=11)
     rows = [bench.row("idle", "idle worker", "% of a core", _pick(watched, lambda seen: seen.cpu))]
     if bench.arena.questions() is not None:
         rows.append(
