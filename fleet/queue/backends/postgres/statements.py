@@ -368,7 +368,8 @@ class Statements:
             return scan("")
         ranges = (
             f" AND priority < {priority}",
-            f" AND late AND priority = {priority} AND id <= {above}",
+            # Said so that the primary key cannot serve it, where all that is done since would be in the way.
+            f" AND late AND priority >= {priority} AND (priority, id) <= ({priority}, {above})",
             f" AND (priority, id) > ({priority}, {above})",
         )
         return " UNION ALL ".join(
