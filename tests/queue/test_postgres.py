@@ -161,6 +161,25 @@ def test_the_claim_looks_its_jobs_up_by_id_before_there_are_statistics(
     assert any(f"Index Scan using {prefix}_jobs_pkey on {prefix}_jobs job " in line for (line,) in plan), plan
 
 
+@pytest.mark.parametrize("many", [False, True])
+def test_a_marked_claim_does_not_walk_over_what_is_done(
+    queue: Queue, admin: psycopg.Connection[Any], prefix: str, many: bool
+):
+    """Below its mark it reads what came back late from its own index, also where most jobs are late."""
+    queue.put_many("p1", range(5_000))
+    queue.put_many("p1", range(5_000), delay=1_000)
+    admin.execute(f"ANALYZE {prefix}_jobs")
+    for name, value in session._SETTINGS.items():
+        admin.execute(f"SET {name} = '{value}'".encode())
+    values: dict[str, Any] = {"limit": 50, "token": 5, "gated": True, "floor": 0, "pipeline": "p1"}
+    values |= {"priority": 1024, "above": 4_000}
+    if many:
+        values |= {"pipelines": ["p1"], "priorities": [1024], "above": [4_000]}
+    statement = Statements(prefix).exchange["", many, True]
+    plan = psycopg.ClientCursor(admin).execute(b"EXPLAIN (COSTS OFF) " + statement, values).fetchall()
+    assert any(f"using {prefix}_jobs_late on" in line for (line,) in plan), plan
+
+
 def _check_plan(db: psycopg.Connection[Any], statement: bytes, values: dict[str, Any]) -> None:
     rows = psycopg.ClientCursor(db).execute(b"EXPLAIN (COSTS OFF) " + statement, values).fetchall()
     plan = "\n".join(row[0] for row in rows)
