@@ -15,6 +15,7 @@ from fleet.queue.backend import Backend
 from fleet.queue.backends.sqlite import SqliteBackend
 
 VARIABLE = "CHAOS_BUG"
+_CLAIMS = ("first", "claim_one")  # the statements that choose jobs: many, or one
 
 
 def infested(backend: Backend) -> Backend:
@@ -34,7 +35,8 @@ def _edit(backend: SqliteBackend, statement: str, old: str, new: str) -> None:
 
 def no_fence(backend: SqliteBackend) -> None:
     """A late delete or release takes effect, whoever holds the job by now."""
-    _edit(backend, "delete", "AND token = ?", "AND ? IS NOT NULL")
+    for statement in ("delete", "delete_many", "delete_older"):
+        _edit(backend, statement, "AND token = ?", "AND ? IS NOT NULL")
     _edit(backend, "put_back", "AND token = ?7", "AND ?7 IS NOT NULL")
 
 
@@ -83,12 +85,14 @@ def attempts_reset(backend: SqliteBackend) -> None:
 
 def order_by_id_only(backend: SqliteBackend) -> None:
     """Priorities are ignored."""
-    _edit(backend, "claim", "ORDER BY deadline, priority, id", "ORDER BY id")
+    for statement in _CLAIMS:
+        _edit(backend, statement, "ORDER BY priority, id", "ORDER BY id")
 
 
 def last_in_first_out(backend: SqliteBackend) -> None:
     """The youngest job of a priority comes first."""
-    _edit(backend, "claim", "priority, id LIMIT", "priority, id DESC LIMIT")
+    for statement in _CLAIMS:
+        _edit(backend, statement, "priority, id LIMIT", "priority, id DESC LIMIT")
 
 
 def no_rescue(backend: SqliteBackend) -> None:
@@ -99,14 +103,14 @@ def no_rescue(backend: SqliteBackend) -> None:
 def early_rescue(backend: SqliteBackend) -> None:
     """A lease is taken for over as soon as somebody else looks."""
     _edit(backend, "rescue", "deadline <= ?", "deadline > ?")
-    for statement in ("claim", "why_none"):
+    for statement in (*_CLAIMS, "why_none"):
         _edit(backend, statement, "deadline <= ?3", "deadline > ?3")
 
 
 def double_claim(backend: SqliteBackend) -> None:
     """A claim reads first and updates later, without looking whether the job is still free."""
-    _edit(backend, "claim", "state = 0 AND NOT", "(state = 0 OR state = 2 AND id % 7 = 0) AND NOT")
-    _edit(backend, "claim", "ORDER BY deadline, priority", "ORDER BY priority")
+    for statement in _CLAIMS:
+        _edit(backend, statement, "state = 0 AND NOT", "(state = 0 OR state = 2 AND id % 7 = 0) AND NOT")
 
 
 def dropped_release(backend: SqliteBackend) -> None:
@@ -144,7 +148,7 @@ class _Swallowed(list[int]):
 def early_start(backend: SqliteBackend) -> None:
     """Delayed jobs are handed out at once."""
     _edit(backend, "promote", "run_at <= ?", "run_at > -?")
-    for statement in ("claim", "why_none"):
+    for statement in (*_CLAIMS, "why_none"):
         _edit(backend, statement, "run_at <= ?2", "run_at > -?2")
 
 
