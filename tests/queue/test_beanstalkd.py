@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -27,7 +28,8 @@ from fleet.errors import (
     PutUnknown,
 )
 from fleet.queue import Queue
-from fleet.queue.backends.beanstalkd import protocol
+from fleet.queue.backends.beanstalkd import sockets
+from fleet.queue.backends.beanstalkd.protocol import Link
 from fleet.queue.backends.beanstalkd.server import judge, overlooks_leases, syncs_always
 from fleet.queue.consumer import Consumer
 from fleet.queue.job import Job, Pulse, Settlement
@@ -86,7 +88,7 @@ def proxied(own: servers.Server) -> Iterator[tuple[Queue, Liar]]:
 
 
 def _counter(queue: Queue, name: str) -> int:
-    def ask(link: protocol.Link) -> int:
+    def ask(link: Link) -> int:
         link.send(b"stats\r\n")
         return int((link.table() or {})[name])
 
@@ -766,7 +768,7 @@ def test_after_an_answer_that_cannot_be_the_connection_is_closed(proxied: tuple[
 
 def test_a_server_that_hangs_does_not_hang_us(own: servers.Server, monkeypatch: pytest.MonkeyPatch):
     """F43: half-open connections are given up after some seconds, not never."""
-    monkeypatch.setattr(protocol, "_TIME_OUT", protocol.struct.pack("ll", 0, 300_000))
+    monkeypatch.setattr(sockets, "_TIME_OUT", struct.pack("ll", 0, 300_000))
     with Proxy(own.port) as proxy, fleet.connect(f"beanstalkd://127.0.0.1:{proxy.port}") as queue:
         queue.put("emails", 1)
         proxy.stall()

@@ -6,11 +6,6 @@ connection may delete a job that is not reserved, so the server cannot fence a
 late delete; the handle does: it refuses once its own deadline has passed, it
 was settled, or its connection is gone.  A settle whose answer was lost is a
 lost lease, and the job may run again.
-
-Waiting is a blocking reserve, on a connection of its own that holds nothing:
-another thread may put and touch meanwhile, and beanstalkd never answers it
-with DEADLINE_SOON.  The job it brings is parked, its lease running, for the
-claim that follows.
 """
 
 from __future__ import annotations
@@ -18,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -26,10 +20,11 @@ from typing import Any
 from fleet.errors import BackendUnavailable, NotSupported, PayloadTooLarge, PutUnknown, QueueError
 from fleet.queue.backend import Capabilities
 from fleet.queue.backends.beanstalkd import puts, server, settling, tubes
-from fleet.queue.backends.beanstalkd.lease import ReservedJob, facts_of, learn
+from fleet.queue.backends.beanstalkd.lease import ReservedJob, learn
 from fleet.queue.backends.beanstalkd.links import Links
-from fleet.queue.backends.beanstalkd.protocol import Address, Link, Lost, must, unexpected
-from fleet.queue.bell import Bell
+from fleet.queue.backends.beanstalkd.protocol import Link, Lost, must, unexpected
+from fleet.queue.backends.beanstalkd.sockets import Address
+from fleet.queue.backends.beanstalkd.waiting import Waiting
 from fleet.queue.causes import ErrorGroup
 from fleet.queue.job import BackendInfo, Filter, Job, JobState, PipelineStats, Pulse, Settlement
 from fleet.queue.minutes import Minute
@@ -50,9 +45,6 @@ _CAPABILITIES = Capabilities(
 )
 _RESERVE = b"reserve-with-timeout 0\r\n"
 _FEWEST_RESERVES, _MOST_RESERVES = 4, 1024  # in one send
-_WHOLE = 0.95  # seconds of a wait that may as well end with the server's second
-_LATEST = 2.0  # seconds after which that second should be over
-_PARKED_FOR = 1.0  # seconds after which nobody will come for a parked job
 _LOOKS = 3  # at the front of a tube, when a worker takes it away between the look and the question
 
 
@@ -74,10 +66,9 @@ class BeanstalkdBackend:
             BackendUnavailable: nobody answers there.
         """
         self.capabilities = _CAPABILITIES
-        self._parked: deque[tuple[ReservedJob, float]] = deque()  # and since when
         self._reserves = _FEWEST_RESERVES
-        self._bell = Bell()
         self._links = Links(address, connect_timeout, connection, self._greet)
+        self._waiting = Waiting(self._links)
 
     def _greet(self, link: Link) -> None:
         """Learn what may change with every start of the server."""
@@ -142,7 +133,7 @@ class BeanstalkdBackend:
         self, settlements: Sequence[Settlement], pipelines: Sequence[str], limit: int, token: int
     ) -> tuple[list[bool], list[Job]]:
         if len(settlements) == 1 and not limit:
-            return [self._settle_one(settlements[0])], []
+            return [settling.settle_one(settlements[0], self._links)], []
         verdicts = [False] * len(settlements)
         pending: settling.Orders | None = None
         if settlements:
@@ -151,7 +142,7 @@ class BeanstalkdBackend:
             for link, theirs in orders.items():
                 settling.settle(link, theirs, verdicts)
                 self._links.retire(link)
-        parked = self._fetch(pipelines, limit, token) if self._parked else []
+        parked = self._waiting.fetch(pipelines, limit, token)
         claims = limit and pipelines and not parked
         if pending is not None and (not claims or pending.given_back):
             settling.settle(self._links.main, pending, verdicts)
@@ -175,25 +166,6 @@ class BeanstalkdBackend:
                 if not any(verdicts):
                     raise
         return verdicts, []
-
-    def _settle_one(self, settlement: Settlement) -> bool:
-        """`job.delete()` and its like, without the lists of a batch."""
-        command = settling.let_pass(settlement, time.monotonic())
-        if command is None:
-            return False
-        job: ReservedJob = settlement.job  # type: ignore[assignment]
-        link = job._link
-        try:
-            with link:
-                link.send(command)
-                done = settling.is_settled(link.line())
-                if done and settling.is_give_back(settlement):
-                    settling.kick_again(link, [job.id])
-        except Lost:
-            return False  # a lease whose connection is lost is lost
-        if link is not self._links.main:
-            self._links.retire(link)
-        return done
 
     def _claim(
         self,
@@ -267,68 +239,10 @@ class BeanstalkdBackend:
     # -- waiting -----------------------------------------------------------
 
     def wait(self, pipelines: Sequence[str], timeout: float) -> None:
-        if self._links.borrowed or not pipelines:
-            time.sleep(min(timeout, 0.02))  # the caller's connection cannot be blocked, and has no twin
-            return
-        if any(job.pipeline in pipelines for job, _ in tuple(self._parked)):
-            return
-        try:
-            link = self._links.idle()
-            with link:
-                job = self._await(link, pipelines, timeout)
-        except (Lost, OSError):
-            time.sleep(min(timeout, 0.1))  # the claim that follows will tell
-            return
-        if job is not None:
-            self._parked.append((job, time.monotonic()))
-        else:
-            self._links.retire(link)
+        self._waiting.wait(pipelines, timeout)
 
     def interrupt(self) -> None:
-        self._bell.ring()
-
-    def _await(self, link: Link, pipelines: Sequence[str], timeout: float) -> ReservedJob | None:
-        asked_at = time.monotonic()
-        link.watch(tuple(pipelines))
-        link.send(b"reserve-with-timeout 1\r\n")
-        # The server counts whole seconds.  A wait that ends earlier is called off: that costs the connection.
-        if not link.has_answer(timeout if timeout < _WHOLE else _LATEST, self._bell.waiting_fd):
-            self._bell.wait(0)
-            link.half_close()
-            link.reserved(1)
-            link.close()
-            return None
-        found = link.reserved(1)
-        if not found:
-            return None
-        id_, body = found[0]
-        job = ReservedJob(id_, pipelines[0], body, 0, link, asked_at)
-        link.leases[id_] = job
-        if len(pipelines) > 1:  # the answer does not say which one
-            link.send(b"stats-job %d\r\n" % id_)
-            facts = facts_of(must(link.data()))
-            job.pipeline = facts.pipeline
-            job.know(facts, time.monotonic())
-        return job
-
-    def _fetch(self, pipelines: Sequence[str], limit: int, token: int) -> list[ReservedJob]:
-        """Take over the parked jobs of these pipelines, and give back what nobody came for."""
-        fetched: list[ReservedJob] = []
-        for _ in range(len(self._parked)):
-            job, since = self._parked.popleft()
-            if not job.is_held():
-                continue
-            if job.is_over(time.monotonic()):  # this process stood still while it came: it may be another's
-                job._link.close()
-                continue
-            if job.pipeline in pipelines and len(fetched) < limit:
-                job.token = token
-                fetched.append(job)
-            elif time.monotonic() - since > _PARKED_FOR:
-                self._settle_one(Settlement(job=job, verb="release", counted=False))
-            else:
-                self._parked.append((job, since))
-        return fetched
+        self._waiting.interrupt()
 
     # -- operators ---------------------------------------------------------
 
@@ -436,10 +350,9 @@ class BeanstalkdBackend:
         return self._links.again(ask)
 
     def close(self) -> None:
-        while self._parked:  # ended by its connection, a lease would look like a worker that vanished
-            self._settle_one(Settlement(self._parked.popleft()[0], "release", counted=False))
+        self._waiting.give_back()
         self._links.close()
-        self._bell.close()
+        self._waiting.close()
 
 
 def _refuse_reason(where: Filter) -> None:

@@ -10,8 +10,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from fleet.errors import BackendUnavailable, OutcomeUnknown
+from fleet.queue.backends.beanstalkd.borrowed import BorrowedLink
 from fleet.queue.backends.beanstalkd.lease import forget
-from fleet.queue.backends.beanstalkd.protocol import Address, BorrowedLink, Link, Lost, dial
+from fleet.queue.backends.beanstalkd.protocol import Link, Lost
+from fleet.queue.backends.beanstalkd.sockets import Address, dial
 
 T = TypeVar("T")
 

@@ -15,24 +15,22 @@ import contextlib
 import os
 import select
 import socket
-import struct
 import threading
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+from fleet.queue.backends.beanstalkd.sockets import ANSWER_WITHIN
 
 if TYPE_CHECKING:
     from fleet.queue.backends.beanstalkd.lease import ReservedJob
 
 T = TypeVar("T")
-Address = tuple[str, int] | str  # host and port, or the path of a unix socket
 
-_ANSWER_WITHIN = 15  # seconds; a put waits for a slow disk's fsync, a vanished host for ever
 # Bytes taken from the socket at once.  Beyond 128 KiB malloc asks the kernel for each buffer, 20 µs a read.
 _READ = 64 * 1024
 _MAX_LINE = 300  # bytes: no answer's first line is longer
 _MAX_BODY = 1 << 30  # bytes: what beanstalkd's -z allows at most
-_TIME_OUT = struct.pack("ll", _ANSWER_WITHIN, 0)
 _AT_ONCE = socket.MSG_DONTWAIT
 _NO_JOB = (b"TIMED_OUT", b"DEADLINE_SOON")
 
@@ -43,32 +41,6 @@ class Lost(Exception):
     def __init__(self, why: str, *, sent: bool = True) -> None:
         super().__init__(why)
         self.sent = sent
-
-
-def dial(address: Address, timeout: float) -> socket.socket:
-    """A connected socket whose reads and writes end by themselves.  Raises OSError."""
-    if isinstance(address, str):
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            sock.settimeout(timeout)
-            sock.connect(address)
-        except BaseException:
-            sock.close()
-            raise
-    else:
-        sock = socket.create_connection(address, timeout)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: a host that vanished in the middle of a send
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _ANSWER_WITHIN * 1000)
-    _let_the_kernel_time(sock)
-    return sock
-
-
-def _let_the_kernel_time(sock: socket.socket) -> None:
-    # Python's own time-outs cost a poll() before every read, a tenth of a put.
-    sock.settimeout(None)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIME_OUT)
 
 
 class Link:
@@ -192,9 +164,9 @@ class Link:
     def _wait_to_send(self) -> None:
         poll = select.poll()
         poll.register(self._sock, select.POLLIN | select.POLLOUT)
-        ready = poll.poll(_ANSWER_WITHIN * 1000)
+        ready = poll.poll(ANSWER_WITHIN * 1000)
         if not ready:
-            raise TimeoutError(f"it read nothing for {_ANSWER_WITHIN} s")
+            raise TimeoutError(f"it read nothing for {ANSWER_WITHIN} s")
         if ready[0][1] & select.POLLIN:
             self._buffer += self._receive()
 
@@ -354,74 +326,12 @@ class Link:
         try:
             data = self._sock.recv(_READ)
         except BlockingIOError as error:  # how SO_RCVTIMEO says that time is up
-            raise Lost(f"it gave no answer for {_ANSWER_WITHIN} s") from error
+            raise Lost(f"it gave no answer for {ANSWER_WITHIN} s") from error
         except OSError as error:
             raise Lost(_words(error)) from error
         if not data:
             raise Lost("it closed the connection")
         return data
-
-
-class BorrowedLink(Link):
-    """
-    The caller's own greenstalk client, for one conversation at a time.
-
-    What it uses and watches is asked for at the start and put back at the end,
-    so that the caller's next `client.put` still goes where he thinks.  It is
-    never closed, unless it fell out of step: then it is shut down, and the
-    client says so by itself.
-    """
-
-    def __init__(self, client: Any) -> None:
-        # greenstalk reads exactly one answer a command, so its reader holds nothing between two.
-        super().__init__(client._sock)
-        self._depth = 0
-        self._time_out: float | None = None
-        self._found: tuple[str, tuple[str, ...]] = ("", ())
-
-    def __enter__(self) -> Link:
-        super().__enter__()
-        self._depth += 1
-        if self._depth > 1:
-            return self
-        try:
-            self._time_out = self._sock.gettimeout()
-            _let_the_kernel_time(self._sock)
-            self.send(b"list-tube-used\r\nlist-tubes-watched\r\n")
-            self.used = self.line().removeprefix(b"USING ").decode()
-            self.watched = tuple(parse_list(self.data() or b""))
-            self._found = (self.used, self.watched)
-            self._said = False
-        except BaseException as error:
-            self.__exit__(type(error), error, None)
-            if isinstance(error, Lost | OSError):
-                raise Lost(str(error), sent=False) from error
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._depth -= 1
-        try:
-            if kind is None and self._depth == 0:
-                used, watched = self._found
-                self.use(used)
-                self.watch(watched)
-                self.send(b"")
-                self._read_owed()
-                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 0))
-                self._sock.settimeout(self._time_out)
-        except BaseException:
-            self.close()
-            raise
-        finally:
-            super().__exit__(kind, error, trace)
-
-    def close(self) -> None:
-        self.closed = True
-        with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
 
 
 def unexpected(line: bytes) -> Lost:

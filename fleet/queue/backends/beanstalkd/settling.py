@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fleet.queue.backends.beanstalkd.lease import ReservedJob
+from fleet.queue.backends.beanstalkd.links import Links
 from fleet.queue.backends.beanstalkd.protocol import Link, Lost, unexpected
 from fleet.queue.job import Settlement
 
@@ -56,6 +57,26 @@ def settle(link: Link, orders: Orders, verdicts: list[bool]) -> None:
         link.send(b"".join(orders.commands))
         read_verdicts(link, orders, verdicts)
         kick_again(link, [id_ for place, id_ in orders.given_back if verdicts[place]])
+
+
+def settle_one(settlement: Settlement, links: Links) -> bool:
+    """`job.delete()` and its like, without the lists of a batch."""
+    command = let_pass(settlement, time.monotonic())
+    if command is None:
+        return False
+    job: ReservedJob = settlement.job  # type: ignore[assignment]
+    link = job._link
+    try:
+        with link:
+            link.send(command)
+            done = is_settled(link.line())
+            if done and is_give_back(settlement):
+                kick_again(link, [job.id])
+    except Lost:
+        return False  # a lease whose connection is lost is lost
+    if link is not links.main:
+        links.retire(link)
+    return done
 
 
 def let_pass(settlement: Settlement, now: float) -> bytes | None:
