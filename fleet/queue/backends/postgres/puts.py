@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import errors as pg
@@ -21,6 +21,15 @@ from fleet.queue.uids import fresh, may_be_ours
 
 _COPY_FROM = 40  # payloads; below that one INSERT is faster than the five steps of a COPY
 _COPY_ROWS, _COPY_BYTES = 10_000, 16 * 1024 * 1024  # of one transaction
+
+
+class _Chunk(NamedTuple):
+    """What is stored in one transaction."""
+
+    values: dict[str, Any]  # of all its jobs
+    uids: Sequence[bytes]
+    payloads: Sequence[bytes]
+    again: bool  # one of the uids is of fleet's own making, so it was put before
 
 
 class Puts:
@@ -45,10 +54,10 @@ class Puts:
             if len(payloads) == 1 and not again:
                 return [self._put_one(values, uids[0], payloads[0], given)]
             ids: list[int] = []
-            for start, end in _chunks(payloads):
+            for start, end in _borders(payloads):
                 store = self._copy if end - start >= _COPY_FROM else self._insert
-                part = partial(store, values, uids[start:end], payloads[start:end], again)
-                ids += self._runner.run(part)
+                chunk = _Chunk(values, uids[start:end], payloads[start:end], again)
+                ids += self._runner.run(partial(store, chunk))
                 self._bell.ring([values["pipeline"]], values["delay"])
         except Cut as cut:
             raise PutUnknown(f"{cut}; the job may be stored. Put it again with its uid.", uids) from cut
@@ -102,14 +111,8 @@ class Puts:
             ids[uid] = id_
         return ids
 
-    def _copy(
-        self,
-        values: dict[str, Any],
-        uids: Sequence[bytes],
-        payloads: Sequence[bytes],
-        again: bool,
-        session: Session,
-    ) -> list[int]:
+    def _copy(self, chunk: _Chunk, session: Session) -> list[int]:
+        values, uids, payloads, again = chunk
         # The ids first, and outside of the transaction: numbers of a sequence are never given back anyway.
         ids, now = self._runner.ask(session, self._sql.next_ids, {"count": len(uids)}).fetchall()[0]
         head = (values["pipeline"], values["state"], values["priority"], values["ttr"], now + values["delay"])
@@ -124,24 +127,20 @@ class Puts:
         except pg.UniqueViolation:
             pass
         # Some uid is stored already, so this is the repetition of a put.
-        return self._insert(values, uids, payloads, again, session)
+        return self._insert(chunk, session)
 
-    def _insert(
-        self,
-        values: dict[str, Any],
-        uids: Sequence[bytes],
-        payloads: Sequence[bytes],
-        again: bool,
-        session: Session,
-    ) -> list[int]:
+    def _insert(self, chunk: _Chunk, session: Session) -> list[int]:
         """
-        Store what is missing; *again* looks for uids in leased jobs too, which are not in the index of uids.
+        Store what is missing.
 
-        Such a job may be claimed until our row is in the index, so the look comes
-        after that.  From then on it stays leased, or goes for good: whoever wants
-        to put it back waits for this transaction.  One that had gone back before
-        we came is in our way, and one on its way there is waited for.
+        Uids that come *again* are looked for in leased jobs too, which are not in
+        the index of uids.  Such a job may be claimed until our row is in the index,
+        so the look comes after that.  From then on it stays leased, or goes for
+        good: whoever wants to put it back waits for this transaction.  One that had
+        gone back before we came is in our way, and one on its way there is waited
+        for.
         """
+        values, uids, payloads, again = chunk
         wanted = dict(zip(uids, payloads, strict=True))
         if any(wanted[uid] != payload for uid, payload in zip(uids, payloads, strict=True)):
             raise UidConflict("the same uid was given twice, with two payloads")
@@ -166,8 +165,8 @@ class Puts:
         raise BackendBusy(f"{self._runner.where}: jobs of the same uids come and go: try again")
 
 
-def _chunks(payloads: Sequence[bytes]) -> Iterator[tuple[int, int]]:
-    """Borders of the pieces that are stored in one transaction each."""
+def _borders(payloads: Sequence[bytes]) -> Iterator[tuple[int, int]]:
+    """Where each chunk starts and ends."""
     start = size = 0
     for end, payload in enumerate(payloads):
         if end - start >= _COPY_ROWS or size > _COPY_BYTES:
