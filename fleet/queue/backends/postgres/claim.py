@@ -9,9 +9,10 @@ from typing import Any
 
 from fleet.errors import BackendUnavailable, DsnError, OutcomeUnknown, QueueError
 from fleet.queue.backends.postgres import rows as values_of
+from fleet.queue.backends.postgres.exchange import Settles
 from fleet.queue.backends.postgres.runner import Runner
 from fleet.queue.backends.postgres.session import Cut, Session
-from fleet.queue.backends.postgres.statements import Settles, Statements
+from fleet.queue.backends.postgres.statements import Statements
 from fleet.queue.backends.postgres.waiting import Waiting
 from fleet.queue.backends.postgres.watermark import Watermark
 from fleet.queue.job import Job, Settlement

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from fleet.queue.backends.postgres.statements import Settles
+from fleet.queue.backends.postgres.exchange import Settles
 from fleet.queue.causes import ErrorGroup
 from fleet.queue.job import Filter, Job, JobState, Pulse, Settlement
 from fleet.queue.minutes import Minute, minute_to_text
