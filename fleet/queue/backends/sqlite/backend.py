@@ -9,7 +9,6 @@ boot id ends them all.  Delays and pauses are wall clock: they outlive a boot.
 from __future__ import annotations
 
 import sqlite3
-import threading
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -23,7 +22,8 @@ from fleet.queue.backends.sqlite.clock import Clock
 from fleet.queue.backends.sqlite.connection import Link
 from fleet.queue.backends.sqlite.files import boot_id, location, refuse_network_file_system
 from fleet.queue.backends.sqlite.statements import Statements
-from fleet.queue.backends.sqlite.wake import Nudge, Watch
+from fleet.queue.backends.sqlite.waiting import Waiting
+from fleet.queue.backends.sqlite.wake import Nudge
 from fleet.queue.causes import KEPT as ERRORS_KEPT
 from fleet.queue.causes import ErrorGroup, error_from_row
 from fleet.queue.job import BackendInfo, Filter, Job, JobState, PipelineStats, Pulse, Settlement
@@ -73,13 +73,11 @@ class SqliteBackend:
         self._sql = Statements(prefix)
         self._boot_checked = False
         self._nudge = Nudge("" if connection is not None or path == ":memory:" else path)
-        self._watch: Watch | None = None
-        self._interrupted = False
-        self._waiting = threading.Lock()
         if connection is None and path != ":memory:" and not force:
             refuse_network_file_system(path)
         self._link = Link(path, connection, commits=commits, synchronous=synchronous)
         self._claims = Claims(self._link, self._sql, self._clock)
+        self._waiting = Waiting(path, self._link, self._sql, self._clock)
         try:
             if self._schema_version() is None and (commits or not self._link.borrowed):
                 self.migrate()
@@ -185,39 +183,10 @@ class SqliteBackend:
     # -- waiting -----------------------------------------------------------
 
     def wait(self, pipelines: Sequence[str], timeout: float) -> None:
-        if self._link.borrowed or self._path == ":memory:":
-            time.sleep(min(timeout, 0.01))  # there is no second connection to watch with
-            return
-        with self._waiting:
-            if self._watch is None:
-                self._watch = Watch(self._path, self._link.reader())
-            if self._interrupted:  # before there was a watch, perhaps
-                self._interrupted = False
-                return
-            self._watch.wait(partial(self._next_due, pipelines), timeout)
+        self._waiting.wait(pipelines, timeout)
 
     def interrupt(self) -> None:
-        self._interrupted = True
-        if self._watch is not None:
-            self._watch.interrupt()
-
-    def _next_due(self, pipelines: Sequence[str], db: sqlite3.Connection) -> float:
-        """Seconds until something is claimable: 0 is now, infinity is "not by waiting alone"."""
-        now, boot = self._clock.wall(), self._clock.boot()
-        paused = dict(db.execute(self._sql.paused, (now,)).fetchall())
-        soonest = [float("inf")]
-        for pipeline in pipelines:
-            if pipeline in paused:
-                soonest.append((paused[pipeline] - now) / 1e6)
-                continue
-            ready, run_at, deadline = db.execute(self._sql.next_due, {"pipeline": pipeline}).fetchone()
-            if ready:
-                return 0.0
-            if run_at is not None:
-                soonest.append((run_at - now) / 1e6)
-            if deadline is not None:
-                soonest.append((deadline - boot) / 1e6)
-        return max(0.0, min(soonest))
+        self._waiting.interrupt()
 
     # -- operators ---------------------------------------------------------
 
@@ -421,9 +390,6 @@ class SqliteBackend:
         )
 
     def close(self) -> None:
-        with self._waiting:
-            if self._watch is not None:
-                self._watch.close()
-                self._watch = None
+        self._waiting.close()
         self._nudge.close()
         self._link.close()
