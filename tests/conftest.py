@@ -1,4 +1,4 @@
-"""Fixtures that every test may use: one private server of each kind for the whole run."""
+"""Fixtures that every test may use: one private server of each kind for the whole run, and queues."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+import fleet
+from fleet.queue import Queue
 from tests import servers
 
 SERVERS = ("postgres_dsn", "mariadb_dsn", "beanstalkd_dsn")
@@ -49,6 +51,31 @@ def _server(
             _untested[what] = str(missing)
             pytest.skip(str(missing))
         yield server.dsn
+
+
+@pytest.fixture
+def open_queue(dsn: str) -> Iterator[Callable[..., Queue]]:
+    """Opens queues, in the store that the module's own *dsn* names if no other is given; closes them all."""
+    opened: list[Queue] = []
+
+    def another(elsewhere: str = "") -> Queue:
+        opened.append(fleet.connect(elsewhere or dsn))
+        return opened[-1]
+
+    yield another
+    for each in opened:
+        each.close()
+
+
+@pytest.fixture
+def queue(open_queue: Callable[..., Queue]) -> Queue:
+    return open_queue()
+
+
+@pytest.fixture
+def rival(open_queue: Callable[..., Queue]) -> Queue:
+    """A second connection to the same store: the other worker of each story."""
+    return open_queue()
 
 
 def pytest_configure(config: pytest.Config) -> None:

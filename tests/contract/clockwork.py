@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-import sqlite3
 from collections.abc import Callable
 from typing import Any
 
 from fleet.queue import dsn as dsns
+from tests import drivers
 
 _SHIFT = (
     "UPDATE fleet_jobs SET run_at = run_at - {us}, "
@@ -33,33 +33,21 @@ def advance(dsn: str, pattern: str, seconds: float) -> None:
 
 
 def _sqlite(dsn: str, statements: list[str]) -> None:
-    db = sqlite3.connect(dsns.parse(dsn).database, timeout=5, isolation_level=None)
+    db = drivers.connect(dsn, timeout=5, isolation_level=None)
     for statement in statements:
         db.execute(statement)
     db.close()
 
 
 def _postgresql(dsn: str, statements: list[str]) -> None:
-    import psycopg
-
-    with psycopg.connect(dsn, autocommit=True) as db:
+    with drivers.connect(dsn, autocommit=True) as db:
         for statement in statements:
             db.execute(statement)
 
 
 @functools.cache  # a new connection costs ten times what the statements do
 def _mysql_connection(dsn: str) -> Any:
-    import pymysql
-
-    at = dsns.parse(dsn)
-    return pymysql.connect(
-        host=at.host or "127.0.0.1",
-        port=at.port or 3306,
-        user=at.user,
-        password=at.password or "",
-        database=at.database,
-        autocommit=True,
-    )
+    return drivers.connect(dsn, autocommit=True)
 
 
 def _mysql(dsn: str, statements: list[str]) -> None:

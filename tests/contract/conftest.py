@@ -1,5 +1,5 @@
 """
-Two connections to one store, over every back end.
+One store of every back end; `queue` and `rival` are two connections to it.
 
 Each test gets its own pipeline name, so that nothing of another test is seen.
 """
@@ -7,12 +7,10 @@ Each test gets its own pipeline name, so that nothing of another test is seen.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-import fleet
 from fleet.queue import Queue
 
 _numbers = itertools.count(1)
@@ -29,31 +27,6 @@ def dsn(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         folder: Path = tmp_path_factory.mktemp("contract")
         return f"sqlite:///{folder}/jobs.db"
     return str(request.getfixturevalue(_SERVERS[request.param]))
-
-
-@pytest.fixture
-def open_queue(dsn: str) -> Iterator[Callable[[], Queue]]:
-    """Opens further connections to the store; all are closed at the end."""
-    opened: list[Queue] = []
-
-    def another() -> Queue:
-        opened.append(fleet.connect(dsn))
-        return opened[-1]
-
-    yield another
-    for each in opened:
-        each.close()
-
-
-@pytest.fixture
-def queue(open_queue: Callable[[], Queue]) -> Queue:
-    return open_queue()
-
-
-@pytest.fixture
-def rival(open_queue: Callable[[], Queue]) -> Queue:
-    """A second connection to the same store: the other worker of each story."""
-    return open_queue()
 
 
 @pytest.fixture

@@ -12,40 +12,15 @@ import fleet
 from fleet.errors import JobNotFound, LeaseLost
 from fleet.queue import dsn as dsns
 from fleet.queue.simple import JobQueue
+from tests import drivers
 
 _TYPES = {"sqlite": "sqlite", "postgresql": "pgsql", "mysql": "mysql", "beanstalkd": "beanstalkd"}
-
-
-def _own_connection(dsn: str) -> Any:
-    """What a user of the PHP library brings: a connection of the driver, made by hand."""
-    at = dsns.parse(dsn)
-    if at.scheme == "sqlite":
-        import sqlite3
-
-        return sqlite3.connect(at.database)
-    if at.scheme == "postgresql":
-        import psycopg
-
-        return psycopg.connect(dsn)
-    if at.scheme == "mysql":
-        import pymysql
-
-        return pymysql.connect(
-            host=at.host or "127.0.0.1",
-            port=at.port or 3306,
-            user=at.user,
-            password=at.password or "",
-            database=at.database,
-        )
-    import greenstalk
-
-    return greenstalk.Client((at.host or "127.0.0.1", at.port or 11300), encoding=None)
 
 
 @pytest.fixture
 def job_queue(dsn: str) -> Iterator[JobQueue]:
     queue = JobQueue(_TYPES[dsns.parse(dsn).scheme])
-    connection = _own_connection(dsn)
+    connection = drivers.connect(dsn)
     queue.add_queue_connection(connection)
     yield queue
     connection.close()

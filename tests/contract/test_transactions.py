@@ -11,7 +11,7 @@ import pytest
 import fleet
 from fleet.errors import LeaseLost, SchemaError, UidConflict
 from fleet.queue import Queue
-from fleet.queue import dsn as dsns
+from tests import drivers
 from tests.waiting import eventually
 
 
@@ -23,33 +23,12 @@ def connect(dsn: str, queue: Queue) -> Iterator[Callable[[], Any]]:
     opened = []
 
     def another() -> Any:
-        opened.append(_connect(dsn))
+        opened.append(drivers.connect(dsn))
         return opened[-1]
 
     yield another
     for each in opened:
         each.close()
-
-
-def _connect(dsn: str) -> Any:
-    at = dsns.parse(dsn)
-    if at.scheme == "sqlite":
-        import sqlite3
-
-        return sqlite3.connect(at.database)
-    if at.scheme == "postgresql":
-        import psycopg
-
-        return psycopg.connect(dsn)
-    import pymysql
-
-    return pymysql.connect(
-        host=at.host or "127.0.0.1",
-        port=at.port or 3306,
-        user=at.user,
-        password=at.password or "",
-        database=at.database,
-    )
 
 
 @pytest.fixture

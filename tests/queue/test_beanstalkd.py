@@ -63,15 +63,8 @@ def own() -> Iterator[servers.Server]:
 
 
 @pytest.fixture
-def queue(beanstalkd_dsn: str) -> Iterator[Queue]:
-    with fleet.connect(beanstalkd_dsn) as queue:
-        yield queue
-
-
-@pytest.fixture
-def rival(beanstalkd_dsn: str) -> Iterator[Queue]:
-    with fleet.connect(beanstalkd_dsn) as queue:
-        yield queue
+def dsn(beanstalkd_dsn: str) -> str:
+    return beanstalkd_dsn
 
 
 @pytest.fixture

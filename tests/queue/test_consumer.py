@@ -9,12 +9,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import fleet
 from fleet.errors import BackendUnavailable, OutcomeUnknown, SchemaError
 from fleet.queue import Queue
 from fleet.queue.consumer import SLICE, Consumer
@@ -28,18 +26,6 @@ from tests.waiting import eventually
 @pytest.fixture
 def dsn(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'queue.db'}"
-
-
-@pytest.fixture
-def queue(dsn: str) -> Iterator[Queue]:
-    with fleet.connect(dsn) as queue:
-        yield queue
-
-
-@pytest.fixture
-def rival(dsn: str, queue: Queue) -> Iterator[Queue]:
-    with fleet.connect(dsn) as rival:
-        yield rival
 
 
 def done(job: Job) -> Settlement:

@@ -31,7 +31,7 @@ from fleet.queue.backends.mysql.claim import Claims
 from fleet.queue.backends.mysql.literal import bind, literal
 from fleet.queue.backends.mysql.statements import Statements
 from fleet.queue.job import Job, Settlement
-from tests import servers
+from tests import drivers, servers
 from tests.proxy import Proxy
 from tests.waiting import eventually
 
@@ -45,18 +45,8 @@ def pipeline() -> str:
 
 
 def driver(dsn: str, **options: Any) -> Any:
-    """A connection of the driver, as a caller has one."""
-    at = dsns.parse(dsn)
-    return pymysql.connect(
-        **{
-            "host": at.host,
-            "port": at.port,
-            "user": at.user,
-            "database": at.database,
-            "autocommit": True,
-            **options,
-        }
-    )
+    """A connection of the driver, in autocommit mode unless *options* say otherwise."""
+    return drivers.connect(dsn, **{"autocommit": True, **options})
 
 
 @pytest.fixture
@@ -68,26 +58,8 @@ def db(mariadb_dsn: str) -> Iterator[Any]:
 
 
 @pytest.fixture
-def open_queue(mariadb_dsn: str) -> Iterator[Callable[..., Queue]]:
-    opened: list[Queue] = []
-
-    def another(dsn: str = mariadb_dsn, **options: Any) -> Queue:
-        opened.append(fleet.connect(dsn, **options))
-        return opened[-1]
-
-    yield another
-    for each in opened:
-        each.close()
-
-
-@pytest.fixture
-def queue(open_queue: Callable[..., Queue]) -> Queue:
-    return open_queue()
-
-
-@pytest.fixture
-def rival(open_queue: Callable[..., Queue]) -> Queue:
-    return open_queue()
+def dsn(mariadb_dsn: str) -> str:
+    return mariadb_dsn
 
 
 # -- the index and the mark ----------------------------------------------------------------------

@@ -50,29 +50,6 @@ def dsn(postgres_dsn: str, prefix: str) -> str:
 
 
 @pytest.fixture
-def open_queue(dsn: str) -> Iterator[Callable[[], Queue]]:
-    opened: list[Queue] = []
-
-    def another() -> Queue:
-        opened.append(fleet.connect(dsn))
-        return opened[-1]
-
-    yield another
-    for each in opened:
-        each.close()
-
-
-@pytest.fixture
-def queue(open_queue: Callable[[], Queue]) -> Queue:
-    return open_queue()
-
-
-@pytest.fixture
-def rival(open_queue: Callable[[], Queue]) -> Queue:
-    return open_queue()
-
-
-@pytest.fixture
 def admin(postgres_dsn: str) -> Iterator[psycopg.Connection[Any]]:
     """Somebody else's connection, in autocommit mode."""
     with psycopg.connect(postgres_dsn, autocommit=True) as db:

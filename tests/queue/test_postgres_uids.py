@@ -36,26 +36,8 @@ def prefix() -> str:
 
 
 @pytest.fixture
-def open_queue(postgres_dsn: str, prefix: str) -> Iterator[Callable[[], Queue]]:
-    opened: list[Queue] = []
-
-    def another() -> Queue:
-        opened.append(fleet.connect(f"{postgres_dsn}?prefix={prefix}"))
-        return opened[-1]
-
-    yield another
-    for each in opened:
-        each.close()
-
-
-@pytest.fixture
-def queue(open_queue: Callable[[], Queue]) -> Queue:
-    return open_queue()
-
-
-@pytest.fixture
-def rival(open_queue: Callable[[], Queue]) -> Queue:
-    return open_queue()
+def dsn(postgres_dsn: str, prefix: str) -> str:
+    return f"{postgres_dsn}?prefix={prefix}"
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import fleet
 from fleet.errors import DsnError, QueueError, UidConflict
 from fleet.queue import dsn as dsns
 from fleet.queue.simple_import import Skipped, convert, copy, uncompressed
+from tests import drivers
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 
@@ -76,29 +77,10 @@ def compress(payload: bytes) -> bytes:
     return len(payload).to_bytes(4, "little") + zlib.compress(payload)
 
 
-def _connect(dsn: str) -> Any:
-    at = dsns.parse(dsn)
-    if at.scheme == "sqlite":
-        return sqlite3.connect(at.database)
-    if at.scheme == "postgresql":
-        import psycopg
-
-        return psycopg.connect(dsn)
-    import pymysql
-
-    return pymysql.connect(
-        host=at.host or "127.0.0.1",
-        port=at.port or 3306,
-        user=at.user,
-        password=at.password or "",
-        database=at.database,
-    )
-
-
 def write_table(dsn: str, rows: list[tuple[Any, ...]], *, create: bool = True) -> None:
     scheme = dsns.parse(dsn).scheme
     marks = ", ".join(["?" if scheme == "sqlite" else "%s"] * 11)
-    db = _connect(dsn)
+    db = drivers.connect(dsn)
     cursor = db.cursor()
     if create:
         cursor.execute("DROP TABLE IF EXISTS job_queue_jobs")
@@ -164,7 +146,7 @@ def test_a_second_run_copies_nothing_twice(source: str, queue: fleet.Queue):
     again = copy(source, queue)
     assert (again.copied, again.before) == (0, 2)
 
-    db = _connect(source)
+    db = drivers.connect(source)
     cursor = db.cursor()
     cursor.execute("UPDATE job_queue_jobs SET is_reserved = 0 WHERE id = 2")
     db.commit()
