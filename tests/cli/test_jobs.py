@@ -2,78 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import json
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-
 import pexpect
 import pytest
 
-from fleet.cli import main
-from fleet.queue import Queue, connect
-
-CODE = ["-c", "import sys; from fleet.cli import main; sys.exit(main())"]
-MANIFEST = """\
-version = 1
-[queue]
-dsn = "sqlite:///queue.db"
-[defaults]
-redact = ["password"]
-[pipelines.emails]
-command = "sleep 1"
-timeout = "30s"
-[pipelines.pdf]
-command = "sleep 1"
-queue_name = "pdf-tube"
-"""
-
-
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self):
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "fleet.toml").write_text(MANIFEST)
-    monkeypatch.chdir(tmp_path)
-    for name in ("FLEET_MANIFEST", "FLEET_ENV", "FLEET_DSN", "FLEET_READ_ONLY", "FORCE_COLOR"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path
-
-
-@pytest.fixture
-def queue(folder: Path):
-    with connect(f"sqlite:///{folder}/queue.db") as opened:
-        yield opened
-
-
-@pytest.fixture
-def fleet(queue: Queue, capsys, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
-    def run(*words: str, stdin: bytes = b"") -> Ran:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        capsys.readouterr()
-        code = main(words)
-        captured = capsys.readouterr()
-        return Ran(code, captured.out, captured.err)
-
-    return run
-
-
-def bury(queue: Queue, reason: str, count: int = 1, pipeline: str = "emails") -> list[int]:
-    ids = queue.put_many(pipeline, [{"n": n} for n in range(count)])
-    for job in queue.reserve_many(pipeline, count):
-        job.bury(reason)
-    return ids
+from tests.cli.command import FLEET
+from tests.cli.conftest import MANIFEST, bury
 
 
 def test_put_stores_the_payload_as_it_was_typed_and_prints_its_id(fleet, queue):
@@ -242,7 +175,7 @@ def test_on_a_terminal_the_name_is_typed(queue, folder, typed, code, left):
     """The right name deletes; anything else, Ctrl-D and Ctrl-C change nothing."""
     bury(queue, "x", 3)
     child = pexpect.spawn(
-        sys.executable, [*CODE, "jobs", "delete", "emails", "--all"], cwd=str(folder), timeout=20
+        FLEET[0], [*FLEET[1:], "jobs", "delete", "emails", "--all"], cwd=str(folder), timeout=20
     )
     child.expect_exact("ago (#1), are deleted for good.")
     child.expect_exact("Type emails to go on")
@@ -257,7 +190,7 @@ def test_on_a_terminal_a_moderate_change_is_one_question(queue, folder, typed, c
     """No is the default."""
     (id,) = bury(queue, "x")
     child = pexpect.spawn(
-        sys.executable, [*CODE, "jobs", "delete", "emails", str(id)], cwd=str(folder), timeout=20
+        FLEET[0], [*FLEET[1:], "jobs", "delete", "emails", str(id)], cwd=str(folder), timeout=20
     )
     child.expect_exact("[y/N]")
     child.send(typed)

@@ -6,16 +6,16 @@ import time
 
 import pytest
 
-from tests.cli.test_jobs import bury, fleet, folder, queue  # noqa: F401 - fixtures
+from tests.cli.conftest import bury
 
 
-def counts(queue, pipeline: str = "emails") -> tuple[int, int, int, int]:  # noqa: F811
+def counts(queue, pipeline: str = "emails") -> tuple[int, int, int, int]:
     """Ready, delayed, reserved, buried."""
     stats = queue.stats(pipeline, cap=10_000)
     return stats.ready, stats.delayed, stats.reserved, stats.buried
 
 
-def test_release_makes_delayed_jobs_ready_now(fleet, queue):  # noqa: F811
+def test_release_makes_delayed_jobs_ready_now(fleet, queue):
     """By id, by the error of the last attempt, by payload, the oldest first, or all."""
     first, *_ = queue.put_many("emails", [{"n": n} for n in range(5)], delay=3600)
     queue.put("emails", 1)
@@ -30,7 +30,7 @@ def test_release_makes_delayed_jobs_ready_now(fleet, queue):  # noqa: F811
     assert ran.out == "emails  1 delayed → ready\n"
 
 
-def test_the_lease_of_a_live_worker_is_broken_only_by_force_and_a_yes(fleet, queue):  # noqa: F811
+def test_the_lease_of_a_live_worker_is_broken_only_by_force_and_a_yes(fleet, queue):
     """Lost leases need neither."""
     queue.put_many("emails", [1, 2], ttr=0.1)
     queue.put_many("emails", [3], ttr=60)
@@ -44,7 +44,7 @@ def test_the_lease_of_a_live_worker_is_broken_only_by_force_and_a_yes(fleet, que
     assert fleet("jobs", "release", "emails", "--all", "--force").code == 2, "delayed jobs need no force"
 
 
-def test_bury_puts_waiting_jobs_aside_with_a_reason(fleet, queue):  # noqa: F811
+def test_bury_puts_waiting_jobs_aside_with_a_reason(fleet, queue):
     """Which kick then finds them by."""
     queue.put_many("emails", [{"batch": "a"}, {"batch": "b"}, {"batch": "a"}])
     queue.put("emails", {"batch": "a"}, delay=60)
@@ -56,7 +56,7 @@ def test_bury_puts_waiting_jobs_aside_with_a_reason(fleet, queue):  # noqa: F811
     assert queue.peek_buried("emails").reason == "put aside by hand"
 
 
-def test_move_asks_and_keeps_everything_but_the_pipeline(fleet, queue):  # noqa: F811
+def test_move_asks_and_keeps_everything_but_the_pipeline(fleet, queue):
     """All states but reserved; the other pipeline must exist, so that a typo makes none."""
     bury(queue, "KeyError: 'TZ'", 2)
     queue.put("emails", 1, priority=3)
@@ -72,7 +72,7 @@ def test_move_asks_and_keeps_everything_but_the_pipeline(fleet, queue):  # noqa:
     assert fleet("jobs", "move", "pdf", "--to", "emails", "--state", "reserved", "--all", "-y").code == 2
 
 
-def test_a_dry_run_changes_nothing(fleet, queue):  # noqa: F811
+def test_a_dry_run_changes_nothing(fleet, queue):
     """And says what would."""
     queue.put_many("emails", [1, 2, 3])
     queue.put("emails", 4, delay=60)
@@ -89,7 +89,7 @@ def test_a_dry_run_changes_nothing(fleet, queue):  # noqa: F811
 
 
 @pytest.mark.parametrize("verb", ["release", "bury"])
-def test_many_jobs_at_once_need_a_yes(fleet, queue, verb):  # noqa: F811
+def test_many_jobs_at_once_need_a_yes(fleet, queue, verb):
     """No terminal and no --yes: exit 8, and nothing is done."""
     queue.put_many("emails", [1] * 1001, delay=60)
     assert (fleet("jobs", verb, "emails", "--all").code, counts(queue)) == (8, (0, 1001, 0, 0))
@@ -97,7 +97,7 @@ def test_many_jobs_at_once_need_a_yes(fleet, queue, verb):  # noqa: F811
     assert counts(queue)[1] == 1
 
 
-def test_ids_that_are_no_such_jobs_are_told(fleet, queue):  # noqa: F811
+def test_ids_that_are_no_such_jobs_are_told(fleet, queue):
     """A number that was mistyped is not silently nothing."""
     (buried,) = bury(queue, "x")
     ready = queue.put("emails", 1)
@@ -106,7 +106,7 @@ def test_ids_that_are_no_such_jobs_are_told(fleet, queue):  # noqa: F811
     assert ran.err == "of 2 ids, 1 is no buried job of emails\n"
 
 
-def test_a_slow_kick_ends_although_the_jobs_are_buried_again(fleet, queue, monkeypatch):  # noqa: F811
+def test_a_slow_kick_ends_although_the_jobs_are_buried_again(fleet, queue, monkeypatch):
     """It is about the jobs that were there when it began."""
     bury(queue, "x", 6)
     kick = type(queue).kick

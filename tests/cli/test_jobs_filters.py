@@ -7,11 +7,11 @@ import time
 
 import pytest
 
-from tests.cli.test_jobs import bury, fleet, folder, queue  # noqa: F401 - fixtures
+from tests.cli.conftest import bury
 
 
 @pytest.fixture
-def mixed(queue):  # noqa: F811
+def mixed(queue):
     """23 jobs buried for one cause, 5 for another, 3 ready, 1 delayed."""
     bury(queue, "KeyError: 'TZ' at shop/jobs/reports.py:14\nTraceback …", 23)
     bury(queue, "ValueError: row 17 is bad at shop/jobs/reports.py:20", 5)
@@ -20,11 +20,11 @@ def mixed(queue):  # noqa: F811
     return queue
 
 
-def buried(queue) -> int:  # noqa: F811
+def buried(queue) -> int:
     return queue.stats("emails").buried
 
 
-def test_kick_moves_exactly_the_matching_ones(fleet, mixed):  # noqa: F811
+def test_kick_moves_exactly_the_matching_ones(fleet, mixed):
     """Two causes, and the one that was named."""
     ran = fleet("jobs", "kick", "emails", "--error", "KeyError: 'TZ'")
     assert (ran.code, buried(mixed)) == (0, 5)
@@ -33,7 +33,7 @@ def test_kick_moves_exactly_the_matching_ones(fleet, mixed):  # noqa: F811
     assert (ran.json["kicked"], buried(mixed)) == (5, 0)
 
 
-def test_a_dry_run_counts_and_changes_nothing(fleet, mixed):  # noqa: F811
+def test_a_dry_run_counts_and_changes_nothing(fleet, mixed):
     """For kick, delete and purge."""
     for words in (
         ["jobs", "kick", "emails", "--error", "KeyError", "--dry-run"],
@@ -45,7 +45,7 @@ def test_a_dry_run_counts_and_changes_nothing(fleet, mixed):  # noqa: F811
     assert buried(mixed) == 28
 
 
-def test_jobs_are_chosen_by_what_their_payload_holds(fleet, mixed):  # noqa: F811
+def test_jobs_are_chosen_by_what_their_payload_holds(fleet, mixed):
     """Dotted keys; a number and the same number as text are both what was typed."""
     ran = fleet("jobs", "list", "emails", "--match", "user.id=7", "--json")
     assert [job["payload"] for job in ran.json["jobs"]] == [{"user": {"id": 7}}, {"user": {"id": "7"}}]
@@ -55,7 +55,7 @@ def test_jobs_are_chosen_by_what_their_payload_holds(fleet, mixed):  # noqa: F81
     assert (ran.code, buried(mixed)) == (0, 25)
 
 
-def test_jobs_are_chosen_by_age(fleet, mixed):  # noqa: F811
+def test_jobs_are_chosen_by_age(fleet, mixed):
     """--since: buried no longer ago than that; --older for purge is the other side."""
     mixed.backend._link.db.execute("UPDATE fleet_jobs SET run_at = run_at - 3600000000")  # an hour goes by
     fresh = mixed.put_many("emails", [{"fresh": 1}] * 2)
@@ -66,7 +66,7 @@ def test_jobs_are_chosen_by_age(fleet, mixed):  # noqa: F811
     assert (ran.code, buried(mixed)) == (0, 0)
 
 
-def test_a_slow_kick_takes_its_time(fleet, mixed):  # noqa: F811
+def test_a_slow_kick_takes_its_time(fleet, mixed):
     """20 a second: 23 jobs in steps of four need about a second."""
     began = time.monotonic()
     ran = fleet("jobs", "kick", "emails", "--error", "KeyError", "--rate", "20/s", "--json")
@@ -75,7 +75,7 @@ def test_a_slow_kick_takes_its_time(fleet, mixed):  # noqa: F811
     assert fleet("jobs", "kick", "emails", "--all", "--rate", "often").code == 2
 
 
-def test_something_must_be_said(fleet, mixed):  # noqa: F811
+def test_something_must_be_said(fleet, mixed):
     """Nothing, or --all beside a filter, is wrong usage."""
     for words in (
         [],
@@ -88,7 +88,7 @@ def test_something_must_be_said(fleet, mixed):  # noqa: F811
     assert buried(mixed) == 28
 
 
-def test_deletion_says_how_many_and_how_old_and_needs_the_name(fleet, mixed):  # noqa: F811
+def test_deletion_says_how_many_and_how_old_and_needs_the_name(fleet, mixed):
     """Without a terminal: exit 8, and nothing is gone."""
     ran = fleet("jobs", "delete", "emails", "--error", "KeyError", "--yes")
     assert (ran.code, buried(mixed)) == (8, 28)
@@ -96,7 +96,7 @@ def test_deletion_says_how_many_and_how_old_and_needs_the_name(fleet, mixed):  #
     assert (ran.code, buried(mixed)) == (8, 28)
 
 
-def test_export_and_put_are_inverse(fleet, mixed):  # noqa: F811
+def test_export_and_put_are_inverse(fleet, mixed):
     """What was deleted comes back as it was: id, state, bytes, attempts, reason, keys."""
     mixed.put("emails", b"\xff\x00 not json", priority=3, ttr=7)
     mixed.put("emails", b'{"b": 1,  "a": 2}', unique="welcome-7")
@@ -123,14 +123,14 @@ def test_export_and_put_are_inverse(fleet, mixed):  # noqa: F811
     assert [json.loads(line)["id"] for line in second.out.splitlines()] == [line["id"] for line in lines]
 
 
-def test_a_damaged_line_stops_the_import_and_says_so(fleet, queue):  # noqa: F811
+def test_a_damaged_line_stops_the_import_and_says_so(fleet, queue):
     """Wrong usage, not a traceback."""
     line = b'{"schema": "fleet.job/1", "id": "x"}\n'
     assert fleet("jobs", "put", "emails", "-", stdin=line).code == 2
     assert queue.stats("emails").ready == 0
 
 
-def test_an_ordinary_line_that_only_looks_like_an_export_is_a_payload(fleet, queue):  # noqa: F811
+def test_an_ordinary_line_that_only_looks_like_an_export_is_a_payload(fleet, queue):
     """The schema must be the line's own."""
     line = b'{"note": "\\"fleet.job/1\\"", "inner": {"schema": "fleet.job/1"}}\n'
     assert fleet("jobs", "put", "emails", "-", stdin=line).code == 0

@@ -12,22 +12,7 @@ import pytest
 import typer
 
 from fleet.cli import app, options, output
-
-FLEET = (sys.executable, "-c", "import sys; from fleet.cli import main; sys.exit(main())")
-
-
-def fleet(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run the command as a script would: no terminal, a quiet environment."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("FLEET_")}
-    return subprocess.run(
-        [*FLEET, *args],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**clean, **env},
-        stdin=subprocess.DEVNULL,
-        check=False,
-    )
+from tests.cli.command import fleet
 
 
 @pytest.mark.parametrize("line", [["--json", "version"], ["version", "--json"]])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,10 +14,10 @@ import pytest
 from fleet.queue import connect
 from fleet.supervisor import private
 from fleet.supervisor.client import Supervisor
+from tests.cli.command import FLEET, fleet
 from tests.supervisord import private_home
 from tests.waiting import eventually
 
-FLEET = [sys.executable, "-c", "import sys; from fleet.cli import main; sys.exit(main())"]
 MANIFEST = """\
 version = 1
 project = "shop"
@@ -59,17 +58,7 @@ def running(folder: Path) -> Iterator[Path]:
 
 
 def status(folder: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("FLEET_", "FORCE_"))}
-    return subprocess.run(
-        [*FLEET, "status", *words],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        stdin=subprocess.DEVNULL,
-        env={**clean, **env},
-        check=False,
-    )
+    return fleet("status", *words, folder=folder, **env)
 
 
 def test_piped_it_is_one_plain_table_without_a_single_escape(running):

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +10,7 @@ import pytest
 from fleet.queue import connect
 from fleet.queue.causes import ErrorGroup
 from fleet.queue.job import Pulse
+from tests.cli.command import fleet
 
 MANIFEST = """\
 version = 1
@@ -42,23 +40,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def fleet(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("FLEET_", "FORCE_"))}
-    return subprocess.run(
-        [sys.executable, "-m", "fleet", *words],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        stdin=subprocess.DEVNULL,
-        env=clean,
-        check=False,
-    )
-
-
 def test_why_tells_the_cause_and_the_command(folder):
     """Also while supervisord is away; secrets of the payload are masked."""
-    ran = fleet(folder, "why", "emails")
+    ran = fleet("why", "emails", folder=folder)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout.startswith("emails is failing: ")
     assert "1 ×      KeyError: '<b>TZ</b>'   a.py:14 build" in ran.stdout
@@ -69,7 +53,7 @@ def test_why_tells_the_cause_and_the_command(folder):
 
 def test_why_as_json(folder):
     """Rule, numbers and commands."""
-    document = json.loads(fleet(folder, "why", "emails", "--json").stdout)
+    document = json.loads(fleet("why", "emails", "--json", folder=folder).stdout)
     assert document["schema"] == "fleet.why/1"
     assert [finding["rule"] for finding in document["findings"]] == ["supervisord-away", "buried"]
     assert all(finding["do"] for finding in document["findings"])
@@ -77,20 +61,20 @@ def test_why_as_json(folder):
 
 def test_a_wrong_name_or_time_is_wrong_usage(folder):
     """With the nearest match."""
-    ran = fleet(folder, "why", "email")
+    ran = fleet("why", "email", folder=folder)
     assert ran.returncode == 2
     assert 'Did you mean "emails"?' in ran.stderr
-    assert fleet(folder, "why", "emails", "--since", "soon").returncode == 2
+    assert fleet("why", "emails", "--since", "soon", folder=folder).returncode == 2
 
 
 def test_a_page_for_an_incident_note(folder):
     """One file, nothing loaded from elsewhere, foreign text escaped."""
-    ran = fleet(folder, "status", "--html", "page.html")
+    ran = fleet("status", "--html", "page.html", folder=folder)
     assert ran.returncode == 0
     page = (folder / "page.html").read_text()
     assert "emails failing" in page
     assert "&lt;b&gt;TZ&lt;/b&gt;" in page
     assert "<b>TZ" not in page
     assert "src=" not in page and "href=" not in page and "<script" not in page
-    assert fleet(folder, "status", "--html", "-").stdout.startswith("<!doctype html>")
-    assert fleet(folder, "status", "--html", "nowhere/x.html").returncode == 2
+    assert fleet("status", "--html", "-", folder=folder).stdout.startswith("<!doctype html>")
+    assert fleet("status", "--html", "nowhere/x.html", folder=folder).returncode == 2

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pexpect
 import pytest
 
 import fleet
+from tests.cli import command
 from tests.waiting import eventually
-
-FLEET = (sys.executable, "-c", "import sys; from fleet.cli import main; sys.exit(main())")
 
 HANDLERS = """
 from fleet import Bury
@@ -57,17 +54,8 @@ def shop(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(shop: Path, *words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("FLEET_")}
-    return subprocess.run(
-        [*FLEET, "work", *words],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=shop,
-        env=clean,
-        input=stdin or "",
-    )
+def run(shop: Path, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return command.fleet("work", *words, folder=shop, stdin=stdin)
 
 
 @pytest.mark.parametrize("pipeline", ["emails", "late"])
@@ -138,8 +126,8 @@ def test_a_pipeline_that_cannot_be_worked_on_is_wrong_usage(shop: Path, words: l
 def test_pdb_opens_where_the_handler_failed(shop: Path) -> None:
     """The prompt stands in the handler's own frame."""
     child = pexpect.spawn(
-        FLEET[0],
-        [*FLEET[1:], "work", "emails", "--payload", '{"to": "a@b"}', "--pdb"],
+        command.FLEET[0],
+        [*command.FLEET[1:], "work", "emails", "--payload", '{"to": "a@b"}', "--pdb"],
         cwd=str(shop),
         timeout=20,
     )
@@ -157,7 +145,11 @@ def test_reload_starts_again_when_a_file_changes(shop: Path) -> None:
     """The next job runs the new code; Ctrl-C ends both processes."""
     queue = fleet.connect(f"sqlite:///{shop / 'queue.db'}")
     child = pexpect.spawn(
-        FLEET[0], [*FLEET[1:], "work", "emails", "--reload"], cwd=str(shop), timeout=20, encoding="utf-8"
+        command.FLEET[0],
+        [*command.FLEET[1:], "work", "emails", "--reload"],
+        cwd=str(shop),
+        timeout=20,
+        encoding="utf-8",
     )
     child.expect("waiting for jobs")
     (shop / "shop.py").write_text("def send(job):\n    print('the new code')\n")
