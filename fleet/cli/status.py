@@ -38,7 +38,7 @@ def status(
     """
     Whether what runs is what the manifest asks for, and what the queue holds.
 
-    On a terminal a live screen; in a pipe one plain table.
+    On a terminal a live screen; in a pipe one plain table, as wide as its values.
 
       fleet status
       fleet status emails thumbs --once --procs

@@ -11,6 +11,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from fleet.dashboard.columns import PLAIN_PIPELINES
 from fleet.queue import connect
 from fleet.supervisor import private
 from fleet.supervisor.client import Supervisor
@@ -71,6 +72,14 @@ def test_piped_it_is_one_plain_table_without_a_single_escape(running):
     assert rows[1][:4] == ["emails", "ok", "1/1", "3"]
     assert rows[2][:4] == ["thumbs", "ok", "1/1", "0"]
     assert len(rows) == 3
+
+
+def test_a_pipe_has_no_width(folder):
+    """COLUMNS is about terminals: for awk no value is cut and no column left out."""
+    ran = status(folder, "--once", COLUMNS="40")
+    head, *rows = ran.stdout.splitlines()
+    assert head.split() == [column.head for column in PLAIN_PIPELINES]
+    assert [row.endswith("  supervisord does not answer") for row in rows] == [True, True]
 
 
 def test_procs_adds_the_processes(running):
