@@ -150,15 +150,21 @@ def test_a_supervised_script_publishes_its_pulse(queue: Queue, monkeypatch: pyte
 # -- claims and settlements
 
 
+def _do_short_jobs(consumer: Consumer) -> Job:
+    """Sixty of them, so that it claims far ahead; the last one."""
+    for _ in range(60):
+        job = consumer.take(1)
+        assert job is not None
+        consumer.settle(done(job))
+    return job
+
+
 def test_a_stuck_slot_gives_back_what_it_claimed_ahead(queue: Queue, rival: Queue) -> None:
     """After 50 ms in one job the jobs behind it are ready for others, with no attempt counted."""
     queue.put_many("emails", range(200))
     consumer = Consumer(queue, ("emails",))
     try:
-        for _ in range(60):  # short jobs: it claims far ahead
-            job = consumer.take(1)
-            assert job is not None
-            consumer.settle(done(job))
+        _do_short_jobs(consumer)
         assert consumer.take(1) is not None  # and now a long one
         others = eventually(lambda: rival.reserve_many("emails", 200) or None)
         eventually(lambda: queue.stats("emails").reserved == len(others) + 1)
@@ -172,10 +178,7 @@ def test_a_finished_job_is_settled_while_the_next_one_runs(queue: Queue, rival: 
     queue.put_many("emails", range(200))
     consumer = Consumer(queue, ("emails",))
     try:
-        for _ in range(60):  # short jobs: it claims far ahead
-            job = consumer.take(1)
-            assert job is not None
-            consumer.settle(done(job))
+        job = _do_short_jobs(consumer)
         assert consumer.take(1) is not None  # and now a long one
         eventually(lambda: rival.find(job.id) is None)
         eventually(lambda: consumer.tally.done == 60)
