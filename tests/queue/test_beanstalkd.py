@@ -153,11 +153,16 @@ def test_a_limit_that_shrank_is_noticed():
         assert job.payload == b"still in step"
 
 
+def _listens(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(path) == 0
+
+
 def test_a_unix_socket_will_do(tmp_path: Path):
     path = f"/tmp/fleet-bs-{os.getpid()}.sock"
     server = subprocess.Popen([servers._program("beanstalkd", "beanstalkd"), "-l", f"unix:{path}"])
     try:
-        eventually(lambda: Path(path).exists())
+        eventually(lambda: _listens(path))  # the file is there before anybody listens at it
         with fleet.connect(f"beanstalkd://?unix_socket={path}") as queue:
             queue.put("local", 1)
             assert queue.info().location == f"beanstalkd://?unix_socket={path}"
