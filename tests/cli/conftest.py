@@ -1,4 +1,4 @@
-"""Commands about jobs: through the whole command line, on a real SQLite queue."""
+"""What the tests of commands about jobs share: the whole command line, on a real SQLite queue."""
 
 from __future__ import annotations
 
