@@ -58,6 +58,7 @@ class Courier:
 
     def exchange(self, batch: list[Settlement], limit: int) -> bool | None:
         """Settle and claim; True when jobs came in, None when it did not work."""
+        asked_at = time.monotonic()
         try:
             verdicts, jobs = self._queue.exchange(batch, self._pipelines, limit)
         except QueueError as error:
@@ -71,7 +72,7 @@ class Courier:
             if jobs:
                 now = time.monotonic()
                 self._report.claimed(jobs)
-                surplus = self._hand.take_in(jobs, now)
+                surplus = self._hand.take_in(jobs, now, took=now - asked_at)
                 if self._lifeline is not None:
                     self._lifeline.hold(self._hand.held, now)
         self._answered(lost)

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable
 from fleet.queue.job import Job, Settlement
 from fleet.queue.pace import HAND, MAX_BATCH, Pace
 
+_LATE = 1 / 6  # of a lease, which is to be renewed after a third
 LINGER = 0.01  # seconds that a finished job may wait for others before it is settled
 NEVER = float("inf")
 
@@ -27,6 +28,10 @@ class Hand:
     guilty too.  So a suspect is held alone.  Behind one there are often more,
     and what was claimed beside them was claimed in vain: claims begin with one
     job again, and double.
+
+    Leases run from the moment that they are asked for.  A claim whose answer
+    took a good part of them, from a server that syncs each of many settlements
+    to a slow disk, is followed by one of half as many jobs.
     """
 
     __slots__ = (
@@ -63,11 +68,20 @@ class Hand:
         """How many jobs the next claim should ask for."""
         return min(self._most, max(self.slots - len(self.running), self.pace.batch(self.slots)))
 
-    def take_in(self, jobs: list[Job], now: float) -> list[Settlement]:
-        """Keep what was claimed; the settlements give back what must not be held together."""
+    def take_in(self, jobs: list[Job], now: float, *, took: float = 0.0) -> list[Settlement]:
+        """
+        Keep what was claimed; the settlements give back what must not be held together.
+
+        *took* is seconds from the question to the answer.
+        """
         crashes = [job.crashes for job in jobs]
         suspect = next(i for i, count in enumerate(crashes) if count) if any(crashes) else None
-        self._most = 1 if self._alone or suspect is not None else min(self._most * 2, MAX_BATCH)
+        if self._alone or suspect is not None:
+            self._most = 1
+        elif took > min(job.ttr for job in jobs) * _LATE:
+            self._most = max(1, len(jobs) // 2)
+        else:
+            self._most = min(self._most * 2, MAX_BATCH)
         keep = jobs if suspect is None else jobs[: max(1, suspect)]
         self.buffer.extend(keep)
         self.held.update(keep)

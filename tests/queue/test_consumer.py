@@ -427,6 +427,23 @@ def test_a_suspect_is_held_alone() -> None:
     assert grows == [2, 4, 8, 16, 32, 64, 128, 128], "among many suspects, little is claimed in vain"
 
 
+def test_a_claim_that_ate_its_leases_is_followed_by_a_smaller_one() -> None:
+    """Else all of a large claim runs out at once, where a slow disk makes each settlement wait."""
+    hand = Hand(1)
+    hand.pace.mean = 0.00001
+    jobs = [Job(n, "emails", b"", ttr=60, token=1) for n in range(100)]
+
+    hand.take_in(jobs, 0.0, took=9.0)
+    assert hand.wanted() == 128
+    hand.take_in(jobs, 0.0, took=11.0)
+    assert hand.wanted() == 50
+    hand.take_in(jobs[:3], 0.0, took=11.0)
+    hand.take_in(jobs[:1], 0.0, took=11.0)
+    assert hand.wanted() == 1
+    hand.take_in(jobs[:1], 0.0, took=0.1)
+    assert hand.wanted() == 2, "and grows again"
+
+
 def test_a_lease_that_was_refused_is_not_due_again() -> None:
     """Else the keeper would look for it without a pause until the handler comes back."""
     hand = Hand(2)
