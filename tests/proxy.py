@@ -135,6 +135,8 @@ class Proxy:
         self.accepted += 1
         for source, sink, kind in ((client, server, "requests"), (server, client, "replies")):
             source.settimeout(5)
+            # An answer that comes in pieces would wait 40 ms for the acknowledgement of the first.
+            source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._peers[source] = (sink, kind)
             self._selector.register(source, selectors.EVENT_READ)
 

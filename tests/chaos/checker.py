@@ -78,7 +78,7 @@ def judge(history: History) -> Verdict:
         _ghosts(history),
         _lost(history, stored),
         _hand_overs(history, killed, verdict),
-        _fences(history),
+        _fences(history, killed),
         _delays(history),
         _left_over(history),
         _stalls(history),
@@ -196,7 +196,7 @@ def _hand_overs(history: History, killed: dict[int, int], verdict: Verdict) -> I
             elif cause in ("kill", "lease", "connection") and earlier.pid in killed:
                 verdict.rescues.append((later.t1 - killed[earlier.pid]) / SECOND)
             if cause in ("kill", "lease") and later.t1 - earlier.over_at > RESCUE:
-                yield from _late_rescue(history, earlier, later.t1)
+                yield from _late_rescue(history, killed, earlier, later)
         for lease, cause in reversed(list(zip(leases, [*causes, ""], strict=True))):
             if lease.starts and begun_later:
                 verdict.duplicates[cause] += 1
@@ -266,32 +266,47 @@ def _stops_everybody(history: History, fault: Fault) -> bool:
     return history.backend == "sqlite" and fault.kind.startswith("stop")
 
 
-def _late_rescue(history: History, lease: Lease, claimed_at: int) -> Iterator[Violation]:
+def _late_rescue(history: History, killed: dict[int, int], lease: Lease, later: Lease) -> Iterator[Violation]:
     """Being late is no fault while more urgent work is done; being passed over is."""
-    due = lease.over_at + RESCUE
-    if any(f.t0 <= claimed_at and f.t1 + _AFTERMATH >= due for f in history.faults if not f.pid):
+    over_at = max(lease.over_at, _silent_until(history, killed, lease, later))
+    due = over_at + RESCUE
+    if any(f.t0 <= later.t1 and f.t1 + _AFTERMATH >= due for f in history.faults if not f.pid):
         return
     mine = history.puts[lease.uid]
     for claim in history.claims:
-        if claim.t0 < due or claim.t1 > claimed_at:
+        # From the moment that somebody *asked* for it, it may have been his: others rightly step over it.
+        if claim.t0 < due or claim.t1 > later.t0:
             continue
         for other in claim.leases:
             put = history.puts.get(other.uid)
             if put and (put.priority, put.tried) > (mine.priority, mine.answered):
-                late = (claim.t0 - lease.over_at) / SECOND
+                late = (claim.t0 - over_at) / SECOND
                 yield Violation(
                     "L9", lease.uid, f"its lease was over for {late:.1f} s when a later job was taken"
                 )
                 return
 
 
+def _silent_until(history: History, killed: dict[int, int], lease: Lease, later: Lease) -> int:
+    """The end of a lease in between that nobody was told of: its worker died before the answer came."""
+    return max(
+        (
+            (killed.get(claim.pid, claim.t0) if claim.t1 == FOREVER else claim.t1) + lease.ttr
+            for claim in history.claims
+            if claim.result in ("asked", "unknown") and claim.t0 <= later.t0
+        ),
+        default=0,
+    )
+
+
 # -- L4
 
 
-def _fences(history: History) -> Iterator[Violation]:
+def _fences(history: History, killed: dict[int, int]) -> Iterator[Violation]:
     for uid, leases in history.leases.items():
         for index, lease in enumerate(leases):
-            after = min((other.t1 for other in leases[index + 1 :]), default=FOREVER)
+            others = [o for o in leases[index + 1 :] if not _may_be_earlier(history, killed, lease, o)]
+            after = min((other.t1 for other in others), default=FOREVER)
             for settle in lease.settles:
                 if (
                     settle.result == "ok"
@@ -303,6 +318,17 @@ def _fences(history: History) -> Iterator[Violation]:
                         f"worker {lease.pid} could {settle.op} it {late:.2f} s after another had claimed it"
                     )
                     yield Violation("L4", uid, text)
+
+
+def _may_be_earlier(history: History, killed: dict[int, int], lease: Lease, other: Lease) -> bool:
+    """
+    Whether *other*, whose answer came later, may have been served before *lease*.
+
+    So it is with a worker that is frozen while it claims; but not when it could still settle the job.
+    """
+    if other.t0 >= lease.t1 or any(s.result == "ok" and s.t0 > lease.t1 for s in other.settles):
+        return False
+    return _cause(history, killed, other, lease)[1] is None
 
 
 def _is_open_to_all(history: History, lease: Lease, settle: Settle) -> bool:

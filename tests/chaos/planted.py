@@ -100,6 +100,11 @@ def no_rescue(backend: SqliteBackend) -> None:
     _edit(backend, "rescue", "deadline <= ?", "deadline < -?")
 
 
+def late_rescue(backend: SqliteBackend) -> None:
+    """A lease that ran out is given to nobody for six seconds more."""
+    _edit(backend, "rescue", "deadline <= ?", "deadline + 6000000 <= ?")
+
+
 def early_rescue(backend: SqliteBackend) -> None:
     """A lease is taken for over as soon as somebody else looks."""
     _edit(backend, "rescue", "deadline <= ?", "deadline > ?")
@@ -183,6 +188,7 @@ BUGS: dict[str, Callable[[SqliteBackend], None]] = {
         order_by_id_only,
         last_in_first_out,
         no_rescue,
+        late_rescue,
         early_rescue,
         double_claim,
         dropped_release,

@@ -36,12 +36,12 @@ class Story:
         self.puts.write(t=t * MS, uid=uid, phase="try", **what)
         self.puts.write(t=(t + 1) * MS, uid=uid, phase=phase)
 
-    def claim(self, uid: str, t: int, *, pid: int = 1, token: int = 1) -> None:
+    def claim(self, uid: str, t: int, *, pid: int = 1, token: int = 1, took: int = 1) -> None:
         self._number += 1
         head = {"t0": t * MS, "claim": self._number, "pid": pid}
         self.claims.write(**head, result="asked")
-        self.claims.write(**head, result="jobs", t1=(t + 1) * MS)
-        self.claims.write(**head, result="job", t1=(t + 1) * MS, uid=uid, token=token)
+        self.claims.write(**head, result="jobs", t1=(t + took) * MS)
+        self.claims.write(**head, result="job", t1=(t + took) * MS, uid=uid, token=token)
 
     def wait(self, t: int, *, pid: int) -> None:
         """A worker that waits, and makes no claim any more."""
@@ -196,6 +196,55 @@ def test_a_late_delete_that_works_breaks_the_fence(tmp_path: Path) -> None:
     assert story.rules() == []
     story.settle("a", 1800, token=1)
     assert story.rules() == ["L4"]
+
+
+def test_a_worker_that_was_frozen_while_it_claimed_may_have_come_first(tmp_path: Path) -> None:
+    """L4: its answer is read late, when its lease may be over; but not both can settle the job."""
+    story = Story(tmp_path)
+    story.put("a", 0)
+    story.claim("a", 10, pid=1, token=1, took=1700)
+    story.claim("a", 1500, pid=2, token=2)
+    story.run("a", 1502, pid=2, token=2)
+    story.settle("a", 1800, token=2)
+    assert "L4" in story.rules("mariadb")
+    story.fault(20, "stop", pid=1)
+    story.settle("a", 1810, "lost", token=1)
+    assert story.rules("mariadb") == []
+    story.settle("a", 1750, token=1)
+    assert "L4" in story.rules("mariadb")
+
+
+def test_a_job_whose_lease_is_over_must_not_be_passed_over_for_long(tmp_path: Path) -> None:
+    """L9: not by a claim that came after the four seconds, and before anybody asked for the job."""
+    for name, taken_at, rules in (("beside", 5510, []), ("before", 5400, ["L9"]), ("in time", 4900, [])):
+        story = _rescue(_folder(tmp_path, name), b_taken_at=taken_at)
+        assert story.rules("mariadb") == rules
+
+
+def test_a_worker_may_die_with_a_claim_that_nobody_was_told_of(tmp_path: Path) -> None:
+    """L9: the four seconds begin when that lease is over; a claim that was answered is none."""
+    story = _rescue(tmp_path, b_taken_at=5400)
+    head = {"t0": 1100 * MS, "claim": 99, "pid": 4}
+    story.claims.write(**head, result="asked")
+    assert story.rules("mariadb") == []
+    story.claims.write(**head, result="jobs", t1=1101 * MS)
+    assert story.rules("mariadb") == ["L9"]
+
+
+def _rescue(folder: Path, *, b_taken_at: int) -> Story:
+    """The worker of a is killed; that lease ends at 1,011 ms, and a is asked for again at 5,500."""
+    story = Story(folder)
+    story.put("a", 0)
+    story.put("b", 5)
+    story.claim("a", 10, pid=1, token=1)
+    story.fault(12, "kill", pid=1)
+    story.claim("a", 5500, pid=2, token=2, took=100)
+    story.run("a", 5610, pid=2, token=2)
+    story.settle("a", 5620, token=2)
+    story.claim("b", b_taken_at, pid=3, token=3)
+    story.run("b", b_taken_at + 2, pid=3, token=3)
+    story.settle("b", b_taken_at + 4, token=3)
+    return story
 
 
 def test_a_more_urgent_job_that_was_free_must_come_first(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ EXPECTED = {
     "order_by_id_only": "L6",
     "last_in_first_out": "L6",
     "no_rescue": "L8",
+    "late_rescue": "L9",
     "early_rescue": "L3",
     "double_claim": "L3",
     "dropped_release": "L1",
@@ -49,6 +50,15 @@ SPECIAL: dict[str, dict[str, Any]] = {
     # Jobs that are still waiting when the power goes.
     "synchronous_normal": {"faults": ("power",), "count": 1, "seconds": 2.0, "kinds": ("late", "slow")},
     "no_rescue": {"faults": ("kill-step",), "steps": ("handler.begun",)},
+    # Jobs that are put until the lease of a worker that was killed early has been over for long.
+    "late_rescue": {
+        "faults": ("kill-step",),
+        "steps": ("handler.begun",),
+        "kinds": ("quick",),
+        "jobs": 700,
+        "count": 3,
+        "seconds": 14.0,
+    },
 }
 
 

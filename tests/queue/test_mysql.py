@@ -156,6 +156,22 @@ def test_nothing_that_becomes_ready_before_the_mark_is_hidden(
         assert queue.reserve(pipeline).id == theirs[2].id  # type: ignore[union-attr]
 
 
+def test_jobs_that_others_took_hide_nothing_that_is_less_urgent(
+    queue: Queue, rival: Queue, pipeline: str, monkeypatch: pytest.MonkeyPatch
+):
+    """A look names jobs of several priorities; when those of the first are gone, the next have their turn."""
+    monkeypatch.setattr(mark, "_OFTEN", 60.0)
+    monkeypatch.setattr(mark, "_SELDOM", 60.0)
+    queue.put(pipeline, "first")
+    assert queue.reserve(pipeline)
+    rival.put(pipeline, "usual")  # behind the mark
+    for priority in (1, 1, 2, 3):
+        rival.put(pipeline, priority, priority=priority)
+    assert [queue.reserve(pipeline).data, rival.reserve(pipeline).data] == [1, 1]  # type: ignore[union-attr]
+    assert [queue.reserve(pipeline).data, rival.reserve(pipeline).data] == [2, 3]  # type: ignore[union-attr]
+    assert queue.reserve(pipeline).data == "usual"  # type: ignore[union-attr]
+
+
 def released_jobs(queue: Queue, rival: Queue, pipeline: str) -> None:
     """Six jobs of two priorities."""
     queue.put_many(pipeline, range(4), priority=7)

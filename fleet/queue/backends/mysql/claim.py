@@ -263,7 +263,8 @@ class _Call:
             bind(sql.pick, looked, [id_ for _, id_ in pick.keys], pipeline, pick.limit) for pick in picks
         ]
         if left:
-            locks.append(self._scan(pipeline, mark, looked, left))
+            last = (mark.priority, mark.priority, mark.last)
+            locks.append(bind(sql.scan, looked, pipeline, *last, left))
         urgent = (pipeline, pipeline, pipeline, mark.priority)
         came_back = (mark.returns, mark.patient_until, mark.delays, mark.due, pipeline)
         results = self._link.run(
@@ -292,8 +293,7 @@ class _Call:
             asked = key_of(last[-1]) if len(last) == picks[-1].limit else picks[-1].keys[-1]
         rows = [row for result in locked for row in result.rows]
         if not rows and not left:
-            rows = list(self._link.run(self._scan(pipeline, mark, looked, want))[0].rows)
+            # All in somebody's hands: what is less urgent has its turn, and behind the mark are the last.
+            mark.taken(asked, [])
+            return self._lock_next(pipeline, want)
         return _Step(mark, now, rows, asked)
-
-    def _scan(self, pipeline: str, mark: Mark, looked: int, want: int) -> str:
-        return bind(self._sql.scan, looked, pipeline, mark.priority, mark.priority, mark.last, want)
