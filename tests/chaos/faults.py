@@ -8,11 +8,13 @@ run one after another in the main thread, which alone may start processes.
 from __future__ import annotations
 
 import contextlib
+import math
 import sqlite3
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 
 import psutil
 
@@ -23,6 +25,7 @@ from tests.chaos.bite import wait_until as _wait_until
 from tests.chaos.clock import stamp
 from tests.chaos.ledger import Ledger, now, read_file
 from tests.chaos.memory import memory_group
+from tests.chaos.pace import AHEAD, Gate, Pace
 from tests.chaos.possible import why_not
 from tests.chaos.schedule import Planned
 from tests.chaos.steps import KILL, OOM, STOP, arm, bitten, disarm
@@ -46,23 +49,26 @@ class Injector:
         """Until the last fault is over, and not before *seconds*."""
         start = time.monotonic()
         single = [fault for fault in faults if fault.kind in _ONE]
-        lane = threading.Thread(target=self._run_single, args=(single, start), name="chaos-lane")
+        wide = [fault for fault in faults if fault.kind not in _ONE]
+        gate = Gate(self._arena.folder)
+        gate.open(wide[0].at + AHEAD if wide else math.inf)
+        lane = threading.Thread(target=self._run_single, args=(single, Pace(gate)), name="chaos-lane")
         watch = threading.Thread(target=self._watch_for_stalls, name="chaos-stalls", daemon=True)
         lane.start()
         watch.start()
-        for fault in faults:
-            if fault.kind not in _ONE:
-                _sleep_until(start + fault.at)
-                self._inject(fault)
+        for fault, following in zip_longest(wide, wide[1:]):
+            _sleep_until(start + fault.at)
+            gate.open(following.at + AHEAD if following else math.inf)
+            self._inject(fault)
         lane.join()
         _sleep_until(start + seconds)
         self._over.set()
         watch.join()
 
-    def _run_single(self, faults: Sequence[Planned], start: float) -> None:
+    def _run_single(self, faults: Sequence[Planned], pace: Pace) -> None:
         threads = []
         for fault in faults:
-            _sleep_until(start + fault.at)
+            pace.wait_until(fault.at)
             threads.append(threading.Thread(target=self._inject, args=(fault,), name=f"chaos-{fault.kind}"))
             threads[-1].start()
         for thread in threads:
@@ -152,12 +158,13 @@ class Injector:
 
     def oom(self, fault: Planned) -> Bite:
         """A worker in a memory group of 32 MiB that needs more: the kernel kills it."""
-        with memory_group() as group:
-            bite = self._at_step(fault, OOM, str(group.folder))
-            killed = group.kills()
-        if not killed:
-            return Bite(pid=bite.pid)
-        return Bite(f"killed by the kernel for its memory at {fault.step}", bite.pid)
+        for _ in range(3):  # a power cut may come before the kernel
+            with memory_group() as group:
+                bite = self._at_step(fault, OOM, str(group.folder))
+                killed = group.kills()
+            if killed:
+                return Bite(f"killed by the kernel for its memory at {fault.step}", bite.pid)
+        return Bite(pid=bite.pid)
 
     def worker_clock(self, fault: Planned) -> Bite:
         """A worker's time of day jumps, and back: only SQLite, without a clock of its own, may notice."""

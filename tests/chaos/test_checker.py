@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from tests.chaos.arena import PROFILES
 from tests.chaos.checker import check
 from tests.chaos.ledger import Ledger
+from tests.chaos.pace import Gate, Pace
 from tests.chaos.schedule import kinds_for, schedule
 from tests.chaos.soak import Row, not_flat
 from tests.chaos.work import groups
@@ -161,6 +164,23 @@ def test_what_is_under_way_is_not_confirmed_yet(tmp_path: Path) -> None:
     assert story.rules("postgresql") == []
     assert check(tmp_path).duplicates == {"ack-unknown": 1}
     story.settle("a", 100, token=1, took=1)
+    assert story.rules("postgresql") == ["L5"]
+
+
+def test_a_put_that_is_repeated_after_its_job_was_done_is_done_twice(tmp_path: Path) -> None:
+    """L5: the server forgets a uid with its job; a put of before explains nothing."""
+    story = Story(tmp_path)
+    story.put("a", 0, phase="unknown")
+    story.whole("a", 10)
+    story.put("a", 30)
+    story.claim("a", 40, token=2)
+    story.run("a", 42, token=2)
+    story.settle("a", 44, token=2)
+    assert story.rules("postgresql") == []
+    assert check(tmp_path).duplicates == {"put-again": 1}
+    story.claim("a", 50, token=3)
+    story.run("a", 52, token=3)
+    story.settle("a", 54, token=3)
     assert story.rules("postgresql") == ["L5"]
 
 
@@ -337,6 +357,38 @@ def test_what_is_not_possible_here_is_told_and_no_proof_is_asked(tmp_path: Path)
     verdict = check(tmp_path)
     assert verdict.impossible == {("power", "mount: permission denied"): 1}
     assert not verdict.faults
+
+
+def test_faults_that_meet_no_job_prove_nothing(tmp_path: Path) -> None:
+    """F: before the first job, and after the last; a few of many may."""
+    story = Story(tmp_path)
+    story.put("a", 10_000)
+    story.whole("a", 10_010)
+    for t in (9_990, 10_005, 10_012):
+        story.fault(t, "cut")
+    story.fault(20_000, "server")
+    assert story.rules() == []
+    assert check(tmp_path).idle == {"server": 1}
+    story.fault(30_000, "power")
+    assert story.rules() == ["F"]
+
+
+def test_the_work_waits_for_the_faults_and_never_stands_still(tmp_path: Path) -> None:
+    """A fault that takes many times what was planned does not find the work over when it ends."""
+    gate = Gate(tmp_path)
+    gate.open(0.2)
+    pace = Pace(gate)
+    began = time.monotonic()
+    pace.wait_until(0.2)
+    near = time.monotonic() - began
+    pace.wait_until(0.22)
+    beyond = time.monotonic() - began - near
+    assert near > 0.4  # slower and slower
+    assert beyond > 0.3  # a thirtieth of its speed
+    gate.open(math.inf)
+    began = time.monotonic()
+    pace.wait_until(0.5)
+    assert time.monotonic() - began > 0.2
 
 
 def test_memory_and_waits_must_stay_flat() -> None:
