@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import signal
 import sqlite3
 import threading
 import time
@@ -28,8 +29,9 @@ from tests.chaos.memory import memory_group
 from tests.chaos.pace import AHEAD, Gate, Pace
 from tests.chaos.possible import why_not
 from tests.chaos.schedule import Planned
-from tests.chaos.steps import KILL, OOM, STOP, arm, bitten, disarm
+from tests.chaos.steps import KILL, OOM, STOP, TERM, arm, bitten, disarm
 from tests.proxy import Proxy
+from tests.servers import STOP_WITHIN
 
 _STALLED = 0.7  # seconds by which this process overslept: so may everybody have
 
@@ -134,14 +136,21 @@ class Injector:
         worker = self._pick(fault.slot)
         self._taken.add(worker.pid)
         worker.terminate()
+        return self._leaves(worker)
+
+    def term_step(self, fault: Planned) -> Bite:
+        return self._at_step(fault, TERM)
+
+    def _leaves(self, worker: psutil.Process, where: str = "") -> Bite:
+        """A worker that got SIGTERM is gone within its grace."""
         gone = wait_gone(worker, GRACE + 10)
         if gone is None:
-            return Bite("", worker.pid, "the worker ignored SIGTERM")
+            return Bite("", worker.pid, f"the worker ignored SIGTERM{where}")
         late = gone > GRACE + 2 and worker.pid not in self._frozen
         return Bite(
-            f"gone after {gone:.3f} s",
+            f"gone after {gone:.3f} s{where}",
             worker.pid,
-            f"the worker took {gone:.1f} s after SIGTERM" if late else "",
+            f"the worker took {gone:.1f} s after SIGTERM{where}" if late else "",
         )
 
     def stop(self, fault: Planned) -> Bite:
@@ -205,6 +214,15 @@ class Injector:
                 if time.monotonic() > until and disarm(armed):
                     return Bite()
                 time.sleep(0.01)
+        if order == TERM:
+            self._taken.add(pid)
+            try:
+                worker = psutil.Process(pid)
+                if fault.reply:
+                    worker.terminate()
+                return self._leaves(worker, f" at {fault.step}")
+            except psutil.NoSuchProcess:
+                return Bite(f"gone at once at {fault.step}", pid)
         if order == STOP:
             self._taken.add(pid)
             bite = Bite(pid=pid)
@@ -271,6 +289,17 @@ class Injector:
         time.sleep(fault.hold / 3)
         server.start()
         return Bite(f"pid {old} became {server.pid}")
+
+    def server_stop(self, fault: Planned) -> Bite:
+        """An orderly end of the server, which hangs up on everybody, and a start."""
+        server = self._arena.server
+        assert server is not None
+        old, began = server.pid, time.monotonic()
+        server.stop(signal.SIGINT if self._arena.backend == "postgresql" else signal.SIGTERM)
+        took = time.monotonic() - began
+        time.sleep(fault.hold / 3)
+        server.start()
+        return Bite(f"pid {old} ended in {took:.1f} s and became {server.pid}" if took < STOP_WITHIN else "")
 
     def freeze(self, fault: Planned) -> Bite:
         server = self._arena.server
@@ -342,6 +371,7 @@ _ONE: dict[str, Act] = {
     "stop": Injector.stop,
     "stop-step": Injector.stop_step,
     "term": Injector.term,
+    "term-step": Injector.term_step,
     "oom": Injector.oom,
     "worker-clock": Injector.worker_clock,
 }
@@ -349,6 +379,7 @@ _ALL: dict[str, Act] = {
     "supervisord": Injector.supervisord,
     "stdout": Injector.stdout,
     "server": Injector.server,
+    "server-stop": Injector.server_stop,
     "freeze": Injector.freeze,
     "cut": Injector.cut,
     "cut-byte": Injector.cut_byte,
