@@ -107,6 +107,13 @@ def early_rescue(backend: SqliteBackend) -> None:
         _edit(backend, statement, "deadline <= ?3", "deadline > ?3")
 
 
+def late_rescue(backend: SqliteBackend) -> None:
+    """A lease that ran out is given to somebody else six seconds later."""
+    _edit(backend, "rescue", "deadline <= ?", "deadline <= ? - 6000000")
+    for statement in (*_CLAIMS, "why_none"):
+        _edit(backend, statement, "deadline <= ?3", "deadline <= ?3 - 6000000")
+
+
 def double_claim(backend: SqliteBackend) -> None:
     """A claim reads first and updates later, without looking whether the job is still free."""
     for statement in _CLAIMS:
@@ -184,6 +191,7 @@ BUGS: dict[str, Callable[[SqliteBackend], None]] = {
         last_in_first_out,
         no_rescue,
         early_rescue,
+        late_rescue,
         double_claim,
         dropped_release,
         swallowed_error,
