@@ -17,6 +17,7 @@ _FAULTS = {
     "sqlite": (*_WORKER, "lock", "oom", "power", "fsync", "disk-full"),
     "postgresql": (*_WORKER, "cut", "cut-byte", "server-stop", "admin-kill", "deadlock", "connections"),
     "mariadb": (*_WORKER, "cut", "cut-byte", "server", "deadlock", "migrate"),
+    "pgbouncer": (*_WORKER, "cut", "server", "pooler", "migrate"),
     "beanstalkd": (*_WORKER, "term", "cut", "cut-byte", "server", "power", "clock", "worker-clock"),
 }
 
@@ -26,7 +27,7 @@ _FAULTS = {
     "backend",
     [
         "sqlite",
-        *(pytest.param(name, marks=pytest.mark.server) for name in ("postgresql", "mariadb", "beanstalkd")),
+        *(pytest.param(name, marks=pytest.mark.server) for name in _FAULTS if name != "sqlite"),
     ],
 )
 def test_nothing_is_lost_and_everything_is_explained(backend: str) -> None:
