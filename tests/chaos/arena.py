@@ -100,6 +100,7 @@ class Arena:
     disk, logs   the file systems of the store and of what workers print, where a fault needs their own
     fleet        a manifest with workers of its own, where a fault is about fleet apply
     clock        what libfaketime reads, by which the server's time of day is off
+    unsynced     until when (monotonic) a beanstalkd whose clock went back syncs nothing
     still        held while the disk is copied: a process that one fault has frozen is not woken by another
     """
 
@@ -115,6 +116,7 @@ class Arena:
     disk: Disk | None = None
     logs: Partition | None = None
     clock: Path | None = None
+    unsynced: float = 0.0
     fleet: Fleet | None = None
     supervisord: subprocess.Popen[bytes] | None = None
     producers: list[subprocess.Popen[bytes]] = field(default_factory=list)
