@@ -53,14 +53,14 @@ class Injector:
         single = [fault for fault in faults if fault.kind in _ONE]
         wide = [fault for fault in faults if fault.kind not in _ONE]
         gate = Gate(self._arena.folder)
-        gate.open(wide[0].at + AHEAD if wide else math.inf)
+        gate.open(min(wide[0].at + AHEAD, wide[-1].at) if wide else math.inf)
         lane = threading.Thread(target=self._run_single, args=(single, Pace(gate)), name="chaos-lane")
         watch = threading.Thread(target=self._watch_for_stalls, name="chaos-stalls", daemon=True)
         lane.start()
         watch.start()
         for fault, following in zip_longest(wide, wide[1:]):
             _sleep_until(start + fault.at)
-            gate.open(following.at + AHEAD if following else math.inf)
+            gate.open(min(following.at + AHEAD, wide[-1].at) if following else math.inf)
             self._inject(fault)
         lane.join()
         _sleep_until(start + seconds)

@@ -17,7 +17,7 @@ import psycopg
 import pymysql
 
 from tests.chaos.arena import ROOT, Arena
-from tests.chaos.bite import Bite, wait_until
+from tests.chaos.bite import BITES_WITHIN, Bite, wait_until
 from tests.chaos.migration import COMMAND
 from tests.chaos.schedule import Planned
 
@@ -202,12 +202,20 @@ def _mariadb(arena: Arena) -> Any:
 
 
 class _Admin:
-    """A connection of our own to an SQL server, past the proxy."""
+    """A connection of our own to an SQL server, past the proxy; waits for one that recovers from a fault."""
 
     def __init__(self, arena: Arena) -> None:
         self._arena = arena
         self._is_postgres = arena.backend == "postgresql"
-        self._db: Any = _plain_connection(arena)
+        self._db: Any = None
+        until = time.monotonic() + BITES_WITHIN
+        while self._db is None:
+            try:
+                self._db = _plain_connection(arena)
+            except (psycopg.Error, pymysql.Error):
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.05)
         if self._is_postgres:
             self._db.autocommit = True
 
