@@ -240,7 +240,12 @@ def _cause(
                 return "put-again", None
             text = f"was claimed again after its {settle.op} had been confirmed"
             return "unexplained", Violation("L5", earlier.uid, text)
-    doubtful = any(s.result in (None, "unknown", "ok") for s in settled)
+    # A release whose answer was lost is asked for again too, and finds the job in the next holder's hands.
+    doubtful = any(
+        s.result in (None, "unknown", "ok")
+        or (s.op == "release" and s.result == "lost" and (s.t1 or FOREVER) >= later.t0)
+        for s in settled
+    )
     died = killed.get(earlier.pid, FOREVER) <= by
     if earlier.safe_until <= by:
         if died:

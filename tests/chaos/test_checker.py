@@ -167,6 +167,28 @@ def test_what_is_under_way_is_not_confirmed_yet(tmp_path: Path) -> None:
     assert story.rules("postgresql") == ["L5"]
 
 
+def test_a_release_that_was_asked_again_may_have_worked_the_first_time(tmp_path: Path) -> None:
+    """L3: with a cut line; a release that was refused before the next claim explains nothing."""
+    story = Story(tmp_path)
+    story.put("a", 0)
+    story.claim("a", 10, token=1)
+    story.settle("a", 20, "lost", op="release", token=1, took=60)
+    story.fault(21, "cut")
+    story.claim("a", 40, pid=2, token=2)
+    story.run("a", 42, pid=2, token=2)
+    story.settle("a", 44, token=2)
+    assert story.rules("postgresql") == []
+    early = Story(_folder(tmp_path, "early"))
+    early.put("a", 0)
+    early.claim("a", 10, token=1)
+    early.settle("a", 20, "lost", op="release", token=1)
+    early.fault(22, "cut")
+    early.claim("a", 40, pid=2, token=2)
+    early.run("a", 42, pid=2, token=2)
+    early.settle("a", 44, token=2)
+    assert early.rules("postgresql") == ["L3"]
+
+
 def test_a_put_that_is_repeated_after_its_job_was_done_is_done_twice(tmp_path: Path) -> None:
     """L5: the server forgets a uid with its job; a put of before explains nothing."""
     story = Story(tmp_path)
