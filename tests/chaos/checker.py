@@ -318,7 +318,10 @@ def _late_rescue(history: History, lease: Lease, claimed_at: int) -> Iterator[Vi
 def _fences(history: History) -> Iterator[Violation]:
     for uid, leases in history.leases.items():
         for index, lease in enumerate(leases):
-            after = min((other.t1 for other in leases[index + 1 :]), default=FOREVER)
+            after = min(
+                (other.t1 for other in leases[index + 1 :] if not _was_served_first(other, lease)),
+                default=FOREVER,
+            )
             for settle in lease.settles:
                 if (
                     settle.result == "ok"
@@ -330,6 +333,11 @@ def _fences(history: History) -> Iterator[Violation]:
                         f"worker {lease.pid} could {settle.op} it {late:.2f} s after another had claimed it"
                     )
                     yield Violation("L4", uid, text)
+
+
+def _was_served_first(other: Lease, lease: Lease) -> bool:
+    """Two questions at once, sorted by their answers: whose settlement was refused had the job before."""
+    return other.t0 < lease.t1 and any(settle.result == "lost" for settle in other.settles)
 
 
 def _is_open_to_all(history: History, lease: Lease, settle: Settle) -> bool:

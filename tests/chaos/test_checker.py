@@ -240,6 +240,27 @@ def test_a_late_delete_that_works_breaks_the_fence(tmp_path: Path) -> None:
     assert story.rules() == ["L4"]
 
 
+def test_of_two_claims_at_once_the_one_that_was_refused_later_came_first(tmp_path: Path) -> None:
+    """L4: answers may overtake each other; not where the second was asked after the first was answered."""
+
+    def rules(folder: Path, asked: int) -> list[str]:
+        story = Story(folder)
+        story.put("a", 0)
+        story.claim("a", 20, token=1)  # answered at 21
+        story.run("a", 22, token=1)
+        story.claims.write(t0=asked * MS, claim=9, pid=2, result="asked")
+        story.claims.write(t0=asked * MS, claim=9, pid=2, result="jobs", t1=23 * MS)
+        story.claims.write(t0=asked * MS, claim=9, pid=2, result="job", t1=23 * MS, uid="a", token=2)
+        story.run("a", 24, pid=2, token=2)
+        story.settle("a", 26, "lost", token=2)
+        story.settle("a", 28, token=1)
+        story.fault(15, "clock")
+        return story.rules("postgresql")
+
+    assert rules(_folder(tmp_path, "together"), 10) == []
+    assert rules(_folder(tmp_path, "after"), 22) == ["L4"]
+
+
 def test_a_more_urgent_job_that_was_free_must_come_first(tmp_path: Path) -> None:
     """L6: smaller priorities, and inside one priority the earlier put; overlapping puts have no order."""
     story = Story(tmp_path)
