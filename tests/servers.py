@@ -109,11 +109,11 @@ class Server:
                 raise RuntimeError(f"{self._command[0]} did not come up:\n{self.log[-2000:]}")
             time.sleep(0.02)
 
-    def stop(self) -> None:
-        """End it as an operator would; harmless when it is down already."""
+    def stop(self, number: signal.Signals | None = None) -> None:
+        """End it as an operator would, or by another signal; harmless when it is down already."""
         if self._process is None:
             return
-        self._process.send_signal(self._stop_signal)
+        self._process.send_signal(number or self._stop_signal)
         try:
             self._process.wait(STOP_WITHIN)
             self._process = None

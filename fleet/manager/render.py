@@ -18,7 +18,7 @@ import jinja2
 from jinja2.sandbox import SandboxedEnvironment
 
 from fleet.errors import RenderError
-from fleet.manager import escape
+from fleet.manager import bounded, escape
 from fleet.manager.escape import SECTION_GUARD, Safe
 from fleet.manager.plan import Group
 from fleet.manager.program import Program
@@ -37,14 +37,22 @@ def render(groups: Iterable[Group], manifest: Manifest, *, templates: Path | Non
     """
     File names and their text: a conf for each group, and the worker specs that there are.
 
-    A template in *templates* is used instead of fleet's own of the same name.
+    A template in *templates* is used instead of fleet's own of the same name, and has two seconds a file.
 
     Raises:
         RenderError: a value that a conf cannot carry, or a template that does not work.
     """
+    if templates is None:
+        return _rendered(groups, manifest, None)
+    return bounded.within_limits(lambda: _rendered(groups, manifest, templates), f"templates in {templates}")
+
+
+def _rendered(groups: Iterable[Group], manifest: Manifest, templates: Path | None) -> dict[str, str]:
     template = _template("program.conf.j2", templates)
     rendered = {}
     for group in groups:
+        if templates is not None:
+            bounded.begin_file()
         try:
             rendered[group.conf_name] = _print(template, _conf(group, manifest))
         except RenderError as error:
@@ -162,8 +170,8 @@ def _include(conf_dir: Path, state_dir: Path) -> Safe:
 
 def _template(name: str, templates: Path | None) -> jinja2.Template:
     folders = [folder for folder in (templates, template_dir()) if folder is not None]
-    # A template is its author's code, and no border: the sandbox only ends what has no end, such as a
-    # range of billions, and what reaches into Python by mistake.
+    # A template is its author's code, and no border: the sandbox only ends what reaches into Python by
+    # mistake.  What has no end is ended by `bounded`.
     environment = SandboxedEnvironment(
         loader=jinja2.FileSystemLoader([str(folder) for folder in folders]),
         undefined=jinja2.StrictUndefined,
@@ -194,7 +202,8 @@ def _print(template: jinja2.Template, values: Mapping[str, Any]) -> str:
     except RenderError:
         raise
     except Exception as error:  # whatever the expressions of a template of one's own come to
-        raise RenderError(f"template {_where(error, str(template.name))}: {error}") from error
+        reason = str(error) or type(error).__name__
+        raise RenderError(f"template {_where(error, str(template.name))}: {reason}") from error
 
 
 def _where(error: Exception, name: str) -> str:

@@ -115,7 +115,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "D7": ("in memory, a folder, no parent", (HERE,)),
     "D8": ("network and read-only file systems, files of somebody else", (HERE,)),
     "D10": (
-        "wrong password, no database, another name in the certificate",
+        "wrong password, no database, a certificate of another name or time",
         (HERE, QUEUE_MYSQL + "test_a_wrong_password_is_refused_at_once_and_not_shown"),
     ),
     "D11": ("a standby", (HERE,)),

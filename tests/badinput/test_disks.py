@@ -93,3 +93,26 @@ def put_as_nobody(file: Path) -> str:
     os.waitpid(child, 0)
     with open(reader) as said:
         return said.read()
+
+
+DAMAGE = {
+    "one byte of each page": lambda data: bytes(
+        byte ^ 0xFF if n % 4096 == 0 and n else byte for n, byte in enumerate(data)
+    ),
+    "half of it is gone": lambda data: data[: len(data) // 2 + 100],
+    "zeros after the first page": lambda data: data[:4096] + bytes(len(data) - 4096),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_queue_is_said_and_left_as_it_is(damage: str, tmp_path: Path) -> None:
+    """Exit 6 with the file and how to look at it; nothing is repaired, emptied or made anew."""
+    file = tmp_path / "queue.db"
+    with fleet.connect(f"sqlite:///{file}") as queue:
+        queue.put_many("emails", ["x" * 300] * 300)
+    file.write_bytes(DAMAGE[damage](file.read_bytes()))
+    damaged = file.read_bytes()
+    with pytest.raises(QueueError, match=r"queue\.db: .*malformed.*PRAGMA integrity_check") as caught:
+        fleet.connect(f"sqlite:///{file}").put("emails", 1)
+    assert caught.value.exit_code == 6
+    assert file.read_bytes() == damaged

@@ -174,6 +174,7 @@ def test_m35_a_password_that_everybody_may_read_is_a_warning(
     assert "hunter2" not in said.out + said.err
 
 
+_LOOPS = "{% for a in range(90000) %}{% for b in range(90000) %}{% endfor %}{% endfor %}"
 TEMPLATES = {
     "undefined variable": ("{{ nothing }}", "'nothing' is undefined"),
     "syntax error": ("\n{% if %}", "program.conf.j2:2: "),
@@ -183,6 +184,13 @@ TEMPLATES = {
     "a call that fails": ("{{ programs[0].name() }}", "not callable"),
     "into Python itself": ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "unsafe"),
     "not UTF-8": (b"\xff", "'utf-8' codec"),
+    "too much memory": ("{{ 'x' * 10 ** 12 }}", "program.conf.j2:1: MemoryError"),
+    "endless loops": (_LOOPS, "took more than 2 s and was ended. Look for a loop in a loop"),
+    "one endless step": ("{% set n = 9 ** (9 ** 9) %}", "took more than 2 s"),
+    "a macro that calls itself": (
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+        "program.conf.j2:1: maximum recursion depth",
+    ),
 }
 
 

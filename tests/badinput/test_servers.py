@@ -11,6 +11,10 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
+import socket
+import ssl
+import struct
 import subprocess
 import tempfile
 import time
@@ -19,12 +23,15 @@ from pathlib import Path
 from typing import NoReturn
 
 import psycopg
+import pymysql
 import pytest
 
 import fleet
 from fleet.errors import BackendUnavailable, DsnError
 from tests import servers
 from tests.badinput.world import MANIFEST, World, assert_refused, fleet_says
+from tests.chaos.possible import faketime_library
+from tests.waiting import eventually
 
 HBA = """\
 local all all trust
@@ -61,6 +68,7 @@ def certificates() -> Iterator[Path]:
                 capture_output=True,
                 timeout=30,
             )
+        shutil.copy(folder / "server.crt", folder / "good.crt")
         (folder / "hba.conf").write_text(HBA)
         yield folder
     finally:
@@ -184,6 +192,66 @@ def test_s11_mariadb_is_who_its_certificate_says(
         with pytest.raises(DsnError, match=f"ssl_ca={path}: {words}"):
             fleet.connect(f"mysql://fleet@127.0.0.1:{base}?ssl_ca={path}")
     assert "ssl_ca does not vouch" in refusal(f"{mariadb_dsn}?{trusted}")  # a server that has no TLS
+
+
+@contextlib.contextmanager
+def expired(certificates: Path) -> Iterator[None]:
+    """The file of both servers' certificate, and of those that are trusted, holds one of last month."""
+    library = faketime_library()
+    if library is None:
+        missing("libfaketime is not installed: apt-get install faketime")
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-key", certificates / "server.key", "-days", "2"),
+            *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
+            *("-out", certificates / "server.crt"),
+        ],
+        env={**os.environ, "LD_PRELOAD": library, "FAKETIME": "-30d"},
+        check=True,
+        capture_output=True,
+        timeout=30,
+    )
+    try:
+        yield
+    finally:
+        shutil.copy(certificates / "good.crt", certificates / "server.crt")
+
+
+def shown_by(server: servers.Server) -> str:
+    """The certificate that a PostgreSQL server presents now."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with socket.create_connection(("127.0.0.1", server.port)) as link:
+        link.sendall(struct.pack("!ii", 8, 80877103))  # SSLRequest
+        assert link.recv(1) == b"S"
+        with context.wrap_socket(link) as encrypted:
+            return ssl.DER_cert_to_PEM_cert(encrypted.getpeercert(binary_form=True) or b"")
+
+
+def test_d10_an_expired_certificate_is_refused(
+    tls_postgres: servers.Server, tls_mariadb: servers.Server, certificates: Path
+) -> None:
+    """D10, S11: in one line, though its name is right and its key is the one that we trust."""
+    trusted = f"{certificates}/server.crt"
+    postgres = f"postgresql://fleet@localhost:{tls_postgres.port}/postgres?sslrootcert={trusted}"
+    mariadb = f"mysql://fleet@localhost:{tls_mariadb.port}/fleet?ssl_ca={trusted}"
+
+    def reload() -> None:
+        os.kill(tls_postgres.pid, signal.SIGHUP)
+        unverified = {"check_hostname": False}
+        with (
+            pymysql.connect(host="127.0.0.1", port=tls_mariadb.port, user="fleet", ssl=unverified) as db,
+            db.cursor() as cursor,
+        ):
+            cursor.execute("FLUSH SSL")
+        eventually(lambda: shown_by(tls_postgres) == Path(trusted).read_text())
+
+    with expired(certificates):
+        reload()
+        assert "certificate verify failed" in refusal(postgres)
+        assert "certificate has expired" in refusal(mariadb)
+    reload()
+    assert works(postgres) == works(mariadb) == ()
 
 
 def test_d10_postgresql_refuses_in_one_line(tls_postgres: servers.Server) -> None:

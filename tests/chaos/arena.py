@@ -51,6 +51,8 @@ _SERVERS = {
     "mariadb": (servers.mariadb, ("--max-connections=60", "--innodb-log-file-size=32M")),
     "beanstalkd": (servers.beanstalkd, ("-s", f"{1 << 20}")),
 }
+# By itself it does not connect for 15 seconds after a server that was away.
+_POOLER = ("default_pool_size = 8", "server_login_retry = 1")
 _DISK = 640 << 20  # bytes, of which a sparse image takes what is used
 _LOGS = 8 << 20
 _IN_MEMORY = Path("/dev/shm")
@@ -98,6 +100,7 @@ class Arena:
     disk, logs   the file systems of the store and of what workers print, where a fault needs their own
     fleet        a manifest with workers of its own, where a fault is about fleet apply
     clock        what libfaketime reads, by which the server's time of day is off
+    unsynced     until when (monotonic) a beanstalkd whose clock went back syncs nothing
     still        held while the disk is copied: a process that one fault has frozen is not woken by another
     """
 
@@ -113,6 +116,7 @@ class Arena:
     disk: Disk | None = None
     logs: Partition | None = None
     clock: Path | None = None
+    unsynced: float = 0.0
     fleet: Fleet | None = None
     supervisord: subprocess.Popen[bytes] | None = None
     producers: list[subprocess.Popen[bytes]] = field(default_factory=list)
@@ -237,7 +241,7 @@ def _start_server(place: Arena, profile: str, stack: contextlib.ExitStack) -> No
         place.server.start()
     behind = place.server
     if profile == "pgbouncer":
-        behind = place.pooler = stack.enter_context(servers.pgbouncer(place.server, "default_pool_size = 8"))
+        behind = place.pooler = stack.enter_context(servers.pgbouncer(place.server, *_POOLER))
     place.proxy = stack.enter_context(Proxy(behind.port))
     place.dsn = place.server.dsn
     place.dsn_outside = place.dsn.replace(f":{place.server.port}", f":{place.proxy.port}")

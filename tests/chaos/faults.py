@@ -8,11 +8,14 @@ run one after another in the main thread, which alone may start processes.
 from __future__ import annotations
 
 import contextlib
+import math
+import signal
 import sqlite3
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 
 import psutil
 
@@ -23,10 +26,12 @@ from tests.chaos.bite import wait_until as _wait_until
 from tests.chaos.clock import stamp
 from tests.chaos.ledger import Ledger, now, read_file
 from tests.chaos.memory import memory_group
+from tests.chaos.pace import AHEAD, Gate, Pace
 from tests.chaos.possible import why_not
 from tests.chaos.schedule import Planned
-from tests.chaos.steps import KILL, OOM, STOP, arm, bitten, disarm
+from tests.chaos.steps import KILL, OOM, STOP, TERM, arm, bitten, disarm
 from tests.proxy import Proxy
+from tests.servers import STOP_WITHIN
 
 _STALLED = 0.7  # seconds by which this process overslept: so may everybody have
 
@@ -46,23 +51,26 @@ class Injector:
         """Until the last fault is over, and not before *seconds*."""
         start = time.monotonic()
         single = [fault for fault in faults if fault.kind in _ONE]
-        lane = threading.Thread(target=self._run_single, args=(single, start), name="chaos-lane")
+        wide = [fault for fault in faults if fault.kind not in _ONE]
+        gate = Gate(self._arena.folder)
+        gate.open(min(wide[0].at + AHEAD, wide[-1].at) if wide else math.inf)
+        lane = threading.Thread(target=self._run_single, args=(single, Pace(gate)), name="chaos-lane")
         watch = threading.Thread(target=self._watch_for_stalls, name="chaos-stalls", daemon=True)
         lane.start()
         watch.start()
-        for fault in faults:
-            if fault.kind not in _ONE:
-                _sleep_until(start + fault.at)
-                self._inject(fault)
+        for fault, following in zip_longest(wide, wide[1:]):
+            _sleep_until(start + fault.at)
+            gate.open(min(following.at + AHEAD, wide[-1].at) if following else math.inf)
+            self._inject(fault)
         lane.join()
         _sleep_until(start + seconds)
         self._over.set()
         watch.join()
 
-    def _run_single(self, faults: Sequence[Planned], start: float) -> None:
+    def _run_single(self, faults: Sequence[Planned], pace: Pace) -> None:
         threads = []
         for fault in faults:
-            _sleep_until(start + fault.at)
+            pace.wait_until(fault.at)
             threads.append(threading.Thread(target=self._inject, args=(fault,), name=f"chaos-{fault.kind}"))
             threads[-1].start()
         for thread in threads:
@@ -128,14 +136,21 @@ class Injector:
         worker = self._pick(fault.slot)
         self._taken.add(worker.pid)
         worker.terminate()
+        return self._leaves(worker)
+
+    def term_step(self, fault: Planned) -> Bite:
+        return self._at_step(fault, TERM)
+
+    def _leaves(self, worker: psutil.Process, where: str = "") -> Bite:
+        """A worker that got SIGTERM is gone within its grace."""
         gone = wait_gone(worker, GRACE + 10)
         if gone is None:
-            return Bite("", worker.pid, "the worker ignored SIGTERM")
+            return Bite("", worker.pid, f"the worker ignored SIGTERM{where}")
         late = gone > GRACE + 2 and worker.pid not in self._frozen
         return Bite(
-            f"gone after {gone:.3f} s",
+            f"gone after {gone:.3f} s{where}",
             worker.pid,
-            f"the worker took {gone:.1f} s after SIGTERM" if late else "",
+            f"the worker took {gone:.1f} s after SIGTERM{where}" if late else "",
         )
 
     def stop(self, fault: Planned) -> Bite:
@@ -152,12 +167,13 @@ class Injector:
 
     def oom(self, fault: Planned) -> Bite:
         """A worker in a memory group of 32 MiB that needs more: the kernel kills it."""
-        with memory_group() as group:
-            bite = self._at_step(fault, OOM, str(group.folder))
-            killed = group.kills()
-        if not killed:
-            return Bite(pid=bite.pid)
-        return Bite(f"killed by the kernel for its memory at {fault.step}", bite.pid)
+        for _ in range(3):  # a power cut may come before the kernel
+            with memory_group() as group:
+                bite = self._at_step(fault, OOM, str(group.folder))
+                killed = group.kills()
+            if killed:
+                return Bite(f"killed by the kernel for its memory at {fault.step}", bite.pid)
+        return Bite(pid=bite.pid)
 
     def worker_clock(self, fault: Planned) -> Bite:
         """A worker's time of day jumps, and back: only SQLite, without a clock of its own, may notice."""
@@ -198,6 +214,15 @@ class Injector:
                 if time.monotonic() > until and disarm(armed):
                     return Bite()
                 time.sleep(0.01)
+        if order == TERM:
+            self._taken.add(pid)
+            try:
+                worker = psutil.Process(pid)
+                if fault.reply:
+                    worker.terminate()
+                return self._leaves(worker, f" at {fault.step}")
+            except psutil.NoSuchProcess:
+                return Bite(f"gone at once at {fault.step}", pid)
         if order == STOP:
             self._taken.add(pid)
             bite = Bite(pid=pid)
@@ -264,6 +289,17 @@ class Injector:
         time.sleep(fault.hold / 3)
         server.start()
         return Bite(f"pid {old} became {server.pid}")
+
+    def server_stop(self, fault: Planned) -> Bite:
+        """An orderly end of the server, which hangs up on everybody, and a start."""
+        server = self._arena.server
+        assert server is not None
+        old, began = server.pid, time.monotonic()
+        server.stop(signal.SIGINT if self._arena.backend == "postgresql" else signal.SIGTERM)
+        took = time.monotonic() - began
+        time.sleep(fault.hold / 3)
+        server.start()
+        return Bite(f"pid {old} ended in {took:.1f} s and became {server.pid}" if took < STOP_WITHIN else "")
 
     def freeze(self, fault: Planned) -> Bite:
         server = self._arena.server
@@ -335,6 +371,7 @@ _ONE: dict[str, Act] = {
     "stop": Injector.stop,
     "stop-step": Injector.stop_step,
     "term": Injector.term,
+    "term-step": Injector.term_step,
     "oom": Injector.oom,
     "worker-clock": Injector.worker_clock,
 }
@@ -342,6 +379,7 @@ _ALL: dict[str, Act] = {
     "supervisord": Injector.supervisord,
     "stdout": Injector.stdout,
     "server": Injector.server,
+    "server-stop": Injector.server_stop,
     "freeze": Injector.freeze,
     "cut": Injector.cut,
     "cut-byte": Injector.cut_byte,

@@ -279,3 +279,22 @@ def deaths(history: History) -> dict[int, int]:
                 if start.end == "suicide":
                     found[start.pid] = start.ended
     return found
+
+
+def idle(history: History) -> list[Fault]:
+    """Faults that met no job: none was put shortly before or meanwhile, and none was in a worker's hands."""
+    held = [(lease.t0, _ended(lease)) for leases in history.leases.values() for lease in leases]
+    tried = [put.tried for put in history.puts.values()]
+    return [
+        fault
+        for fault in history.faults
+        if fault.proof
+        and fault.kind != "stall-of-machine"
+        and not any(fault.t0 - SECOND <= moment <= fault.t1 for moment in tried)
+        and not any(begin <= fault.t1 and end >= fault.t0 for begin, end in held)
+    ]
+
+
+def _ended(lease: Lease) -> int:
+    answered = [settle.t1 or settle.t0 for settle in lease.settles if settle.op != "touch"]
+    return max(answered, default=lease.over_at)

@@ -100,16 +100,18 @@ def no_rescue(backend: SqliteBackend) -> None:
     _edit(backend, "rescue", "deadline <= ?", "deadline < -?")
 
 
-def late_rescue(backend: SqliteBackend) -> None:
-    """A lease that ran out is given to nobody for six seconds more."""
-    _edit(backend, "rescue", "deadline <= ?", "deadline + 6000000 <= ?")
-
-
 def early_rescue(backend: SqliteBackend) -> None:
     """A lease is taken for over as soon as somebody else looks."""
     _edit(backend, "rescue", "deadline <= ?", "deadline > ?")
     for statement in (*_CLAIMS, "why_none"):
         _edit(backend, statement, "deadline <= ?3", "deadline > ?3")
+
+
+def late_rescue(backend: SqliteBackend) -> None:
+    """A lease that ran out is given to somebody else six seconds later."""
+    _edit(backend, "rescue", "deadline <= ?", "deadline <= ? - 6000000")
+    for statement in (*_CLAIMS, "why_none"):
+        _edit(backend, statement, "deadline <= ?3", "deadline <= ?3 - 6000000")
 
 
 def double_claim(backend: SqliteBackend) -> None:
@@ -188,8 +190,8 @@ BUGS: dict[str, Callable[[SqliteBackend], None]] = {
         order_by_id_only,
         last_in_first_out,
         no_rescue,
-        late_rescue,
         early_rescue,
+        late_rescue,
         double_claim,
         dropped_release,
         swallowed_error,

@@ -18,6 +18,7 @@ from tests.chaos.arena import Arena, arena
 from tests.chaos.checker import Verdict, check
 from tests.chaos.faults import Injector
 from tests.chaos.ledger import Ledger, now
+from tests.chaos.pace import AHEAD
 from tests.chaos.possible import why_not
 from tests.chaos.schedule import schedule
 from tests.chaos.steps import STEPS
@@ -88,7 +89,7 @@ def run(
     plan: dict[str, object] = {
         "seed": settings.seed,
         "jobs": settings.jobs // PRODUCERS,
-        "seconds": settings.seconds * 0.95,
+        "seconds": settings.seconds + AHEAD,  # the last fault is to find work too
         "deadly": settings.seconds >= _DEADLY_FROM and tuple(settings.kinds) == KINDS,
         "kinds": list(settings.kinds),
     }

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from tests.chaos.steps import STEPS
 
-WORKER_FAULTS = ("kill", "kill-step", "stop", "stop-step", "term", "oom", "worker-clock")
+WORKER_FAULTS = ("kill", "kill-step", "stop", "stop-step", "term", "term-step", "oom", "worker-clock")
 MANAGER_FAULTS = ("supervisord", "stdout", "log-full", "apply")
 STORAGE_FAULTS = ("power", "disk-full", "fsync")
-SERVER_FAULTS = ("server", "freeze", "cut", "cut-byte", "stall", "connections", "clock")
+SERVER_FAULTS = ("server", "server-stop", "freeze", "cut", "cut-byte", "stall", "connections", "clock")
 SQL_FAULTS = ("admin-kill", "deadlock", "migrate")
 _STORE = {
     "sqlite": (*STORAGE_FAULTS, "lock", "migrate"),
@@ -28,6 +28,7 @@ _SHARE = {
     "stop": 2,
     "stop-step": 4,
     "term": 4,
+    "term-step": 4,
     "cut": 6,
     "cut-byte": 8,
     "apply": 0.5,
@@ -44,10 +45,10 @@ class Planned:
 
     at        seconds from the start
     slot      which worker, counted modulo those that live
-    step      of a worker, for kill-step, stop-step and oom
+    step      of a worker, for kill-step, stop-step, term-step and oom
     hold      seconds that a freeze, a full disk or a lock lasts
     count     bytes until the cut, or steps until fleet apply is killed
-    reply     cut the answer, not the question; turn the clock forward, not back
+    reply     cut the answer, not the question; turn the clock forward, not back; SIGTERM twice, not once
     """
 
     at: float

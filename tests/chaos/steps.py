@@ -1,5 +1,5 @@
 """
-Named steps of a worker, at which the injector can have it killed or stopped.
+Named steps of a worker, at which the injector can have it killed, stopped or asked to leave.
 
 The injector makes a file `step-NAME-ORDER`; the first worker that reaches the
 step renames it, which only one can, and carries the order out: it sends itself
@@ -22,8 +22,8 @@ STEPS = (
     "settle.asked",  # the handler is over; the server does not know
     "settle.answered",  # settled; the worker does not know
 )
-KILL, STOP, OOM = "kill", "stop", "oom"
-_SIGNALS = {KILL: signal.SIGKILL, STOP: signal.SIGSTOP}
+KILL, STOP, TERM, OOM = "kill", "stop", "term", "oom"
+_SIGNALS = {KILL: signal.SIGKILL, STOP: signal.SIGSTOP, TERM: signal.SIGTERM}
 _PIECE = 1 << 20
 
 
@@ -58,13 +58,13 @@ def bitten(folder: Path, armed: Path) -> int:
 
 
 class Trap:
-    """The worker's side of it; three failed renames a step."""
+    """The worker's side of it; four failed renames a step."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = os.fspath(folder)
 
     def reach(self, step: str) -> None:
-        for order in (KILL, STOP, OOM):
+        for order in (KILL, STOP, TERM, OOM):
             name = f"step-{step}-{order}"
             pid = os.getpid()
             taken = f"{self._folder}/bitten-{name}-{pid}"

@@ -36,6 +36,7 @@ def power(arena: Arena, fault: Planned) -> Bite:
         return _power_of_everybody(arena)
     server = arena.server
     assert server is not None
+    time.sleep(max(0.0, arena.unsynced - time.monotonic()))  # nothing is promised so long
     old = server.pid
     main = psutil.Process(old)
     with arena.still:

@@ -21,7 +21,8 @@ def table(report: Report, command: str) -> str:
         f"puts    tried {sum(puts[p] for p in ('accepted', 'rejected', 'unknown')):,}  "
         f"accepted {puts['accepted']:,}  rejected {puts['rejected']:,}  unknown {puts['unknown']:,}  "
         f"(recovered {puts['recovered']:,})",
-        f"faults  planned {settings.count}  proven {_proven(report)}   {_counted(verdict.faults)}",
+        f"faults  planned {settings.count}  proven {_proven(report)}  "
+        f"met no job {verdict.idle.total()}   {_counted(verdict.faults)}",
         f"runs    starts {runs['starts']:,}  finished {runs['finished']:,}  acks ok {runs['acks']:,}  "
         f"fenced {runs['fenced']:,}  unconfirmed {runs['unconfirmed']:,}  renewed {runs['renewed']:,}",
         f"lost {verdict.count('L1')}   ghost {verdict.count('L2')}   two leases {verdict.count('L3')}   "

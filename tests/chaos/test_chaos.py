@@ -12,12 +12,13 @@ from tests.chaos.table import table
 
 # Quick ones, each somewhere: a supervisord's death, a frozen server or an apply takes seconds, and belongs to
 # the long run.
-_WORKER = ("kill", "kill-step", "stop-step", "term")
+_WORKER = ("kill", "kill-step", "stop-step", "term-step")
 _FAULTS = {
     "sqlite": (*_WORKER, "lock", "oom", "power", "fsync", "disk-full"),
-    "postgresql": (*_WORKER, "cut", "cut-byte", "server", "admin-kill", "deadlock", "connections"),
+    "postgresql": (*_WORKER, "cut", "cut-byte", "server-stop", "admin-kill", "deadlock", "connections"),
     "mariadb": (*_WORKER, "cut", "cut-byte", "server", "deadlock", "migrate"),
-    "beanstalkd": (*_WORKER, "cut", "cut-byte", "server", "power", "clock", "worker-clock"),
+    "pgbouncer": (*_WORKER, "cut", "server", "pooler", "migrate"),
+    "beanstalkd": (*_WORKER, "term", "cut", "cut-byte", "server", "power", "clock", "worker-clock"),
 }
 
 
@@ -26,7 +27,7 @@ _FAULTS = {
     "backend",
     [
         "sqlite",
-        *(pytest.param(name, marks=pytest.mark.server) for name in ("postgresql", "mariadb", "beanstalkd")),
+        *(pytest.param(name, marks=pytest.mark.server) for name in _FAULTS if name != "sqlite"),
     ],
 )
 def test_nothing_is_lost_and_everything_is_explained(backend: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from tests.chaos.arena import PROFILES
 from tests.chaos.checker import check
 from tests.chaos.ledger import Ledger
+from tests.chaos.pace import Gate, Pace
 from tests.chaos.schedule import kinds_for, schedule
 from tests.chaos.soak import Row, not_flat
 from tests.chaos.work import groups
@@ -164,6 +167,45 @@ def test_what_is_under_way_is_not_confirmed_yet(tmp_path: Path) -> None:
     assert story.rules("postgresql") == ["L5"]
 
 
+def test_a_release_that_was_asked_again_may_have_worked_the_first_time(tmp_path: Path) -> None:
+    """L3: with a cut line; a release that was refused before the next claim explains nothing."""
+    story = Story(tmp_path)
+    story.put("a", 0)
+    story.claim("a", 10, token=1)
+    story.settle("a", 20, "lost", op="release", token=1, took=60)
+    story.fault(21, "cut")
+    story.claim("a", 40, pid=2, token=2)
+    story.run("a", 42, pid=2, token=2)
+    story.settle("a", 44, token=2)
+    assert story.rules("postgresql") == []
+    early = Story(_folder(tmp_path, "early"))
+    early.put("a", 0)
+    early.claim("a", 10, token=1)
+    early.settle("a", 20, "lost", op="release", token=1)
+    early.fault(22, "cut")
+    early.claim("a", 40, pid=2, token=2)
+    early.run("a", 42, pid=2, token=2)
+    early.settle("a", 44, token=2)
+    assert early.rules("postgresql") == ["L3"]
+
+
+def test_a_put_that_is_repeated_after_its_job_was_done_is_done_twice(tmp_path: Path) -> None:
+    """L5: the server forgets a uid with its job; a put of before explains nothing."""
+    story = Story(tmp_path)
+    story.put("a", 0, phase="unknown")
+    story.whole("a", 10)
+    story.put("a", 30)
+    story.claim("a", 40, token=2)
+    story.run("a", 42, token=2)
+    story.settle("a", 44, token=2)
+    assert story.rules("postgresql") == []
+    assert check(tmp_path).duplicates == {"put-again": 1}
+    story.claim("a", 50, token=3)
+    story.run("a", 52, token=3)
+    story.settle("a", 54, token=3)
+    assert story.rules("postgresql") == ["L5"]
+
+
 def test_a_worker_that_dies_may_have_released_what_it_was_asked_to(tmp_path: Path) -> None:
     """L3: its answer is lost with it, also when another job of the same worker killed it."""
     story = Story(tmp_path)
@@ -245,6 +287,27 @@ def _rescue(folder: Path, *, b_taken_at: int) -> Story:
     story.run("b", b_taken_at + 2, pid=3, token=3)
     story.settle("b", b_taken_at + 4, token=3)
     return story
+
+
+def test_of_two_claims_at_once_the_one_that_was_refused_later_came_first(tmp_path: Path) -> None:
+    """L4: answers may overtake each other; not where the second was asked after the first was answered."""
+
+    def rules(folder: Path, asked: int) -> list[str]:
+        story = Story(folder)
+        story.put("a", 0)
+        story.claim("a", 20, token=1)  # answered at 21
+        story.run("a", 22, token=1)
+        story.claims.write(t0=asked * MS, claim=9, pid=2, result="asked")
+        story.claims.write(t0=asked * MS, claim=9, pid=2, result="jobs", t1=23 * MS)
+        story.claims.write(t0=asked * MS, claim=9, pid=2, result="job", t1=23 * MS, uid="a", token=2)
+        story.run("a", 24, pid=2, token=2)
+        story.settle("a", 26, "lost", token=2)
+        story.settle("a", 28, token=1)
+        story.fault(15, "clock")
+        return story.rules("postgresql")
+
+    assert rules(_folder(tmp_path, "together"), 10) == []
+    assert rules(_folder(tmp_path, "after"), 22) == ["L4"]
 
 
 def test_a_more_urgent_job_that_was_free_must_come_first(tmp_path: Path) -> None:
@@ -386,6 +449,38 @@ def test_what_is_not_possible_here_is_told_and_no_proof_is_asked(tmp_path: Path)
     verdict = check(tmp_path)
     assert verdict.impossible == {("power", "mount: permission denied"): 1}
     assert not verdict.faults
+
+
+def test_faults_that_meet_no_job_prove_nothing(tmp_path: Path) -> None:
+    """F: before the first job, and after the last; a few of many may."""
+    story = Story(tmp_path)
+    story.put("a", 10_000)
+    story.whole("a", 10_010)
+    for t in (9_990, 10_005, 10_012):
+        story.fault(t, "cut")
+    story.fault(20_000, "server")
+    assert story.rules() == []
+    assert check(tmp_path).idle == {"server": 1}
+    story.fault(30_000, "power")
+    assert story.rules() == ["F"]
+
+
+def test_the_work_waits_for_the_faults_and_never_stands_still(tmp_path: Path) -> None:
+    """A fault that takes many times what was planned does not find the work over when it ends."""
+    gate = Gate(tmp_path)
+    gate.open(0.2)
+    pace = Pace(gate)
+    began = time.monotonic()
+    pace.wait_until(0.2)
+    near = time.monotonic() - began
+    pace.wait_until(0.22)
+    beyond = time.monotonic() - began - near
+    assert near > 0.4  # slower and slower
+    assert beyond > 0.3  # a thirtieth of its speed
+    gate.open(math.inf)
+    began = time.monotonic()
+    pace.wait_until(0.5)
+    assert time.monotonic() - began > 0.2
 
 
 def test_memory_and_waits_must_stay_flat() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
+from tests.chaos.arena import ROOT
 from tests.chaos.planted import BUGS
 from tests.chaos.possible import why_not
 from tests.chaos.run import Settings, run
@@ -21,8 +25,8 @@ EXPECTED = {
     "order_by_id_only": "L6",
     "last_in_first_out": "L6",
     "no_rescue": "L8",
-    "late_rescue": "L9",
     "early_rescue": "L3",
+    "late_rescue": "L9",
     "double_claim": "L3",
     "dropped_release": "L1",
     "swallowed_error": "L1",
@@ -50,14 +54,12 @@ SPECIAL: dict[str, dict[str, Any]] = {
     # Jobs that are still waiting when the power goes.
     "synchronous_normal": {"faults": ("power",), "count": 1, "seconds": 2.0, "kinds": ("late", "slow")},
     "no_rescue": {"faults": ("kill-step",), "steps": ("handler.begun",)},
-    # Jobs that are put until the lease of a worker that was killed early has been over for long.
+    # Work that goes on until the lease of a dead worker is over for four seconds.
     "late_rescue": {
         "faults": ("kill-step",),
         "steps": ("handler.begun",),
+        "seconds": 10.0,
         "kinds": ("quick",),
-        "jobs": 700,
-        "count": 3,
-        "seconds": 14.0,
     },
 }
 
@@ -93,3 +95,27 @@ def test_a_planted_bug_is_flagged(bug: str) -> None:
         if EXPECTED[bug] in flagged:
             return
     assert EXPECTED[bug] in flagged
+
+
+@pytest.mark.slow
+def test_the_command_fails_and_names_rule_and_job() -> None:
+    """As a person would type it; the files that it keeps say the same again."""
+    command = [sys.executable, "-m", "tests.chaos"]
+    settings = "--bug lost_put --faults kill --seconds 1.2 --jobs 200 --count 2 --ttr 1 --patience 2"
+    done = subprocess.run(
+        [*command, *settings.split()], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False
+    )
+    lines = done.stdout.splitlines()
+    folder = lines[0].split()[-1]
+    try:
+        assert done.returncode == 1, done.stdout
+        named = [line for line in lines if re.match(r"  L1 job [0-9a-f]{8}: ", line)]
+        assert named, done.stdout
+        assert any(line.startswith("VERDICT FAIL") for line in lines)
+        again = subprocess.run(
+            [*command, "--verify", folder], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert again.returncode == 1
+        assert {line.strip() for line in named} <= set(again.stdout.splitlines())
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -17,6 +17,7 @@ from fleet.errors import BackendUnavailable, QueueError
 from fleet.queue import Queue, connect
 from tests.chaos import planted
 from tests.chaos.ledger import Ledger, now, read
+from tests.chaos.pace import Gate, Pace
 from tests.chaos.work import PIPELINE, Task, groups
 
 _PAUSE = 0.05  # seconds after a failure
@@ -27,7 +28,7 @@ def main() -> None:
     plan = json.loads(Path(sys.argv[1]).read_text())
     number = int(sys.argv[2])
     folder = Path(plan["folder"])
-    tried, start = _before(folder, number)
+    tried = _before(folder, number)
     ledger = Ledger(folder, f"put-{number}-{os.getpid()}")
     queue = _connect(plan["dsn"])
     todo = list(
@@ -35,21 +36,21 @@ def main() -> None:
     )
     leave: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: leave.append(number))
-    for index, tasks in enumerate(todo):
-        if tasks[0].uid in tried:
-            continue
-        # Evenly over the whole run, so that every fault meets puts under way.
-        time.sleep(max(0.0, (start - now()) / 1e9 + plan["seconds"] * index / len(todo)))
+    # Evenly over the whole run, so that every fault meets puts under way.
+    step = plan["seconds"] / len(todo)
+    left = [(index * step, tasks) for index, tasks in enumerate(todo) if tasks[0].uid not in tried]
+    pace = Pace(Gate(folder), at=left[0][0] if left else 0.0)
+    for second, tasks in left:
+        pace.wait_until(second)
         if leave:
             break
         put(queue, tasks, ledger)
     queue.close()
 
 
-def _before(folder: Path, number: int) -> tuple[set[str], int]:
-    """What an earlier producer of this number has tried before it was killed, and when it began."""
-    records = [r for r in read(folder, f"put-{number}-") if r["phase"] == "try"]
-    return {r["uid"] for r in records}, min((r["t"] for r in records), default=now())
+def _before(folder: Path, number: int) -> set[str]:
+    """The uids that an earlier producer of this number has tried before it was killed."""
+    return {r["uid"] for r in read(folder, f"put-{number}-") if r["phase"] == "try"}
 
 
 def put(queue: Queue, tasks: list[Task], ledger: Ledger) -> None:

@@ -78,7 +78,10 @@ ITEMS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "S14": (
         "libraries without known holes",
-        (SECURITY + "test_versions.py::test_an_open_hole_cannot_be_installed_with_fleet",),
+        (
+            SECURITY + "test_versions.py::test_an_open_hole_cannot_be_installed_with_fleet",
+            SECURITY + "test_versions.py::test_doctor_tells_of_an_old_library_and_what_mends_it",
+        ),
     ),
     "S15": ("payloads are bytes", (CONTRACT_PUT + "test_any_bytes_come_back_as_they_were_put",)),
     "S16": (

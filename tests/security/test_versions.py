@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -27,6 +30,26 @@ def test_an_open_hole_cannot_be_installed_with_fleet(hole: holes.Hole) -> None:
     least = re.search(r">=([\d.]+)", bound)
     assert least is not None
     assert holes.numbers(least[1]) >= holes.numbers(hole.fixed)
+
+
+def test_doctor_tells_of_an_old_library_and_what_mends_it(tmp_path: Path) -> None:
+    """Where an older one stands before ours in the path; exit 3."""
+    old = tmp_path / "old" / "jinja2-3.1.5.dist-info"
+    old.mkdir(parents=True)
+    (old / "METADATA").write_text("Metadata-Version: 2.1\nName: Jinja2\nVersion: 3.1.5\n")
+    (tmp_path / "fleet.toml").write_text('[pipelines.a]\ncommand = "/bin/cat"\n')
+    done = subprocess.run(
+        [Path(sys.executable).with_name("fleet"), "doctor"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(old.parent)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert "✖ libraries    jinja2 3.1.5: a template can leave the sandbox (CVE-2025-27516)" in done.stdout
+    assert 'pip install "jinja2>=3.1.6"' in done.stdout
 
 
 @pytest.mark.parametrize(

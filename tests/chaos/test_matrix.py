@@ -1,0 +1,41 @@
+"""The matrix is true: each fault and test that it names is there, and no number is missing."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+
+import pytest
+
+from tests.chaos.arena import PROFILES, ROOT
+from tests.chaos.matrix import ROWS, WITHOUT
+from tests.chaos.schedule import kinds_for
+
+KINDS = {kind for profile in PROFILES for kind in kinds_for(profile)}
+
+
+@cache
+def functions(path: str) -> set[str]:
+    tree = ast.parse((ROOT / path).read_text())
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_row_is_tried(row: str) -> None:
+    """By a kind of fault, or by a test."""
+    words, tried = ROWS[row]
+    assert words and tried
+    for each in tried:
+        path, _, name = each.partition("::")
+        assert name in functions(path) if name else each in KINDS
+
+
+def test_every_kind_of_fault_is_in_the_matrix() -> None:
+    """So that nobody has to search for it."""
+    assert {each for _, tried in ROWS.values() for each in tried if "::" not in each} == KINDS
+
+
+def test_every_number_has_either_a_trial_or_a_reason() -> None:
+    """F1 to F51 and P1 to P20."""
+    numbers = [f"F{n}" for n in range(1, 52)] + ["F22m"] + [f"P{n}" for n in range(1, 21)]
+    assert sorted([*ROWS, *WITHOUT]) == sorted(numbers)
