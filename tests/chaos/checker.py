@@ -37,12 +37,11 @@ from tests.chaos.history import (
     load,
 )
 from tests.chaos.order import inversions
+from tests.chaos.rescues import AFTERMATH, passed_over
 from tests.chaos.work import BURIED, MAX_CRASHES, MAX_RETRIES
 
-RESCUE = 4 * SECOND
 _STALL = 10 * SECOND
 _CLOCK_ERROR = SECOND // 20
-_AFTERMATH = 7 * SECOND  # a worker that lost its server tries again within 5 s
 _SETTLES = ("delete", "release", "bury")
 
 
@@ -213,8 +212,9 @@ def _hand_overs(history: History, killed: dict[int, int], verdict: Verdict) -> I
                 yield fault
             elif cause in ("kill", "lease", "connection") and earlier.pid in killed:
                 verdict.rescues.append((later.t1 - killed[earlier.pid]) / SECOND)
-            if cause in ("kill", "lease") and later.t1 - earlier.over_at > RESCUE:
-                yield from _late_rescue(history, killed, earlier, later)
+            if cause in ("kill", "lease") and (late := passed_over(history, killed, earlier, later)):
+                text = f"its lease was over for {late:.1f} s when a later job was taken"
+                yield Violation("L9", earlier.uid, text)
         for lease, cause in reversed(list(zip(leases, [*causes, ""], strict=True))):
             if lease.starts and begun_later:
                 verdict.duplicates[cause] += 1
@@ -268,7 +268,7 @@ def _cause(
 def _has_fault(history: History, lease: Lease, by: int) -> bool:
     """Whether a proven fault, or a job that kills workers, may have kept the holder from its lease."""
     return any(
-        fault.t0 <= by and fault.t1 + _AFTERMATH >= lease.t0
+        fault.t0 <= by and fault.t1 + AFTERMATH >= lease.t0
         for fault in history.faults
         # The clock of a worker is nothing that its lease depends on.
         if fault.proof
@@ -291,39 +291,6 @@ def _suicides(lease: Lease) -> set[int]:
 def _stops_everybody(history: History, fault: Fault) -> bool:
     # A process that was frozen inside a transaction holds SQLite's only write lock.
     return history.backend == "sqlite" and fault.kind.startswith("stop")
-
-
-def _late_rescue(history: History, killed: dict[int, int], lease: Lease, later: Lease) -> Iterator[Violation]:
-    """Being late is no fault while more urgent work is done; being passed over is."""
-    over_at = max(lease.over_at, _silent_until(history, killed, lease, later))
-    due = over_at + RESCUE
-    if any(f.t0 <= later.t1 and f.t1 + _AFTERMATH >= due for f in history.faults if not f.pid):
-        return
-    mine = history.puts[lease.uid]
-    for claim in history.claims:
-        # From the moment that somebody *asked* for it, it may have been his: others rightly step over it.
-        if claim.t0 < due or claim.t1 > later.t0:
-            continue
-        for other in claim.leases:
-            put = history.puts.get(other.uid)
-            if put and (put.priority, put.tried) > (mine.priority, mine.answered):
-                late = (claim.t0 - over_at) / SECOND
-                yield Violation(
-                    "L9", lease.uid, f"its lease was over for {late:.1f} s when a later job was taken"
-                )
-                return
-
-
-def _silent_until(history: History, killed: dict[int, int], lease: Lease, later: Lease) -> int:
-    """The end of a lease in between that nobody was told of: its worker died before the answer came."""
-    return max(
-        (
-            (killed.get(claim.pid, claim.t0) if claim.t1 == FOREVER else claim.t1) + lease.ttr
-            for claim in history.claims
-            if claim.result in ("asked", "unknown") and claim.t0 <= later.t0
-        ),
-        default=0,
-    )
 
 
 # -- L4
@@ -411,7 +378,7 @@ def _stalls(history: History) -> Iterator[Violation]:
     for before, after in pairwise(moments):
         if after - before < _STALL:
             continue
-        if any(f.t0 <= after and f.t1 + _AFTERMATH >= before for f in history.faults):
+        if any(f.t0 <= after and f.t1 + AFTERMATH >= before for f in history.faults):
             continue
         waiting = next((put for put in history.puts.values() if _waits(history, put, before, after)), None)
         if waiting is not None:
