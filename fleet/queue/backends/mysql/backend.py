@@ -16,8 +16,9 @@ from fleet.errors import OutcomeUnknown, SchemaError
 from fleet.queue.backend import Capabilities
 from fleet.queue.backends.mysql import server
 from fleet.queue.backends.mysql.claim import CHUNK, Claims
-from fleet.queue.backends.mysql.connection import Link, Lost
+from fleet.queue.backends.mysql.connection import Link
 from fleet.queue.backends.mysql.literal import bind, like
+from fleet.queue.backends.mysql.mishaps import Lost
 from fleet.queue.backends.mysql.put import Put, restore
 from fleet.queue.backends.mysql.rows import BURIED, NUMBER, seen, text
 from fleet.queue.backends.mysql.statements import NOW, Statements

@@ -14,9 +14,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from fleet.errors import BackendUnavailable, DsnError, OutcomeUnknown
-from fleet.queue.backends.mysql.connection import Clash, Link, Lost
+from fleet.queue.backends.mysql.connection import Link
 from fleet.queue.backends.mysql.literal import among, bind, literal
 from fleet.queue.backends.mysql.mark import Facts, Key, Mark
+from fleet.queue.backends.mysql.mishaps import Clash, Lost
 from fleet.queue.backends.mysql.rows import DELAYED, RESERVED, claimed, key_of, text
 from fleet.queue.backends.mysql.settle import SomeLeaseLost, groups, returns, verdicts
 from fleet.queue.backends.mysql.statements import Statements

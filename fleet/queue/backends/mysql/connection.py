@@ -8,19 +8,19 @@ apart: nothing happened and may be tried again, or nobody can know.
 from __future__ import annotations
 
 import random
-import ssl
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import pymysql
-from pymysql.constants import CLIENT, SERVER_STATUS
+from pymysql.constants import SERVER_STATUS
 from pymysql.cursors import Cursor
 
-from fleet.errors import BackendBusy, BackendUnavailable, DsnError, PayloadTooLarge, QueueError, SchemaError
+from fleet.errors import BackendBusy, BackendUnavailable, DsnError, PayloadTooLarge, QueueError
+from fleet.queue.backends.mysql.dial import LOOPBACK, dial, refusal
+from fleet.queue.backends.mysql.mishaps import Clash, Duplicate, Lost, translated, words
 from fleet.queue.dsn import Dsn
 
 READ_SECONDS = 15.0  # a server that says nothing for so long is taken for lost; every statement here is short
@@ -28,35 +28,7 @@ _LOCK_SECONDS = 5  # wait for a row that somebody else changes; then 1205, and t
 _BUSY_SECONDS = 10.0  # run again for so long, then BackendBusy
 _IDLE_SECONDS = 30.0  # after such a rest, ask whether the connection lives before a put goes over it
 _CONNECT_SECONDS = 5.0
-_LOOPBACK = ("", "localhost", "127.0.0.1", "::1")
 
-_REFUSED = (1044, 1045, 1049, 1130, 1698, 3118, 4151)  # user, password, database, host: waiting will not help
-_DENIED = (1142, 1143, 1227, 1044)
-_CLASH = (1205, 1213, 1020)  # lock wait, deadlock, and MariaDB's snapshot conflict
-# Gone away, lost, killed, shut down, and the server's own word for "you were idle for too long".
-_LOST = (
-    0,
-    2006,
-    2013,
-    2014,
-    2055,
-    1053,
-    1077,
-    1079,
-    1080,
-    1152,
-    1158,
-    1159,
-    1160,
-    1161,
-    1184,
-    1927,
-    3169,
-    4031,
-)
-_MAY_WANT_TLS = (3159, 1045)  # MariaDB calls it access denied, as it does a wrong password
-_NO_TLS = 2026  # PyMySQL's code for: the server has none, and it was asked for
-_GONE_AWAY = 2006  # PyMySQL's code for: the packet did not leave this host whole, so nobody has acted on it
 
 T = TypeVar("T")
 
@@ -67,23 +39,6 @@ class Result(NamedTuple):
     rows: Any  # of tuples; () for a statement that gives none
     changed: int  # rows
     id: int  # the first AUTO_INCREMENT value it made
-
-
-class Lost(Exception):
-    """The connection broke.  `maybe`: a commit was on its way, so the transaction may have happened."""
-
-    def __init__(self, message: str, *, maybe: bool, unsent: bool) -> None:
-        super().__init__(message)
-        self.maybe = maybe
-        self.unsent = unsent
-
-
-class Clash(Exception):
-    """A deadlock or a lock that was waited for too long: the whole transaction may be run again."""
-
-
-class Duplicate(Exception):
-    """A unique index has the value already; the statement changed nothing."""
 
 
 class Link:
@@ -133,7 +88,7 @@ class Link:
         dsn = self._dsn
         return (
             dsn is None
-            or dsn.host in (None, *_LOOPBACK)
+            or dsn.host in (None, *LOOPBACK)
             or bool(dsn.option("unix_socket") or dsn.option("ssl_ca"))
         )
 
@@ -167,7 +122,7 @@ class Link:
             results = self._each(packet) if self._borrowed else self._together(packet)
         except (pymysql.Error, OSError, AssertionError) as error:
             # PyMySQL asserts that it is in step with the server.
-            raise self._translated(error, maybe=commit or not self._open_transaction) from error
+            raise translated(error, self.where, maybe=commit or not self._open_transaction) from error
         return results[len(before) : len(results) - len(after)]
 
     def ask(self, *statements: str) -> list[Result]:
@@ -322,68 +277,23 @@ class Link:
         pause = 0.05
         while True:
             try:
-                self._db = self._open(max(0.1, give_up - time.monotonic()))
+                self._db = dial(self._dsn, max(0.1, give_up - time.monotonic()))
                 self._db._read_timeout = READ_SECONDS
                 self._cursor = self._db.cursor(Cursor)
                 self._set_up()
                 break
             except (pymysql.Error, OSError, RuntimeError) as error:
                 self._drop()
-                code = error.args[0] if error.args else 0
-                if code in _REFUSED:
-                    raise DsnError(f"{self.where}: {_words(error)}") from error
-                if isinstance(
-                    error, RuntimeError
-                ):  # PyMySQL asks for a package that the server's login needs
-                    raise DsnError(f"{self.where}: {error}") from error
-                # Not every ssl.SSLError: a server that dies in the middle of a handshake gives one too.
-                cause = getattr(error, "original_exception", None)
-                if code == _NO_TLS or isinstance(cause, ssl.SSLCertVerificationError):
-                    text = f"{self.where}: ssl_ca does not vouch for this server: {_words(error)}"
-                    raise DsnError(text) from error
+                if reason := refusal(error):
+                    raise DsnError(f"{self.where}: {reason}") from error
                 if time.monotonic() + pause > give_up_trying:
                     self._away = True
-                    raise BackendUnavailable(f"{self.where} does not answer: {_words(error)}") from error
+                    raise BackendUnavailable(f"{self.where} does not answer: {words(error)}") from error
                 time.sleep(pause * (0.5 + random.random()))  # noqa: S311 - spreads workers that come back at once
                 pause = min(1.0, pause * 2)
         self._away = False
         self.generation += 1
         self._used_at = time.monotonic()
-
-    def _open(self, seconds: float) -> Any:
-        dsn = self._dsn
-        assert dsn is not None  # noqa: S101 - `_connect` has looked
-        socket = dsn.option("unix_socket")
-        host = dsn.host or "localhost"
-        connect = partial(
-            pymysql.connect,
-            host=host,
-            port=dsn.port or 3306,
-            unix_socket=socket,
-            user=dsn.user,
-            password=(dsn.password or "").encode(),  # as text it would have to be latin-1
-            database=dsn.database or None,
-            charset="utf8mb4",
-            autocommit=True,
-            local_infile=False,
-            client_flag=CLIENT.MULTI_STATEMENTS,
-            connect_timeout=seconds,
-            read_timeout=seconds,  # until it has greeted: PyMySQL's connect_timeout is for the port alone
-            write_timeout=READ_SECONDS,
-            program_name="fleet",
-        )
-        is_local = bool(socket) or host in _LOOPBACK
-        if authority := dsn.option("ssl_ca"):
-            return connect(ssl=_trust(authority, check_name=not is_local))
-        if not is_local:
-            return connect()  # encrypted when the server can, but it could be anybody's: see `describe`
-        try:
-            return connect(ssl_disabled=True)  # never leaves the host, and TLS takes 25 ms to begin
-        except (RuntimeError, pymysql.OperationalError) as error:
-            # MySQL's login may want TLS, or a package for RSA that is not here.
-            if isinstance(error, pymysql.OperationalError) and error.args[0] not in _MAY_WANT_TLS:
-                raise
-            return connect()
 
     def _set_up(self) -> None:
         settings = [
@@ -411,41 +321,3 @@ class Link:
                 with suppress(pymysql.Error, OSError):
                     self._db.close()
                 self._db = None
-
-    def _translated(self, error: Exception, *, maybe: bool) -> Exception:
-        code = error.args[0] if error.args and isinstance(error.args[0], int) else -1
-        words = _words(error)
-        if code in _LOST or isinstance(error, OSError | AssertionError) or "sequence number" in words:
-            return Lost(words, maybe=maybe, unsent=code in (0, _GONE_AWAY))
-        if code in _CLASH or code == 1317:  # 1317: somebody ended the statement, and only that
-            return Clash(words)
-        if code in (1062, 1586):
-            return Duplicate(words)
-        if code in (1153, 1301):
-            return PayloadTooLarge(f"{self.where}: {words}")
-        if code in _DENIED:
-            return SchemaError(f"{self.where}: {words}")
-        if code in (1021, 1114, 1030, 1836, 1290, 1792):
-            # No space, table full, storage, read-only: nothing was done, and it may be mended.
-            return BackendUnavailable(f"{self.where}: {words}")
-        if code == 1146:
-            return SchemaError(f"{self.where}: {words}. Create the tables with: fleet queue migrate")
-        return QueueError(f"{self.where}: {words}")
-
-
-def _trust(authority: str, *, check_name: bool) -> ssl.SSLContext:
-    """A context that takes no certificate but those of the file *authority*; raises DsnError."""
-    try:
-        context = ssl.create_default_context(cafile=authority)
-    except OSError as error:  # ssl.SSLError is one
-        reason = error.strerror if not isinstance(error, ssl.SSLError) else "it holds no certificate"
-        raise DsnError(f"DSN: ssl_ca={authority}: {reason}") from error
-    context.check_hostname = check_name
-    return context
-
-
-def _words(error: Exception) -> str:
-    """The server's own words, without the tuple that PyMySQL prints."""
-    if len(error.args) > 1:
-        return f"{error.args[1]} ({error.args[0]})"
-    return str(error) or type(error).__name__

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from fleet.errors import BackendUnavailable, OutcomeUnknown, PutUnknown, UidConflict
-from fleet.queue.backends.mysql.connection import Clash, Duplicate, Link, Lost
+from fleet.queue.backends.mysql.connection import Link
 from fleet.queue.backends.mysql.literal import bind, literal
+from fleet.queue.backends.mysql.mishaps import Clash, Duplicate, Lost
 from fleet.queue.backends.mysql.rows import DELAYED, NUMBER, READY
 from fleet.queue.backends.mysql.statements import NOW, Statements
 from fleet.queue.job import Job

@@ -8,8 +8,9 @@ import time
 
 from fleet.errors import BackendBusy, QueueError, SchemaError
 from fleet.queue.backend import clock_ahead
-from fleet.queue.backends.mysql.connection import Link, Lost
+from fleet.queue.backends.mysql.connection import Link
 from fleet.queue.backends.mysql.literal import bind
+from fleet.queue.backends.mysql.mishaps import Lost
 from fleet.queue.backends.mysql.statements import Statements
 from fleet.queue.job import BackendInfo
 from fleet.queue.schema import migrate
