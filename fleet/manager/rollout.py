@@ -15,7 +15,7 @@ from itertools import accumulate, takewhile
 from fleet.errors import PartlyDone, SupervisorError
 from fleet.manager.actions import Actions, Shape
 from fleet.manager.health import Health, advance, give_up
-from fleet.manager.start import POLL, Failure, failure, quiet
+from fleet.manager.start import POLL, Failure, failure, look, quiet
 from fleet.supervisor.client import (
     ALREADY_ADDED,
     BAD_NAME,
@@ -111,7 +111,7 @@ class _Work:
         fresh = self.plan.is_nothing  # what was read before is still true then
         while True:
             asked = time.monotonic()
-            processes = self.before if fresh else _by_name(self.client.processes())
+            processes = self.before if fresh else self._look()
             fresh = False
             self.health = advance(
                 self.health, processes.values(), quiet(self.health, processes, self.is_alive)
@@ -124,6 +124,12 @@ class _Work:
                 return tuple(self.results)
             self._nudge(processes)
             time.sleep(max(POLL, time.monotonic() - asked))
+
+    def _look(self) -> dict[str, Process]:
+        """Those that this is about, as they are now."""
+        leaving = (name for name, process in self.before.items() if process.group in self.draining)
+        wanted = (name for group, shape in self.wanted.items() for name in shape.full(group))
+        return look(self.client, [*leaving, *self.surplus, *wanted])
 
     def _add(self, groups: Sequence[str]) -> None:
         """

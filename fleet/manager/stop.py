@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from fleet.errors import SupervisorUnavailable
-from fleet.manager.start import POLL
+from fleet.manager.start import POLL, look
 from fleet.supervisor import pids, private
 from fleet.supervisor.client import Supervisor
 from fleet.supervisor.lock import LOCK, locked
@@ -139,7 +139,7 @@ def _drain(
     calm = 0  # polls in a row that found everything down
     while True:
         asked = time.monotonic()
-        ours = tuple(process for process in client.processes() if process.full_name in names)
+        ours = tuple(look(client, sorted(names)).values())
         going = tuple(process for process in ours if not process.state.is_stopped)
         if tell is not None:
             tell(going)

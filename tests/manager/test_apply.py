@@ -138,6 +138,23 @@ def test_new_groups_come_in_portions(
     assert all(10 * len(portion) <= most for portion in added[2:])
 
 
+def test_the_whole_list_is_asked_for_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It costs supervisord dearly; those that are waited for are asked for by name."""
+    asked: list[Supervisor] = []
+    processes = Supervisor.processes
+
+    def counted(client: Supervisor) -> tuple[Process, ...]:
+        asked.append(client)
+        return processes(client)
+
+    monkeypatch.setattr(Supervisor, "processes", counted)
+    apply(place, desired(place, {"a": conf("a"), "b": conf("b")}))
+    assert len(asked) == 0
+    done = apply(place, desired(place, {"a": conf("a", mark="new"), "c": conf("c")}))
+    assert by_pipeline(done) == {"a": "replaced", "shop-b": "removed", "c": "added"}
+    assert len(asked) == 1
+
+
 def plain(pipeline: str) -> str:
     """`room = 0`: one program and no group section."""
     return f"""\
