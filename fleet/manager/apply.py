@@ -46,8 +46,6 @@ __all__ = ["Applied", "Desired", "apply", "locked"]
 # stdin, stdout and the log file of each process, with a little room for stderr and rotation.
 _FILES_A_PROCESS = 4
 _FILES_OF_ITS_OWN = 200
-# Seconds for one answer: a group of 1,000 processes starts in one turn of supervisord's loop.
-_PATIENCE = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +153,7 @@ class _Apply:
         open_files = _FILES_OF_ITS_OWN + _FILES_A_PROCESS * sum(len(s.processes) for s in wanted.values())
         if running is None or running.state == "SHUTDOWN":
             return self._from_nothing(wanted, open_files)
-        client = self.place.client(timeout=_PATIENCE)
+        client = self.place.client()
         present = client.processes()
         identity = world.identity(running)
         marks = world.revisions(present)
@@ -261,7 +259,7 @@ class _Apply:
         warnings = daemon.room_for(self.place, running, open_files)
         identity = world.identity(running)
         self._keep(identity, dict.fromkeys({*self.before.groups, *wanted}), {})
-        client = self.place.client(timeout=_PATIENCE)
+        client = self.place.client()
         large = autostart.large(self.desired, wanted, wanted)
         try:
             with autostart.withheld(self.folder, self.desired, large):

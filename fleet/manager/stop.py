@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from fleet.errors import SupervisorUnavailable
+from fleet.manager.places import PATIENCE
 from fleet.manager.start import POLL, look
 from fleet.supervisor import pids, private
 from fleet.supervisor.client import Supervisor
@@ -109,7 +110,7 @@ def down(
         before: tuple[Process, ...] = ()
         workers: tuple[pids.Process, ...] = ()
         if running.state != "SHUTDOWN":
-            client = Supervisor(home.url)
+            client = Supervisor(home.url, timeout=PATIENCE)
             before = client.processes()
             workers = pids.mark(process.pid for process in before if process.pid)
             client.stop_all()

@@ -332,6 +332,20 @@ def test_a_killed_supervisord_is_brought_back(place: Place) -> None:
     assert apply(place, want).is_unchanged
 
 
+@pytest.mark.slow
+def test_a_busy_supervisord_is_waited_for(place: Place) -> None:
+    """The list of two thousand processes takes it ten seconds when its machine has other work."""
+    want = desired(place, {"a": conf("a")})
+    pid = apply(place, want).daemon.pid
+    os.kill(pid, signal.SIGSTOP)
+    awake = threading.Timer(6.0, os.kill, (pid, signal.SIGCONT))
+    awake.start()
+    try:
+        assert len(place.client().processes()) == 4
+    finally:
+        awake.join()
+
+
 def test_two_applies_at_once_take_turns(place: Place) -> None:
     """The second finds nothing left to do."""
     want = desired(place, {"a": conf("a")})
