@@ -36,6 +36,7 @@ from fleet.manager.places import Place
 from fleet.manager.record import Record
 from fleet.manager.rollout import GroupResult, IsAlive, Tell, roll_out
 from fleet.manager.stand_in import is_stand_in
+from fleet.manager.written import Written
 from fleet.supervisor import parser, pids, private
 from fleet.supervisor.client import CANT_REREAD, Changes, DaemonState, Supervisor
 from fleet.supervisor.lock import LOCK, locked
@@ -46,8 +47,6 @@ __all__ = ["Applied", "Desired", "apply", "locked"]
 # stdin, stdout and the log file of each process, with a little room for stderr and rotation.
 _FILES_A_PROCESS = 4
 _FILES_OF_ITS_OWN = 200
-# Seconds for one answer: a group of 1,000 processes starts in one turn of supervisord's loop.
-_PATIENCE = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,11 +142,8 @@ class _Apply:
         self.timeout, self.tell, self.is_alive = timeout, tell, is_alive
         self.may_undo, self.surge = undo, surge
         self.began = monotonic()
-        self.on_disk = folder.ours(desired.project)
-        self.access = {name: folder.access(name) for name in self.on_disk}
-        self.write, self.remove = files.changes(desired.files, self.on_disk)
+        self.files = Written(place, desired, folder)
         self.before = record.load(folder.read(record.file_name(desired.project)))
-        self.main_before: str | None = None
         self.done: list[str] = []  # in words, for somebody who is left in the middle
 
     def run(self, running: DaemonState | None) -> Applied:
@@ -155,13 +151,13 @@ class _Apply:
         open_files = _FILES_OF_ITS_OWN + _FILES_A_PROCESS * sum(len(s.processes) for s in wanted.values())
         if running is None or running.state == "SHUTDOWN":
             return self._from_nothing(wanted, open_files)
-        client = self.place.client(timeout=_PATIENCE)
+        client = self.place.client()
         present = client.processes()
         identity = world.identity(running)
         marks = world.revisions(present)
         numbers = self.before.numbers(identity, self.desired.numprocs, time())
         wanted = with_numbers(wanted, numbers, present)
-        by_hand = edited(self.on_disk, self.before)
+        by_hand = edited(self.files.on_disk, self.before)
         known = {
             group: None if f"fleet.{group}.conf" in by_hand else found
             for group, found in self.before.for_daemon(identity).items()
@@ -173,7 +169,9 @@ class _Apply:
         # What supervisord would answer: it has to read the files first, and they are not written yet.
         guess = decide(
             Changes(
-                changed=tuple(g for g in wanted if f"fleet.{g}.conf" in self.write and known.get(g) is None)
+                changed=tuple(
+                    g for g in wanted if f"fleet.{g}.conf" in self.files.write and known.get(g) is None
+                )
             )
         )
         beside = Beside(client, self.folder, self.is_alive, self.timeout)
@@ -187,16 +185,14 @@ class _Apply:
                 beside.end(stand_ins)
                 self._keep(identity, known, {}, self.before.files)
                 return self._applied(running, refused, undone=True)
-        if self.place.home is not None and self.desired.main_conf is not None:
-            self.main_before = daemon.write_main_conf(self.place.home, self.desired.main_conf)
-        # A removed spec goes last: its workers may be started once more before they are told to stop.
-        self._write([name for name in self.remove if name.endswith(".conf")])
-        self.done += self._files_in_words()
+        self.files.write_main_conf()
+        self.files.write_new()
+        self.done += self.files.in_words()
         large = autostart.large(self.desired, wanted, {*guess.add, *guess.replace})
         plan = guess
         certain = all(known.get(group) for group in wanted)
         # Reading 500 files takes supervisord a second in which it answers nobody.
-        if self.write or self.remove or stand_ins or not certain or not plan.is_nothing:
+        if self.files.write or self.files.remove or stand_ins or not certain or not plan.is_nothing:
             with autostart.withheld(self.folder, self.desired, large):
                 plan = decide(self._reload(client))
         warnings = daemon.room_for(self.place, running, open_files)
@@ -213,23 +209,16 @@ class _Apply:
         if stand_ins:
             beside.end(stand_ins)
         if not undone:
-            self._write_specs_away()
+            self.files.remove_specs()
             self._keep(identity, given, numbers)
             self._remember()
         return self._applied(running, results, warnings=warnings, undone=undone)
 
     def _wanted(self, running: DaemonState | None) -> dict[str, Shape]:
         """The shape of each group that is asked for, as supervisord's own parser understands it."""
-        for name in self.write:
-            self.folder.check_may_write(name, self.desired.project)
-        for path in self.desired.log_dirs:
-            files.make_log_dir(path)
-        conf_dir = self.place.conf_dir
-        overlay: dict[Path, str | None] = {conf_dir / name: self.desired.files[name] for name in self.write}
-        overlay |= {conf_dir / name: None for name in self.remove}
-        if self.desired.main_conf is not None:
-            overlay[self.place.main_conf] = self.desired.main_conf
-        found = parser.read(self._main_conf(running), overlay, environ=daemon.environ(self.place, running))
+        self.files.check()
+        environ = daemon.environ(self.place, running)
+        found = parser.read(self._main_conf(running), self.files.overlay(), environ=environ)
         return daemon.check(found, self.place, self.desired)
 
     def _main_conf(self, running: DaemonState | None) -> Path:
@@ -244,24 +233,22 @@ class _Apply:
         turn of its loop, and answer nobody meanwhile: 500 take a second.
         """
         home = self.place.home
+        self.files.write_new()
         if home is None:
-            self._write([name for name in self.remove if name.endswith(".conf")])
             raise SupervisorUnavailable(
                 f"supervisord at {self.place.url} shuts down. The files are in place."
             )
-        self._write([name for name in self.remove if name.endswith(".conf")])
-        if self.desired.main_conf is not None:
-            self.main_before = daemon.write_main_conf(home, self.desired.main_conf)
+        self.files.write_main_conf()
         with daemon.without_groups(home):
             running, started = private.start(home, open_files=open_files)
         if not started:  # somebody else was faster
             return self.run(running)
-        self.done += ["supervisord started", *self._files_in_words()]
+        self.done += ["supervisord started", *self.files.in_words()]
         plan = Actions(add=tuple(wanted))
         warnings = daemon.room_for(self.place, running, open_files)
         identity = world.identity(running)
         self._keep(identity, dict.fromkeys({*self.before.groups, *wanted}), {})
-        client = self.place.client(timeout=_PATIENCE)
+        client = self.place.client()
         large = autostart.large(self.desired, wanted, wanted)
         try:
             with autostart.withheld(self.folder, self.desired, large):
@@ -273,11 +260,11 @@ class _Apply:
         results = self._roll_out(client, plan, wanted, present=())
         undone = self.may_undo and any(self._counts(result, plan) for result in results)
         if undone:
-            self._write_back()
+            self.files.write_back()
             roll_out(client, Actions(remove=tuple(wanted)), {}, {}, client.processes(), timeout=self.timeout)
             private.stop(home)
         else:
-            self._write_specs_away()
+            self.files.remove_specs()
             self._keep(identity, given_to(wanted, plan, {}, by_hand=_groups(large)), {})
             self._remember()
         return self._applied(running, results, started=not undone, warnings=warnings, undone=undone)
@@ -324,31 +311,10 @@ class _Apply:
 
     def _counts(self, result: GroupResult, plan: Actions) -> bool:
         """A failure that this run brought about; one that was there before undoes nothing."""
-        changed = result.group in {*plan.add, *plan.replace} or f"fleet.{result.group}.conf" in self.write
-        return bool(result.failures) and changed
-
-    def _files_in_words(self) -> list[str]:
-        return [
-            f"{what} {', '.join(names)}"
-            for what, names in (("wrote", self.write), ("removed", self.remove))
-            if names
-        ]
-
-    def _write(self, remove: Iterable[str]) -> None:
-        files.write_all(self.folder, self.desired.files, self.desired.access, self.write, remove)
-
-    def _write_specs_away(self) -> None:
-        files.write_all(self.folder, {}, {}, (), [name for name in self.remove if not name.endswith(".conf")])
-
-    def _write_back(self) -> None:
-        """The files as they were before this run."""
-        back = [name for name in (*self.write, *self.remove) if name in self.on_disk]
-        away = [name for name in self.write if name not in self.on_disk]
-        files.write_all(
-            self.folder, self.on_disk, self.access, sorted(back, key=lambda n: n.endswith(".conf")), away
+        changed = (
+            result.group in {*plan.add, *plan.replace} or f"fleet.{result.group}.conf" in self.files.write
         )
-        if self.main_before is not None and self.place.home is not None:
-            daemon.write_main_conf(self.place.home, self.main_before)
+        return bool(result.failures) and changed
 
     def _reload(self, client: Supervisor) -> Changes:
         """Let the daemon read the files; if it refuses what its parser took, put the old ones back."""
@@ -357,7 +323,7 @@ class _Apply:
         except SupervisorFault as fault:
             if fault.code != CANT_REREAD:
                 raise
-            self._write_back()
+            self.files.write_back()
             # It has read nothing new; it may refuse once more for the sake of a file that is not ours.
             with suppress(SupervisorError):
                 client.reload_config()
@@ -370,13 +336,13 @@ class _Apply:
     ) -> None:
         """Put back what was there, in files and in supervisord."""
         self._keep(identity, given, numbers, self.before.files)
-        self._write_back()
+        self.files.write_back()
         self.done.append("the old files are back in place")
         changes = client.reload_config()
         found = parser.read(
             self._main_conf(self.place.find()), environ=daemon.environ(self.place, self.place.find())
         )
-        old = {g: shape(found.groups[g]) for g in _groups(self.on_disk) if g in found.groups}
+        old = {g: shape(found.groups[g]) for g in _groups(self.files.on_disk) if g in found.groups}
         old = {g: was for g, was in old.items() if not is_stand_in(g)}
         present = client.processes()
         old = with_numbers(old, numbers, present)
@@ -416,8 +382,8 @@ class _Apply:
         return Applied(
             daemon=running,
             started=started,
-            written=() if undone else self.write,
-            removed=() if undone else self.remove,
+            written=() if undone else self.files.write,
+            removed=() if undone else self.files.remove,
             groups=results,
             warnings=warnings,
             seconds=monotonic() - self.began,

@@ -15,8 +15,10 @@ from fleet.manager import files
 from fleet.manager.actions import Shape
 from fleet.manager.desired import Desired
 from fleet.manager.files import Folder
-from fleet.supervisor.client import CHUNK
 
+# Processes: supervisord forks as many in 0.2 s.  A group without autostart costs more than that: a
+# `supervisorctl update` by hand would replace it.
+_MOST = 50
 _AUTOSTART = "\nautostart=true\n"
 
 
@@ -26,7 +28,7 @@ def large(desired: Desired, wanted: Mapping[str, Shape], groups: Container[str])
     for group in wanted:
         name = f"fleet.{group}.conf"
         text = desired.files.get(name, "")
-        if group in groups and len(wanted[group].wanted) > CHUNK and _AUTOSTART in text:
+        if group in groups and len(wanted[group].wanted) > _MOST and _AUTOSTART in text:
             found[name] = text.replace(_AUTOSTART, "\nautostart=false\n")
     return found
 

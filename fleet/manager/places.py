@@ -13,6 +13,10 @@ from fleet.supervisor.private import Home
 if TYPE_CHECKING:
     from fleet.manifest import Manifest
 
+# Seconds for one answer of a supervisord that was found: two for the list of 2,000 processes, and several
+# times as long on a busy machine.
+PATIENCE = 60.0
+
 # Distributions put supervisord.conf here, in the order in which supervisord looks.
 _MAIN_CONFS = ("/etc/supervisord.conf", "/etc/supervisor/supervisord.conf", "/usr/local/etc/supervisord.conf")
 
@@ -43,7 +47,7 @@ class Place:
     def private(self) -> bool:
         return self.home is not None
 
-    def client(self, timeout: float = 5.0) -> Supervisor:
+    def client(self, timeout: float = PATIENCE) -> Supervisor:
         """A client of it; *timeout* is seconds for each call."""
         password = self.password.read() if self.password is not None else None
         return Supervisor(self.url, self.username, password, timeout)
@@ -55,7 +59,7 @@ class Place:
         Raises:
             SupervisorUnavailable: a supervisord that others manage does not answer.
         """
-        return private.find(self.home) if self.home is not None else self.client().state()
+        return private.find(self.home) if self.home is not None else self.client(timeout=5.0).state()
 
 
 def place_of(manifest: Manifest) -> Place:

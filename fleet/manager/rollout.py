@@ -10,12 +10,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, takewhile
 
 from fleet.errors import PartlyDone, SupervisorError
 from fleet.manager.actions import Actions, Shape
 from fleet.manager.health import Health, advance, give_up
-from fleet.manager.start import POLL, Failure, failure, quiet
-from fleet.supervisor.client import ALREADY_ADDED, BAD_NAME, CHUNK, STILL_RUNNING, Supervisor, Verdicts
+from fleet.manager.start import POLL, Failure, failure, look, quiet
+from fleet.supervisor.client import (
+    ALREADY_ADDED,
+    BAD_NAME,
+    CHUNK,
+    STILL_RUNNING,
+    Supervisor,
+    Verdicts,
+    fitting,
+)
 from fleet.supervisor.process import Process, ProcessState
 
 
@@ -90,6 +99,7 @@ class _Work:
         self.open = {*wanted, *plan.remove}  # groups without a result yet
         self.results: list[GroupResult] = []
         self.before = _by_name(present)
+        self.at_once = CHUNK  # processes that one turn of supervisord's loop may fork
 
     def run(self) -> tuple[GroupResult, ...]:
         processes = self.before
@@ -101,7 +111,7 @@ class _Work:
         fresh = self.plan.is_nothing  # what was read before is still true then
         while True:
             asked = time.monotonic()
-            processes = self.before if fresh else _by_name(self.client.processes())
+            processes = self.before if fresh else self._look()
             fresh = False
             self.health = advance(
                 self.health, processes.values(), quiet(self.health, processes, self.is_alive)
@@ -115,22 +125,33 @@ class _Work:
             self._nudge(processes)
             time.sleep(max(POLL, time.monotonic() - asked))
 
+    def _look(self) -> dict[str, Process]:
+        """Those that this is about, as they are now."""
+        leaving = (name for name, process in self.before.items() if process.group in self.draining)
+        wanted = (name for group, shape in self.wanted.items() for name in shape.full(group))
+        return look(self.client, [*leaving, *self.surplus, *wanted])
+
     def _add(self, groups: Sequence[str]) -> None:
         """
         Create groups, so many at a time as supervisord can start without being missed.
 
         It forks every autostart process of all new groups in one turn of its loop.
         """
-        batch: list[str] = []
-        size = 0
-        for group in groups:
-            count = len(self.wanted[group].wanted)
-            if batch and size + count > CHUNK:
-                _raise_first(self.client.add_groups(batch), ALREADY_ADDED)
-                batch, size = [], 0
-            batch.append(group)
-            size += count
-        _raise_first(self.client.add_groups(batch), ALREADY_ADDED)
+        rest = list(groups)
+        forking = 0
+        while rest:
+            batch = self._batch(rest)
+            began = time.monotonic()
+            _raise_first(self.client.add_groups(batch), ALREADY_ADDED)
+            if forking:  # the answer waited until the groups before were forked
+                self.at_once = fitting(forking, time.monotonic() - began)
+            forking = sum(len(self.wanted[group].wanted) for group in batch)
+            del rest[: len(batch)]
+
+    def _batch(self, groups: Sequence[str]) -> Sequence[str]:
+        """The first of *groups*, with as many of the next as are started at once; one at least."""
+        sizes = accumulate(len(self.wanted[group].wanted) for group in groups)
+        return groups[: max(1, sum(1 for _ in takewhile(lambda size: size <= self.at_once, sizes)))]
 
     def _expect(self, groups: Iterable[str]) -> None:
         names = frozenset[str]().union(*(self.wanted[group].full(group) for group in groups))

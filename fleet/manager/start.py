@@ -62,7 +62,7 @@ def start(
     client.start(asked_for)
     while True:
         asked = time.monotonic()
-        processes = {process.full_name: process for process in client.processes()}
+        processes = look(client, asked_for)
         health = advance(health, processes.values(), quiet(health, processes, is_alive))
         if time.monotonic() - began > timeout:
             health = give_up(health)
@@ -74,6 +74,12 @@ def start(
         client.start(stopped)
         # As slow as the answers are: a thousand processes cost supervisord a quarter of a second.
         time.sleep(max(POLL, time.monotonic() - asked))
+
+
+def look(client: Supervisor, names: Iterable[str]) -> dict[str, Process]:
+    """Those of *names* (full names) that supervisord knows, as they are now.  Nobody else's are asked for."""
+    found = client.lookup(list(dict.fromkeys(names)))
+    return {name: process for name, process in found.items() if process is not None}
 
 
 def quiet(

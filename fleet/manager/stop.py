@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from fleet.errors import SupervisorUnavailable
-from fleet.manager.start import POLL
+from fleet.manager.places import PATIENCE
+from fleet.manager.start import POLL, look
 from fleet.supervisor import pids, private
 from fleet.supervisor.client import Supervisor
 from fleet.supervisor.lock import LOCK, locked
@@ -109,7 +110,7 @@ def down(
         before: tuple[Process, ...] = ()
         workers: tuple[pids.Process, ...] = ()
         if running.state != "SHUTDOWN":
-            client = Supervisor(home.url)
+            client = Supervisor(home.url, timeout=PATIENCE)
             before = client.processes()
             workers = pids.mark(process.pid for process in before if process.pid)
             client.stop_all()
@@ -139,7 +140,7 @@ def _drain(
     calm = 0  # polls in a row that found everything down
     while True:
         asked = time.monotonic()
-        ours = tuple(process for process in client.processes() if process.full_name in names)
+        ours = tuple(look(client, sorted(names)).values())
         going = tuple(process for process in ours if not process.state.is_stopped)
         if tell is not None:
             tell(going)

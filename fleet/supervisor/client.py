@@ -14,8 +14,8 @@ from fleet.supervisor.process import Process, process
 from fleet.supervisor.transport import Transport, printable
 
 # A multicall is served in one turn of supervisord's loop, and it answers nobody else meanwhile:
-# 50 starts take about 0.1 s (a whole group of 1,000 in one call takes 2 s), and fewer on a slow machine.
-CHUNK = 50
+# 25 starts take about 0.1 s (a whole group of 1,000 in one call takes 2 s), and fewer on a slow machine.
+CHUNK = 25
 _FEWEST = 10
 _TURN = 0.1  # seconds
 # Of one look-up: fewer than 60 names are not worth a connection of their own, and each takes

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from fleet.manager import apply as applying
 from fleet.manager.apply import Applied, Desired, apply
 from fleet.manager.places import Place
 from fleet.supervisor import pids, private
+from fleet.supervisor.client import Supervisor, Verdicts
 from fleet.supervisor.process import Process, ProcessState
 from tests.supervisord import VERSIONS, main_conf, private_home, python_with
 from tests.waiting import eventually
@@ -113,6 +114,45 @@ def test_the_first_apply_starts_supervisord_and_every_wanted_process(place: Plac
     assert second.is_unchanged
     assert not second.started
     assert running(place) == pids_before
+
+
+@pytest.mark.parametrize(("delay", "most"), [(0.0, 25), (0.3, 10)])
+def test_new_groups_come_in_portions(
+    delay: float, most: int, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """supervisord forks a portion in one turn, in which it answers nobody; a slow one gets fewer."""
+    portions: list[list[str]] = []
+    add = Supervisor.add_groups
+
+    def slowly(client: Supervisor, groups: Iterable[str]) -> Verdicts:
+        portions.append(list(groups))
+        time.sleep(delay)
+        return add(client, portions[-1])
+
+    monkeypatch.setattr(Supervisor, "add_groups", slowly)
+    names = ("a", "b", "c", "d", "e", "f")
+    assert not apply(place, desired(place, {name: conf(name, numprocs=10) for name in names})).failed
+    added = [portion for portion in portions if portion]
+    assert sorted(group for portion in added for group in portion) == [f"shop-{name}" for name in names]
+    assert max(10 * len(portion) for portion in added) <= 25
+    assert all(10 * len(portion) <= most for portion in added[2:])
+
+
+def test_the_whole_list_is_asked_for_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It costs supervisord dearly; those that are waited for are asked for by name."""
+    asked: list[Supervisor] = []
+    processes = Supervisor.processes
+
+    def counted(client: Supervisor) -> tuple[Process, ...]:
+        asked.append(client)
+        return processes(client)
+
+    monkeypatch.setattr(Supervisor, "processes", counted)
+    apply(place, desired(place, {"a": conf("a"), "b": conf("b")}))
+    assert len(asked) == 0
+    done = apply(place, desired(place, {"a": conf("a", mark="new"), "c": conf("c")}))
+    assert by_pipeline(done) == {"a": "replaced", "shop-b": "removed", "c": "added"}
+    assert len(asked) == 1
 
 
 def plain(pipeline: str) -> str:
@@ -290,6 +330,20 @@ def test_a_killed_supervisord_is_brought_back(place: Place) -> None:
     assert second.started
     assert len(running(place)) == 2
     assert apply(place, want).is_unchanged
+
+
+@pytest.mark.slow
+def test_a_busy_supervisord_is_waited_for(place: Place) -> None:
+    """The list of two thousand processes takes it ten seconds when its machine has other work."""
+    want = desired(place, {"a": conf("a")})
+    pid = apply(place, want).daemon.pid
+    os.kill(pid, signal.SIGSTOP)
+    awake = threading.Timer(6.0, os.kill, (pid, signal.SIGCONT))
+    awake.start()
+    try:
+        assert len(place.client().processes()) == 4
+    finally:
+        awake.join()
 
 
 def test_two_applies_at_once_take_turns(place: Place) -> None:

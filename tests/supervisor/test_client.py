@@ -100,11 +100,11 @@ def test_processes_are_found_by_name(home: Home) -> None:
 
 def test_a_slow_supervisord_gets_fewer_starts_at_once() -> None:
     """So that it answers others every tenth of a second or so, and no more than a chunk when it is fast."""
-    assert fitting(50, 0.1) == 50
-    assert fitting(50, 0.25) == 20
-    assert fitting(20, 0.05) == 40
-    assert fitting(50, 0.0) == 50
-    assert fitting(50, 9.0) == 10
+    assert fitting(25, 0.1) == 25
+    assert fitting(25, 0.125) == 20
+    assert fitting(10, 0.05) == 20
+    assert fitting(25, 0.0) == 25
+    assert fitting(25, 9.0) == 10
 
 
 def test_groups_come_and_go(home: Home) -> None:
