@@ -158,10 +158,10 @@ class _Apply:
         client = self.place.client(timeout=_PATIENCE)
         present = client.processes()
         identity = world.identity(running)
-        marks = world.revisions(present)
+        by_hand = edited(self.on_disk, self.before)
+        marks = world.revisions(present, self.folder.changed_at(by_hand))
         numbers = self.before.numbers(identity, self.desired.numprocs, time())
         wanted = with_numbers(wanted, numbers, present)
-        by_hand = edited(self.on_disk, self.before)
         known = {
             group: None if f"fleet.{group}.conf" in by_hand else found
             for group, found in self.before.for_daemon(identity).items()
