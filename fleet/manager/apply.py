@@ -233,7 +233,7 @@ class _Apply:
         return daemon.check(found, self.place, self.desired)
 
     def _main_conf(self, running: DaemonState | None) -> Path:
-        said = pids.option(running.pid, "-c") if running and running.pid else None
+        said = pids.main_conf(running.pid) if running and running.pid else None
         return said or self.place.main_conf
 
     def _from_nothing(self, wanted: Mapping[str, Shape], open_files: int) -> Applied:
