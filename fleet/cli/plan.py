@@ -185,9 +185,14 @@ def summary(found: Plan) -> list[str]:
         f"{found.keeps} untouched"
     ]
     if found.drains:
-        gaps = [step.pipeline for step in found.steps if step.action == "replace" and step.drains]
-        what = "capacity never falls below the present" if not gaps else "a gap while they drain"
-        lines.append(f"{what}; longest drain {short_duration(found.longest)}")
+        longest = f"longest drain {short_duration(found.longest)}"
+        how = {step.action for step in found.steps if step.drains}
+        # A pipeline that goes or gets fewer is meant to do less: neither a gap nor a promise.
+        if "replace" in how:
+            longest = f"a gap while they drain; {longest}"
+        elif how == {"surge"}:
+            longest = f"capacity never falls below the present; {longest}"
+        lines.append(longest)
     return lines
 
 

@@ -137,6 +137,7 @@ def test_deploy_day(shop: Shop) -> None:
     said = shop("plan", "-o", "p.json")
     assert "- shop-legacy  gone from the manifest  1 drains (≤ 1m35s)" in said
     assert "legacy still has 3 ready jobs, and no pipeline will take them" in said
+    assert "\nlongest drain 1m35s" in said, "nothing is promised of a capacity that is meant to fall"
     assert json.loads((shop.root / "p.json").read_text())["schema"] == "fleet.plan/1"
     shop.edit("numprocs = 6", "numprocs = 4")
     assert "Nothing was done; plan again" in shop("apply", "p.json", "-y", code=8)
@@ -195,6 +196,7 @@ def test_beyond_the_room_and_back(shop: Shop) -> None:
     assert "shop-emails has room for 8" in shop("scale", "emails=9", code=8)
     said = shop("scale", "emails=9", "--save", code=8)
     assert "surge: 9 new start, then 4 old drain" in said
+    assert "capacity never falls below the present" in said
     assert (shop.root / "fleet.toml").read_text() == text
     assert len(shop.pids()) == 4
     shop("scale", "emails=9", "--save", "-y")
