@@ -269,6 +269,6 @@ def _check_unreachable(folder: Path) -> None:
             f"{folder} belongs to somebody else ({owner_and_mode(folder)}), who could swap files in it."
         )
     if found.st_mode & stat.S_IWOTH:
-        raise Refused(
-            f"everybody may write in {folder} ({owner_and_mode(folder)}). Mend it: chmod o-w {folder}"
-        )
+        shared = found.st_mode & stat.S_ISVTX  # as /tmp: it is meant to be everybody's
+        mend = "Name a conf_dir elsewhere." if shared else f"Mend it: chmod o-w {folder}"
+        raise Refused(f"everybody may write in {folder} ({owner_and_mode(folder)}). {mend}")
