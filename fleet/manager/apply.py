@@ -180,12 +180,12 @@ class _Apply:
         stand_ins = self._stand_ins(guess, wanted, present, marks)
         if stand_ins:
             names = [stand_in.group for stand_in in stand_ins]
-            self._keep(identity, {**known, **dict.fromkeys(names)}, {}, self.before.files)
+            self._keep(identity, {**known, **dict.fromkeys(names)}, numbers, self.before.files)
             self.done.append(f"temporary groups begun: {', '.join(names)}")
             refused = beside.begin(stand_ins)
             if refused:
                 beside.end(stand_ins)
-                self._keep(identity, known, {}, self.before.files)
+                self._keep(identity, known, numbers, self.before.files)
                 return self._applied(running, refused, undone=True)
         if self.place.home is not None and self.desired.main_conf is not None:
             self.main_before = daemon.write_main_conf(self.place.home, self.desired.main_conf)

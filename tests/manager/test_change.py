@@ -15,6 +15,7 @@ import pytest
 from fleet.errors import Refused
 from fleet.manager import apply as applying
 from fleet.manager import files, history, world
+from fleet.manager import scale as scaling
 from fleet.manager.apply import Applied
 from fleet.manager.compare import Plan
 from fleet.manager.desired import desired
@@ -104,6 +105,19 @@ def test_new_settings_that_do_not_work_stop_nobody(shop: Shop) -> None:
     assert (shop.pids(), shop.files()) == (before, there)
     assert shop.groups() == {"shop-a", "shop-b"}
     assert not list((shop.root / ".fleet" / "logs").glob("*~new*"))
+
+
+def test_a_number_by_hand_outlives_new_settings_that_do_not_work(shop: Shop) -> None:
+    """Nothing was changed, and so the next plan does not drain what somebody added."""
+    shop.write(HANDLER.format("work"))
+    shop.apply()
+    scaling.scale(shop.place, "shop", {"shop-a": 3}, numprocs={"shop-a": 2})
+    shop.write(HANDLER.format("missing"))
+    assert shop.apply().undone
+    shop.write(HANDLER.format("work"))
+    assert shop.plan().is_nothing
+    assert len(shop.pids()) == 3
+    assert scaling.by_hand(shop.place, "shop")["shop-a"].number == 3
 
 
 def test_new_settings_that_work_replace_the_old(shop: Shop) -> None:
