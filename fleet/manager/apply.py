@@ -120,9 +120,10 @@ def apply(
         except SupervisorError as error:
             if not work.done:
                 raise
-            raise PartlyDone(
-                f"{error}\nDone before that: {'; '.join(work.done)}. Run the same command again to finish."
-            ) from error
+            raise PartlyDone(f"{error}\n{work.so_far()}") from error
+        except KeyboardInterrupt as stop:
+            stop.add_note(work.so_far())
+            raise
 
 
 class _Apply:
@@ -149,6 +150,12 @@ class _Apply:
         self.before = record.load(folder.read(record.file_name(desired.project)))
         self.main_before: str | None = None
         self.done: list[str] = []  # in words, for somebody who is left in the middle
+
+    def so_far(self) -> str:
+        """For somebody who is left in the middle."""
+        if not self.done:
+            return "Nothing was changed."
+        return f"Done before that: {'; '.join(self.done)}. Run the same command again to finish."
 
     def run(self, running: DaemonState | None) -> Applied:
         wanted = self._wanted(running)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 import time
@@ -207,6 +208,26 @@ def test_beyond_the_room_and_back(shop: Shop) -> None:
     assert shop.pids().items() <= kept.items()
     assert len(shop.pids()) == 7
     assert "emails=N" not in shop("scale", "emails=x", code=2)
+
+
+def test_ctrl_c_says_what_was_done(shop: Shop) -> None:
+    """C8: exit 130, the steps, and a second apply that reaches the goal."""
+    shop("apply")
+    before = shop.pids()
+    shop.edit("import os, time", "import os, time\ntime.sleep(20)", "shop.py")
+    shop.edit("numprocs = 4", 'numprocs = 4\ntimeout = "9s"')
+    with subprocess.Popen(
+        [sys.executable, FLEET, "apply", "-y"], cwd=shop.root, stdout=-1, stderr=-1, text=True
+    ) as child:
+        eventually(lambda: shop.pids("shop-emails~new"))
+        child.send_signal(signal.SIGINT)
+        _, said = child.communicate(timeout=30)
+    assert child.returncode == 130
+    assert "interrupted\nDone before that: temporary groups begun: shop-emails~new" in said
+    assert shop.pids() == before
+    shop.edit("\ntime.sleep(20)", "", "shop.py")
+    shop("apply", "-y")
+    assert "nothing to change" in shop("plan")
 
 
 def test_apply_asks_a_person(tmp_path: Path) -> None:
