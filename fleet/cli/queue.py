@@ -45,7 +45,10 @@ def info() -> None:
     for name, value in rows.items():
         output.say(f"{output.paint(f'{name:10}', 'dim')}{show(value)}")
     for text in found.notes:
-        output.say(f"{output.paint('note      ', 'dim')}{show(text)}")
+        said, *mend = text.splitlines()
+        output.say(f"{output.paint('note      ', 'dim')}{show(said)}")
+        for command in mend:
+            output.say(f"{'':12}{show(command)}")
 
 
 def migrate(
