@@ -139,7 +139,11 @@ def plan_lines(found: Plan, width: int = 80) -> Iterator[tuple[str, str]]:
         if not fits:
             for index, line in enumerate(wrap(effect, max(width - len(blank) - 2, 20))):
                 yield sign, f"{blank}{'→ ' if not index else '  '}{line}"
-    same = [show(step.pipeline) for step in found.steps if step.is_nothing]
+    same = [
+        f"{show(step.pipeline)} ({show(', '.join(step.why))})" if step.why else show(step.pipeline)
+        for step in found.steps
+        if step.is_nothing
+    ]
     if same:
         listed = ", ".join(same[:12]) + (f" … ({len(same)} in all)" if len(same) > 12 else "")
         for index, line in enumerate(wrap(listed, max(width - 4, 20))):

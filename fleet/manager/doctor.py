@@ -125,7 +125,7 @@ def _includes(place: Place, daemon: DaemonState | None) -> Iterator[Finding]:
     """The whole include set, and programs in it that make trouble for everybody."""
     main = (pids.main_conf(daemon.pid) if daemon and daemon.pid else None) or place.main_conf
     if not _exists(main):
-        if not place.private:
+        if not place.private and daemon is not None:  # its command line is what names the file
             yield Finding(
                 what="includes",
                 level=Level.BAD,

@@ -111,7 +111,9 @@ def test_deploy_day(shop: Shop) -> None:
     assert len(three) == 3
     assert three.items() <= six.items()
     assert "emails            3         4" in shop("scale")
-    assert "nothing to change" in shop("plan")
+    said = shop("plan")
+    assert "nothing to change" in said
+    assert "= emails (scaled to 3 by hand), legacy" in said
 
     shop.edit("numprocs = 4", "numprocs = 6")
     assert "3 start beside the 3 that run" in shop("plan")
