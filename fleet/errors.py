@@ -4,6 +4,7 @@ Every error that fleet raises on purpose.
     FleetError                       exit code
     ├── ManifestError                    4   fleet.toml cannot be used; carries every problem found
     ├── RenderError                      4   a value that supervisord's files cannot carry
+    ├── SecretError                      4   a secret that the manifest names cannot be read
     ├── QueueError                       6
     │   ├── BackendUnavailable           6   the server does not answer; nothing happened
     │   │   └── BackendBusy              6   it answers, but a lock could not be had in time
@@ -80,6 +81,12 @@ class ManifestError(FleetError):
 
 class RenderError(FleetError):
     """A value that no supervisord configuration file can carry."""
+
+    exit_code = 4
+
+
+class SecretError(FleetError):
+    """A secret is not where the manifest says, or is no text."""
 
     exit_code = 4
 

@@ -195,7 +195,10 @@ def _tell(manifest: Manifest, done: Applied, kind: str) -> None:
 
     changed = [group for group in done.groups if group.action != "kept"]
     names = [group.pipeline for group in changed]
-    what = ", ".join(f"{group.pipeline} {group.running}/{group.wanted}" for group in changed)
+    what = ", ".join(
+        f"{group.pipeline} {'removed' if group.action == 'removed' else f'{group.running}/{group.wanted}'}"
+        for group in changed
+    )
     if done.undone:
         failed = [group.pipeline for group in done.failed]
         events.tell(manifest.state_dir, "undone", f"{kind} of {done.revision}: {', '.join(failed)}", failed)

@@ -78,7 +78,8 @@ def _queue(manifest: Manifest) -> Iterator[Finding]:
     if info.clock_ahead is not None:
         yield clock_finding(info.clock_ahead)
     for note in info.notes:
-        yield Finding(what="queue", level=Level.WARNING, text=note)
+        said, *mend = note.splitlines()
+        yield Finding(what="queue", level=Level.WARNING, text=said, mend=tuple(mend))
 
 
 def clock_finding(ahead: float) -> Finding:

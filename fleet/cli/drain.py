@@ -23,7 +23,8 @@ class DrainLine:
             return
         names = ", ".join(process.name for process in going[:3]) + (" …" if len(going) > 3 else "")
         text = show(f"waiting for {len(going)}: {names}", 78) if going else ""
-        sys.stderr.write("\r" + text.ljust(self._width))
+        # Back to the first column when nobody is waited for: the next line may be stdout's.
+        sys.stderr.write("\r" + text.ljust(self._width) + ("" if text else "\r"))
         sys.stderr.flush()
         self._width = len(text)
 

@@ -30,7 +30,7 @@ def report(error: BaseException) -> int:
     if isinstance(error, typer.Exit):
         return error.exit_code
     if isinstance(error, KeyboardInterrupt):
-        _say("interrupted")
+        _say("\n".join(["interrupted", *getattr(error, "__notes__", [])]))
         return INTERRUPTED
     if isinstance(error, typer.Abort | EOFError):  # a question that got no answer
         _say("\nNothing was changed.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 import typer
@@ -46,6 +47,24 @@ def queue_name(manifest: Manifest, queue: Queue, name: str) -> str:
     if name in holding:
         return name
     raise unknown("pipeline", name, dict.fromkeys([*manifest.pipelines, *holding]))
+
+
+def queue_names(manifest: Manifest, queue: Queue, targets: Iterable[str]) -> list[str]:
+    """
+    The same for several names, for globs over those of the manifest, and for `all` of them.
+
+    Raises:
+        typer.BadParameter: one of them means nothing.
+    """
+    found: dict[str, None] = {}
+    for target in targets:
+        meant = [
+            pipeline.queue_name
+            for name, pipeline in manifest.pipelines.items()
+            if target == "all" or fnmatchcase(name, target)
+        ]
+        found |= dict.fromkeys(meant or [queue_name(manifest, queue, target)])
+    return list(found)
 
 
 def redacted_keys(manifest: Manifest, queue_name: str) -> frozenset[str]:

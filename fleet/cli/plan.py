@@ -139,7 +139,11 @@ def plan_lines(found: Plan, width: int = 80) -> Iterator[tuple[str, str]]:
         if not fits:
             for index, line in enumerate(wrap(effect, max(width - len(blank) - 2, 20))):
                 yield sign, f"{blank}{'→ ' if not index else '  '}{line}"
-    same = [show(step.pipeline) for step in found.steps if step.is_nothing]
+    same = [
+        f"{show(step.pipeline)} ({show(', '.join(step.why))})" if step.why else show(step.pipeline)
+        for step in found.steps
+        if step.is_nothing
+    ]
     if same:
         listed = ", ".join(same[:12]) + (f" … ({len(same)} in all)" if len(same) > 12 else "")
         for index, line in enumerate(wrap(listed, max(width - 4, 20))):
@@ -185,9 +189,14 @@ def summary(found: Plan) -> list[str]:
         f"{found.keeps} untouched"
     ]
     if found.drains:
-        gaps = [step.pipeline for step in found.steps if step.action == "replace" and step.drains]
-        what = "capacity never falls below the present" if not gaps else "a gap while they drain"
-        lines.append(f"{what}; longest drain {short_duration(found.longest)}")
+        longest = f"longest drain {short_duration(found.longest)}"
+        how = {step.action for step in found.steps if step.drains}
+        # A pipeline that goes or gets fewer is meant to do less: neither a gap nor a promise.
+        if "replace" in how:
+            longest = f"a gap while they drain; {longest}"
+        elif how == {"surge"}:
+            longest = f"capacity never falls below the present; {longest}"
+        lines.append(longest)
     return lines
 
 

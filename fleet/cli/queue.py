@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 UNTIL_RESUMED = 365 * 86400.0  # seconds; every back end wants an end
 PipelinesArgument = Annotated[
-    list[str], typer.Argument(metavar="PIPELINE", help="of the manifest, or one that still holds jobs")
+    list[str],
+    typer.Argument(metavar="PIPELINE…", help="a pipeline, one that still holds jobs, a glob, or all"),
 ]
 
 
@@ -44,7 +45,10 @@ def info() -> None:
     for name, value in rows.items():
         output.say(f"{output.paint(f'{name:10}', 'dim')}{show(value)}")
     for text in found.notes:
-        output.say(f"{output.paint('note      ', 'dim')}{show(text)}")
+        said, *mend = text.splitlines()
+        output.say(f"{output.paint('note      ', 'dim')}{show(said)}")
+        for command in mend:
+            output.say(f"{'':12}{show(command)}")
 
 
 def migrate(
@@ -85,8 +89,10 @@ def pause(
     Hand out no jobs of a pipeline for a while.  Jobs in hand go on, puts too.
 
       fleet pause emails
-      fleet pause emails thumbs --for 10m
+      fleet pause emails 'thumbs-*' --for 10m
     """
+    import shlex
+
     from fleet.cli import confirm, output
     from fleet.cli.names import slips_are_usage_errors
     from fleet.units import format_duration, parse_duration
@@ -102,7 +108,7 @@ def pause(
             queue.pause(name, seconds)
     how_long = f"for {format_duration(seconds)}" if for_ else "until resumed"
     output.say(f"paused {how_long}: {', '.join(names)}")
-    output.note(f"undo: fleet resume {' '.join(pipelines)}")
+    output.note(f"undo: fleet resume {shlex.join(pipelines)}")
 
 
 def resume(pipelines: PipelinesArgument) -> None:
@@ -110,6 +116,7 @@ def resume(pipelines: PipelinesArgument) -> None:
     End a pause.
 
       fleet resume emails
+      fleet resume all
     """
     from fleet.cli import confirm, output
 
@@ -122,11 +129,11 @@ def resume(pipelines: PipelinesArgument) -> None:
 
 def _open(pipelines: list[str]) -> tuple[Queue, list[str]]:
     from fleet.cli.context import load_manifest, open_queue
-    from fleet.cli.names import queue_name
+    from fleet.cli.names import queue_names
 
     manifest = load_manifest()
     queue = open_queue(manifest)
-    return queue, [queue_name(manifest, queue, name) for name in pipelines]
+    return queue, queue_names(manifest, queue, pipelines)
 
 
 def _statements(dsn: str) -> str:

@@ -53,7 +53,9 @@ def restart_rolling(run: Run, targets: list[str], *, max_down: int, surge: bool)
             )
         if done[-1].failures:
             break
-    run.tell("restart", [name for rolled in done for name in rolled.restarted])
+    restarted = [name for rolled in done for name in rolled.restarted]
+    if restarted:
+        run.tell("restart", restarted)
     if settings().json:
         output.document({"schema": "fleet.restart/1", "groups": [_document(asdict(r), r) for r in done]})
     elif not done[-1].failures:

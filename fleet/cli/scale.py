@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def scale(
     wanted: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PIPELINE=N", help="without any: the numbers that hold by hand"),
+        typer.Argument(metavar="PIPELINE=N…", help="without any: the numbers that hold by hand"),
     ] = None,
     time_limit: Annotated[
         str,

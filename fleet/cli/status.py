@@ -21,7 +21,7 @@ TERMINATED = 143  # 128 + SIGTERM
 
 
 def status(
-    pipelines: Annotated[list[str] | None, typer.Argument(metavar="PIPELINE", help="only these")] = None,
+    pipelines: Annotated[list[str] | None, typer.Argument(metavar="PIPELINE…", help="only these")] = None,
     once: Annotated[bool, typer.Option("--once", help="one report instead of the live screen")] = False,
     watch: Annotated[
         str, typer.Option(metavar="SEC", help="a report every SEC seconds, without the live screen")

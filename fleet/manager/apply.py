@@ -119,9 +119,10 @@ def apply(
         except SupervisorError as error:
             if not work.done:
                 raise
-            raise PartlyDone(
-                f"{error}\nDone before that: {'; '.join(work.done)}. Run the same command again to finish."
-            ) from error
+            raise PartlyDone(f"{error}\n{work.so_far()}") from error
+        except KeyboardInterrupt as stop:
+            stop.add_note(work.so_far())
+            raise
 
 
 class _Apply:
@@ -146,6 +147,12 @@ class _Apply:
         self.before = record.load(folder.read(record.file_name(desired.project)))
         self.done: list[str] = []  # in words, for somebody who is left in the middle
 
+    def so_far(self) -> str:
+        """For somebody who is left in the middle."""
+        if not self.done:
+            return "Nothing was changed."
+        return f"Done before that: {'; '.join(self.done)}. Run the same command again to finish."
+
     def run(self, running: DaemonState | None) -> Applied:
         wanted = self._wanted(running)
         open_files = _FILES_OF_ITS_OWN + _FILES_A_PROCESS * sum(len(s.processes) for s in wanted.values())
@@ -154,10 +161,10 @@ class _Apply:
         client = self.place.client()
         present = client.processes()
         identity = world.identity(running)
-        marks = world.revisions(present)
+        by_hand = edited(self.files.on_disk, self.before)
+        marks = world.revisions(present, self.folder.changed_at(by_hand))
         numbers = self.before.numbers(identity, self.desired.numprocs, time())
         wanted = with_numbers(wanted, numbers, present)
-        by_hand = edited(self.files.on_disk, self.before)
         known = {
             group: None if f"fleet.{group}.conf" in by_hand else found
             for group, found in self.before.for_daemon(identity).items()
@@ -178,12 +185,12 @@ class _Apply:
         stand_ins = self._stand_ins(guess, wanted, present, marks)
         if stand_ins:
             names = [stand_in.group for stand_in in stand_ins]
-            self._keep(identity, {**known, **dict.fromkeys(names)}, {}, self.before.files)
+            self._keep(identity, {**known, **dict.fromkeys(names)}, numbers, self.before.files)
             self.done.append(f"temporary groups begun: {', '.join(names)}")
             refused = beside.begin(stand_ins)
             if refused:
                 beside.end(stand_ins)
-                self._keep(identity, known, {}, self.before.files)
+                self._keep(identity, known, numbers, self.before.files)
                 return self._applied(running, refused, undone=True)
         self.files.write_main_conf()
         self.files.write_new()
@@ -222,7 +229,7 @@ class _Apply:
         return daemon.check(found, self.place, self.desired)
 
     def _main_conf(self, running: DaemonState | None) -> Path:
-        said = pids.option(running.pid, "-c") if running and running.pid else None
+        said = pids.main_conf(running.pid) if running and running.pid else None
         return said or self.place.main_conf
 
     def _from_nothing(self, wanted: Mapping[str, Shape], open_files: int) -> Applied:

@@ -20,6 +20,7 @@ from fleet.manager.actions import Actions, Shape, actions, resized
 from fleet.manager.desired import Desired
 from fleet.manager.differences import differences
 from fleet.manager.files import changes as file_changes
+from fleet.manager.plan import spec_name
 from fleet.manager.record import Record, digest
 from fleet.manager.stand_in import is_stand_in
 from fleet.supervisor.client import Changes
@@ -189,8 +190,7 @@ def _step(
     active = _active(members)
     conf = on_disk.get(_conf(group))
     why = list(differences(group, on_disk, desired.files)) if conf is not None else []
-    if _conf(group) in by_hand:
-        why.append(f"{_conf(group)} was edited by hand")
+    why += [f"{name} was edited by hand" for name in (_conf(group), spec_name(group)) if name in by_hand]
     longest = _longest(conf or desired.files.get(_conf(group), ""))
     step = Step(pipeline=desired.groups[group], group=group, action="keep")
     if group in todo.add:

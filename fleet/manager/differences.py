@@ -72,7 +72,7 @@ def _of_confs(old: list[dict[str, str]], new: list[dict[str, str]], has_spec: bo
 def _of_specs(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
     before, after = _flat(old), _flat(new)
     hidden = set()
-    if _margin(before) != _margin(after):
+    if before.get("grace") != after.get("grace") and _margin(before) != _margin(after):
         was, now = (_spec_value("grace", spec.get("grace")) for spec in (before, after))
         yield f"stop.grace {was} → {now}"
     for key in sorted({*before, *after}):

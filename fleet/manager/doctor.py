@@ -123,10 +123,15 @@ def _conf_dir(place: Place) -> Iterator[Finding]:
 
 def _includes(place: Place, daemon: DaemonState | None) -> Iterator[Finding]:
     """The whole include set, and programs in it that make trouble for everybody."""
-    main = (pids.option(daemon.pid, "-c") if daemon and daemon.pid else None) or place.main_conf
+    main = (pids.main_conf(daemon.pid) if daemon and daemon.pid else None) or place.main_conf
     if not _exists(main):
-        if not place.private:
-            yield Finding(what="includes", level=Level.BAD, text=f"{main} does not exist")
+        if not place.private and daemon is not None:  # its command line is what names the file
+            yield Finding(
+                what="includes",
+                level=Level.BAD,
+                text=f"{main} does not exist, and the command line of supervisord names no other",
+                mend=("start it with an absolute path: supervisord -c /etc/supervisor/supervisord.conf",),
+            )
         return
     if not os.access(main, os.R_OK):
         yield Finding(what="includes", level=Level.WARNING, text=f"{main} cannot be read by {_own_user()}")
@@ -244,7 +249,7 @@ def _libraries() -> Iterator[Finding]:
         mend = f'{quote(sys.executable)} -m pip install "{hole.library}>={hole.fixed}"'
         yield Finding(what="libraries", level=Level.BAD, text=text, mend=(mend,))
     if not open_holes:
-        names = ", ".join(hole.library for hole in holes.KNOWN)
+        names = ", ".join(dict.fromkeys(hole.library for hole in holes.KNOWN))
         yield Finding(
             what="libraries", level=Level.OK, text=f"{names}: none of the few holes on fleet's list"
         )

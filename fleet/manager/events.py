@@ -11,9 +11,10 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import stat
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -62,14 +63,52 @@ def append(folder: Path, event: Event) -> None:
     if len(line) > MAX_LINE:
         line = json.dumps({**asdict(event), "text": event.text[:400], "pipelines": ()}) + "\n"
     path = folder / FILE
-    with suppress(OSError):
+    with suppress(OSError), _opened_folder(folder) as handle:
         if path.exists() and path.stat().st_size > _MAX_FILE:
             path.replace(path.with_suffix(".jsonl.1"))
-        number = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        number = _opened(FILE, handle)
         try:
             os.write(number, line.encode())
         finally:
             os.close(number)
+
+
+@contextmanager
+def _opened_folder(folder: Path) -> Iterator[int]:
+    """
+    The state folder as a descriptor.
+
+    Where supervisord is not fleet's own nobody has made it yet: a new one is
+    whose the folder above is, for the workers may run as that user.
+    """
+    is_new = not folder.exists()
+    if is_new:
+        folder.mkdir(mode=0o700)
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if is_new:
+            above = folder.parent.stat()
+            if os.geteuid() == 0:
+                os.fchown(handle, above.st_uid, above.st_gid)
+            with open(_opened(".gitignore", handle), "w", encoding="utf-8") as ignore:
+                ignore.write("*\n")
+            os.fchmod(handle, stat.S_IMODE(above.st_mode) & 0o777)
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _opened(name: str, folder: int) -> int:
+    """A file for appending; a new one belongs to whom the folder does, also when root makes it."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        number = os.open(name, flags | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=folder)
+    except FileExistsError:
+        return os.open(name, flags, dir_fd=folder)
+    if os.geteuid() == 0:
+        owner = os.fstat(folder)
+        os.fchown(number, owner.st_uid, owner.st_gid)
+    return number
 
 
 def read(folder: Path, *, limit: int = 100) -> list[Event]:

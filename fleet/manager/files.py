@@ -14,7 +14,7 @@ import re
 import secrets
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,6 +95,14 @@ class Folder:
         except OSError:
             return Access()
         return Access(mode=stat.S_IMODE(found.st_mode), gid=found.st_gid)
+
+    def changed_at(self, names: Iterable[str]) -> dict[str, float]:
+        """When each of these files was written last, in epoch seconds; a missing one is left out."""
+        found = {}
+        for name in names:
+            with suppress(OSError):
+                found[name] = os.stat(name, dir_fd=self._handle, follow_symlinks=False).st_mtime
+        return found
 
     def check_may_write(self, name: str, project: str) -> None:
         """
@@ -261,6 +269,6 @@ def _check_unreachable(folder: Path) -> None:
             f"{folder} belongs to somebody else ({owner_and_mode(folder)}), who could swap files in it."
         )
     if found.st_mode & stat.S_IWOTH:
-        raise Refused(
-            f"everybody may write in {folder} ({owner_and_mode(folder)}). Mend it: chmod o-w {folder}"
-        )
+        shared = found.st_mode & stat.S_ISVTX  # as /tmp: it is meant to be everybody's
+        mend = "Name a conf_dir elsewhere." if shared else f"Mend it: chmod o-w {folder}"
+        raise Refused(f"everybody may write in {folder} ({owner_and_mode(folder)}). {mend}")

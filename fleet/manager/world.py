@@ -7,14 +7,17 @@ from time import time
 
 from fleet.manager import files, record
 from fleet.manager.actions import REVISION
-from fleet.manager.compare import Plan, Running, compare
+from fleet.manager.compare import Plan, Running, compare, edited
 from fleet.manager.desired import Desired
 from fleet.manager.files import Folder
 from fleet.manager.places import Place
+from fleet.manager.plan import spec_name
 from fleet.manager.record import Record
 from fleet.supervisor import pids
 from fleet.supervisor.client import DaemonState
 from fleet.supervisor.process import Process
+
+EDITED = "edited"  # the mark of no revision
 
 
 def plan(place: Place, desired: Desired) -> Plan:
@@ -35,21 +38,56 @@ def plan_in(folder: Folder, place: Place, desired: Desired, daemon: DaemonState 
     """The same with the folder open, and the daemon found."""
     on_disk = folder.ours(desired.project)
     kept = record.load(folder.read(record.file_name(desired.project)))
-    return compare(desired, on_disk, look(place, daemon, kept), now=time())
+    edits = folder.changed_at(edited(on_disk, kept))
+    return compare(desired, on_disk, look(place, daemon, kept, edits), now=time())
 
 
-def look(place: Place, daemon: DaemonState | None, kept: Record) -> Running:
+def look(place: Place, daemon: DaemonState | None, kept: Record, edits: Mapping[str, float]) -> Running:
+    """*edits* are our files that somebody else has written, and when."""
     if daemon is None or daemon.state == "SHUTDOWN":
         return Running(record=kept)
     processes = place.client().processes()
-    return Running(daemon=identity(daemon), processes=processes, revisions=revisions(processes), record=kept)
+    seen = revisions(processes, edits)
+    return Running(daemon=identity(daemon), processes=processes, revisions=seen, record=kept)
 
 
-def revisions(processes: Iterable[Process]) -> Mapping[str, str]:
-    """The mark that each running process carries, by full name; those that cannot be seen are left out."""
+def revisions(processes: Iterable[Process], edits: Mapping[str, float] | None = None) -> Mapping[str, str]:
+    """
+    The mark that each running process carries, by full name; those that cannot be seen are left out.
+
+    A process that may have been made from a file that was edited by hand
+    (*edits*: when) carries `EDITED`, whatever the edit left of its mark.
+    """
     alive = {p.pid: p for p in processes if p.pid is not None}
     found = pids.marks({pid: (p.group, p.name) for pid, p in alive.items()}, REVISION)
-    return {alive[pid].full_name: mark for pid, mark in found.items()}
+    marks = {alive[pid].full_name: mark for pid, mark in found.items()}
+    return marks | dict.fromkeys(made_from_edits(alive.values(), edits or {}), EDITED)
+
+
+def made_from_edits(processes: Iterable[Process], edits: Mapping[str, float]) -> set[str]:
+    """
+    Full names of the running processes that were started from one of the files *edits*.  Pure.
+
+    A conf is read for the whole group, and by then all of it has been stopped: if
+    one process is older than the edit, none was made from it.  A spec is read by
+    each worker as it starts.
+    """
+    by_group: dict[str, list[Process]] = {}
+    for process in processes:
+        by_group.setdefault(process.group, []).append(process)
+    found: set[str] = set()
+    for group, members in by_group.items():
+        conf = _since(members, edits.get(f"fleet.{group}.conf"))
+        found |= conf if len(conf) == len(members) else set()
+        found |= _since(members, edits.get(spec_name(group)))
+    return found
+
+
+def _since(members: Iterable[Process], edited_at: float | None) -> set[str]:
+    """Those that were started at that time or later; supervisord tells whole seconds."""
+    if edited_at is None:
+        return set()
+    return {p.full_name for p in members if p.started_at is not None and p.started_at >= int(edited_at)}
 
 
 def identity(daemon: DaemonState) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fleet.errors import FleetError, Refused
+from fleet.errors import Refused, SecretError
 from fleet.manifest import dsn
 
 if TYPE_CHECKING:
@@ -32,12 +32,12 @@ class Secret:
         The secret itself, without the line end of its file; None if it is optional and missing.
 
         Raises:
-            FleetError: it is missing, too large, or not UTF-8.
+            SecretError: it is missing, too large, or not UTF-8.
             Refused: everybody may read the file, or others may write it.
         """
         value = environ.get(self.env) if self.env is not None else self._read_file(environ)
         if value is None and not self.optional:
-            raise FleetError(f"secret {self}: not there. Create it, or mark it optional = true.")
+            raise SecretError(f"secret {self}: not there. Create it, or mark it optional = true.")
         return value
 
     def _read_file(self, environ: Mapping[str, str]) -> str | None:
@@ -56,13 +56,13 @@ class Secret:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise FleetError(f"secret {self}: {error.strerror}. Make it readable for this user.") from error
+            raise SecretError(f"secret {self}: {error.strerror}. Make it readable for this user.") from error
         if len(data) > _LARGEST:
-            raise FleetError(f"secret {self}: larger than 64 KiB. Is it the right file?")
+            raise SecretError(f"secret {self}: larger than 64 KiB. Is it the right file?")
         try:
             return data.decode().removesuffix("\n").removesuffix("\r")
         except UnicodeDecodeError as error:
-            raise FleetError(f"secret {self}: not UTF-8 text (byte {error.start}).") from error
+            raise SecretError(f"secret {self}: not UTF-8 text (byte {error.start}).") from error
 
     def spec(self) -> dict[str, str]:
         """Its place, as a worker spec says it; never the value."""
@@ -82,7 +82,7 @@ def dsn_with_password(manifest: Manifest, environ: Mapping[str, str] = os.enviro
     The DSN as a driver needs it, its password read from the secret source.
 
     Raises:
-        FleetError, Refused: as `Secret.read`.
+        SecretError, Refused: as `Secret.read`.
     """
     secret = manifest.queue.password
     password = secret.read(environ) if secret else None

@@ -247,5 +247,5 @@ class BackendInfo:
     durability: str  # memory process server power replicated
     schema_found: int | None = None  # None: no tables yet, or no tables at all
     schema_wanted: int | None = None
-    notes: tuple[str, ...] = ()  # one sentence each: what a person should know
+    notes: tuple[str, ...] = ()  # what a person should know; a second line is what mends it
     clock_ahead: float | None = None  # seconds that its clock is ahead of this host's; None: cannot be asked

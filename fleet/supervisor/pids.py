@@ -17,6 +17,13 @@ import psutil
 from psutil import Process as Process
 
 _PAUSE = 0.02
+# Where supervisord looks, if it is not told; relative to its folder.
+_SEARCHED = (
+    "supervisord.conf",
+    "etc/supervisord.conf",
+    "/etc/supervisord.conf",
+    "/etc/supervisor/supervisord.conf",
+)
 
 
 def mark(pids: Iterable[int]) -> tuple[Process, ...]:
@@ -40,14 +47,39 @@ def running(pid: int, words: Sequence[str]) -> Process | None:
     return found if alive(found) and all(word in command for word in words) else None
 
 
-def option(pid: int, flag: str) -> Path | None:
-    """The path that *pid* was started with behind *flag*; None when that cannot be seen or is relative."""
+def main_conf(pid: int) -> Path | None:
+    """The configuration file that the supervisord *pid* was started with; None when that cannot be seen."""
     try:
-        words = Process(pid).cmdline()
+        process = Process(pid)
+        words = process.cmdline()
+        named = _named_conf(words)
+        if named.startswith("/"):
+            return Path(named)
+        folder = Path(process.cwd())
     except psutil.Error:
         return None
-    value = next((after for word, after in pairwise(words) if word == flag), "")
-    return Path(value) if value.startswith("/") else None
+    # It goes elsewhere if its [supervisord] names a `directory`, and then a relative path says nothing.
+    candidates = [named] if named else [*_beside_program(words), *_SEARCHED]
+    found = (folder / path for path in candidates)
+    return next((path for path in found if os.path.isfile(path)), None)  # noqa: PTH113  (never raises)
+
+
+def _named_conf(words: Sequence[str]) -> str:
+    """What stands behind -c or --configuration, in each way that getopt takes; "" when nothing does."""
+    for word, after in pairwise([*words, ""]):
+        if word in ("-c", "--configuration"):
+            return after
+        for start in ("--configuration=", "-c"):
+            if word.startswith(start):
+                return word.removeprefix(start)
+    return ""
+
+
+def _beside_program(words: Sequence[str]) -> list[str]:
+    """supervisord looks around its own program first, which an interpreter's command line has second."""
+    program = next((word for word in words if Path(word).name == "supervisord"), "")
+    above = Path(program).parent.parent
+    return [str(above / "etc/supervisord.conf"), str(above / "supervisord.conf")] if program else []
 
 
 def environ(pid: int) -> dict[str, str] | None:

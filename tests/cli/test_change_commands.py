@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 import time
@@ -110,7 +111,9 @@ def test_deploy_day(shop: Shop) -> None:
     assert len(three) == 3
     assert three.items() <= six.items()
     assert "emails            3         4" in shop("scale")
-    assert "nothing to change" in shop("plan")
+    said = shop("plan")
+    assert "nothing to change" in said
+    assert "= emails (scaled to 3 by hand), legacy" in said
 
     shop.edit("numprocs = 4", "numprocs = 6")
     assert "3 start beside the 3 that run" in shop("plan")
@@ -137,6 +140,7 @@ def test_deploy_day(shop: Shop) -> None:
     said = shop("plan", "-o", "p.json")
     assert "- shop-legacy  gone from the manifest  1 drains (≤ 1m35s)" in said
     assert "legacy still has 3 ready jobs, and no pipeline will take them" in said
+    assert "\nlongest drain 1m35s" in said, "nothing is promised of a capacity that is meant to fall"
     assert json.loads((shop.root / "p.json").read_text())["schema"] == "fleet.plan/1"
     shop.edit("numprocs = 6", "numprocs = 4")
     assert "Nothing was done; plan again" in shop("apply", "p.json", "-y", code=8)
@@ -195,6 +199,7 @@ def test_beyond_the_room_and_back(shop: Shop) -> None:
     assert "shop-emails has room for 8" in shop("scale", "emails=9", code=8)
     said = shop("scale", "emails=9", "--save", code=8)
     assert "surge: 9 new start, then 4 old drain" in said
+    assert "capacity never falls below the present" in said
     assert (shop.root / "fleet.toml").read_text() == text
     assert len(shop.pids()) == 4
     shop("scale", "emails=9", "--save", "-y")
@@ -205,6 +210,26 @@ def test_beyond_the_room_and_back(shop: Shop) -> None:
     assert shop.pids().items() <= kept.items()
     assert len(shop.pids()) == 7
     assert "emails=N" not in shop("scale", "emails=x", code=2)
+
+
+def test_ctrl_c_says_what_was_done(shop: Shop) -> None:
+    """C8: exit 130, the steps, and a second apply that reaches the goal."""
+    shop("apply")
+    before = shop.pids()
+    shop.edit("import os, time", "import os, time\ntime.sleep(20)", "shop.py")
+    shop.edit("numprocs = 4", 'numprocs = 4\ntimeout = "9s"')
+    with subprocess.Popen(
+        [sys.executable, FLEET, "apply", "-y"], cwd=shop.root, stdout=-1, stderr=-1, text=True
+    ) as child:
+        eventually(lambda: shop.pids("shop-emails~new"))
+        child.send_signal(signal.SIGINT)
+        _, said = child.communicate(timeout=30)
+    assert child.returncode == 130
+    assert "interrupted\nDone before that: temporary groups begun: shop-emails~new" in said
+    assert shop.pids() == before
+    shop.edit("\ntime.sleep(20)", "", "shop.py")
+    shop("apply", "-y")
+    assert "nothing to change" in shop("plan")
 
 
 def test_apply_asks_a_person(tmp_path: Path) -> None:

@@ -84,3 +84,4 @@ def test_a_place_that_cannot_be_used_is_told(shop: Path) -> None:  # noqa: F811
     said = fleet(shop, "doctor", code=3)
     assert "✖ supervisord" in said
     assert "sudo install -d -o" in said
+    assert "includes" not in said, "which file it would read is not known while it does not run"

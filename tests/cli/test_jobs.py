@@ -231,6 +231,17 @@ def test_pause_and_resume(fleet, queue):
     assert fleet("pause", "emails", "--for", "0").code == 2
 
 
+def test_a_pause_takes_globs_and_all(fleet, queue):
+    """As start, stop and restart do; a glob that means nothing is a slip."""
+    queue.put("pdf", 1)
+    assert fleet("pause", "e*").code == 0
+    assert (queue.stats("emails").paused > 0, queue.stats("pdf").paused) == (True, 0)
+    assert "fleet resume 'e*'" in fleet("pause", "e*").err
+    assert fleet("resume", "all").code == 0
+    assert queue.stats("emails").paused == 0
+    assert fleet("pause", "x*").code == 2
+
+
 def test_info_and_migrate(fleet):
     """Running it twice changes nothing; --sql needs no server."""
     assert fleet("queue", "info", "--json").json["backend"] == "sqlite"

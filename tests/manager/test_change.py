@@ -16,7 +16,9 @@ import pytest
 from fleet.errors import Refused
 from fleet.manager import apply as applying
 from fleet.manager import files, history, world
+from fleet.manager import scale as scaling
 from fleet.manager.apply import Applied
+from fleet.manager.compare import Plan
 from fleet.manager.desired import desired
 from fleet.manager.files import Folder
 from fleet.manager.places import Place, place_of
@@ -51,6 +53,16 @@ class Shop:
         manifest = load(self.root / "fleet.toml", environ={})
         place = place_of(manifest)
         return applying.apply(place, desired(manifest, place), **{"undo": True, "timeout": 20, **more})
+
+    def plan(self) -> Plan:
+        manifest = load(self.root / "fleet.toml", environ={})
+        place = place_of(manifest)
+        return world.plan(place, desired(manifest, place))
+
+    def supervisorctl(self, *words: str) -> str:
+        conf, url = str(self.place.main_conf), self.place.url
+        command = [self.python, "-m", "supervisor.supervisorctl", "-c", conf, "-s", url, *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
 
     def pids(self, *groups: str) -> dict[str, int]:
         found = (p for p in self.place.client().processes() if p.state is ProcessState.RUNNING)
@@ -94,6 +106,19 @@ def test_new_settings_that_do_not_work_stop_nobody(shop: Shop) -> None:
     assert (shop.pids(), shop.files()) == (before, there)
     assert shop.groups() == {"shop-a", "shop-b"}
     assert not list((shop.root / ".fleet" / "logs").glob("*~new*"))
+
+
+def test_a_number_by_hand_outlives_new_settings_that_do_not_work(shop: Shop) -> None:
+    """Nothing was changed, and so the next plan does not drain what somebody added."""
+    shop.write(HANDLER.format("work"))
+    shop.apply()
+    scaling.scale(shop.place, "shop", {"shop-a": 3}, numprocs={"shop-a": 2})
+    shop.write(HANDLER.format("missing"))
+    assert shop.apply().undone
+    shop.write(HANDLER.format("work"))
+    assert shop.plan().is_nothing
+    assert len(shop.pids()) == 3
+    assert scaling.by_hand(shop.place, "shop")["shop-a"].number == 3
 
 
 def test_new_settings_that_work_replace_the_old(shop: Shop) -> None:
@@ -198,19 +223,51 @@ def test_a_hand_made_update_is_mended(shop: Shop) -> None:
     shop.apply()
     shop.write(COMMAND.format("a", "/bin/sleep 999").replace("2", "3"))
     shop.apply()
-    conf = str(shop.place.main_conf)
-    done = subprocess.run(
-        [shop.python, "-m", "supervisor.supervisorctl", "-c", conf, "-s", shop.place.url, "update"],
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-    assert "shop-a: updated process group" in done.stdout
+    assert "shop-a: updated process group" in shop.supervisorctl("update")
     shop.apply()
     before = shop.pids()
     assert len(before) == 3
     assert shop.apply().is_unchanged
     assert shop.pids() == before
+
+
+def test_a_hand_made_edit_that_runs_is_replaced(shop: Shop) -> None:
+    """Its mark proves nothing: the edit left it in the file.  One that nobody loaded restarts nobody."""
+    shop.apply()
+    conf = shop.place.conf_dir / "fleet.shop-a.conf"
+    right = conf.read_text()
+    before = shop.pids()
+    time.sleep(1.1)  # supervisord tells whole seconds
+    conf.write_text(right.replace("/bin/sleep 999", "/bin/sleep 777"))
+    assert [step.action for step in shop.plan().steps] == ["rewrite"]
+    shop.apply()
+    assert shop.pids() == before
+
+    conf.write_text(right.replace("/bin/sleep 999", "/bin/sleep 777"))
+    shop.supervisorctl("update")
+    assert [step.action for step in shop.plan().steps] == ["replace"]
+    assert not shop.apply().failed
+    assert conf.read_text() == right
+    assert {Path(f"/proc/{pid}/cmdline").read_bytes() for pid in shop.pids().values()} == {
+        b"/bin/sleep\x00999\x00"
+    }
+    assert shop.plan().is_nothing
+
+
+def test_a_worker_that_read_an_edited_spec_is_replaced(shop: Shop) -> None:
+    """Each reads it when it starts: after a crash, or a recycling."""
+    shop.write(HANDLER.format("work"))
+    shop.apply()
+    spec = shop.place.conf_dir / "fleet.shop-a.worker.json"
+    time.sleep(1.1)
+    spec.write_text(spec.read_text().replace('"timeout": 60.0', '"timeout": 61.0'))
+    assert [step.action for step in shop.plan().steps] == ["rewrite"]
+    shop.supervisorctl("restart", "shop-a:shop-a_01")
+    found = shop.plan().steps[0]
+    assert found.action == "replace"
+    assert found.why == ("timeout 1m1s → 1m", "fleet.shop-a.worker.json was edited by hand")
+    shop.apply()
+    assert shop.plan().is_nothing
 
 
 class Killed(BaseException):

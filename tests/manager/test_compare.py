@@ -207,6 +207,11 @@ def test_differences_are_told_in_the_manifests_words(want) -> None:
         "retries.first 10s → 30s",
         "timeout 1m → 5m",
     ]
+    fixed = 'timeout = "{}"\nstop = {{ grace = "9m" }}\n'
+    found = list(
+        differences("shop-emails", want(old + fixed.format("1m")).files, want(old + fixed.format("2m")).files)
+    )
+    assert found == ["timeout 1m → 2m"]
 
 
 def test_a_thousand_pipelines_are_planned_in_a_second(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import threading
 from pathlib import Path
@@ -25,10 +26,33 @@ def test_events_come_back_in_order(tmp_path):
 
 def test_a_file_that_cannot_be_written_or_read_stops_nobody(tmp_path):
     """A deploy must not fail because of its diary."""
-    events.tell(tmp_path / "nowhere", "up", "x")
-    assert events.read(tmp_path / "nowhere") == []
+    events.tell(tmp_path / "nowhere" / ".fleet", "up", "x")
+    assert events.read(tmp_path / "nowhere" / ".fleet") == []
     (tmp_path / events.FILE).write_bytes(b'{"at": 1}\nnot json\n\xff\xfe\n[1]\n')
     assert events.read(tmp_path) == []
+
+
+def test_the_first_event_makes_the_state_folder(tmp_path):
+    """Under a system's supervisord nobody else does; it is whose the folder above is, and git ignores it."""
+    root = tmp_path / "shop"
+    root.mkdir()
+    root.chmod(0o750)
+    if os.geteuid() == 0:
+        os.chown(root, 4711, 4712)
+    events.tell(root / ".fleet", "apply", "x")
+    assert [event.text for event in events.read(root / ".fleet")] == ["x"]
+    assert (root / ".fleet" / ".gitignore").read_text() == "*\n"
+    above = root.stat()
+    for path in (root / ".fleet", *(root / ".fleet").iterdir()):
+        assert (path.stat().st_uid, path.stat().st_gid) == (above.st_uid, above.st_gid)
+    assert (root / ".fleet").stat().st_mode == above.st_mode
+
+
+def test_an_event_follows_no_link(tmp_path):
+    """root may tell it in a folder that is somebody else's."""
+    (tmp_path / events.FILE).symlink_to(tmp_path / "elsewhere")
+    events.tell(tmp_path, "up", "x")
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_line_is_one_write_however_long_its_text(tmp_path):

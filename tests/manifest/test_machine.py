@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.errors import FleetError, ManifestError, Refused
+from fleet.errors import ManifestError, Refused, SecretError
 from fleet.manifest import imports, machine
 from fleet.manifest.secrets import Secret, dsn_with_password
 from tests.manifest.conftest import Write, loaded
@@ -165,7 +165,7 @@ def test_a_secret_is_read_from_where_it_is(tmp_path: Path) -> None:
     assert Secret(env="P", optional=True).read({}) is None
     assert Secret(file=f"{file}x", optional=True).read({}) is None
     for missing in (Secret(env="P"), Secret(file=f"{file}x"), Secret(credential="db")):
-        with pytest.raises(FleetError, match="not there"):
+        with pytest.raises(SecretError, match="not there"):
             missing.read({})
 
 

@@ -888,6 +888,20 @@ def test_the_servers_defaults_decide_nothing(pipeline: str):
         connection.close()
 
 
+def test_a_missing_index_is_told_with_the_statement_that_makes_it(open_queue: Callable[..., Queue], db: Any):
+    """A copy of the tables may have come without it, and nothing else would tell."""
+    queue = open_queue(prefix="keyless")
+    queue.put("emails", 1)
+    assert not any("index" in note for note in queue.info().notes)
+    for key in ("turn", "unique_key"):
+        db.execute(f"ALTER TABLE keyless_jobs DROP KEY {key}")
+        (note,) = [note for note in queue.info().notes if "index" in note]
+        said, mend = note.splitlines()
+        assert f"{key} is missing" in said
+        db.execute(mend)
+        assert not any("index" in note for note in queue.info().notes)
+
+
 @pytest.mark.parametrize(("flush", "level"), [(1, "power"), (2, "server"), (0, "process")])
 def test_the_durability_that_is_in_force_is_told(queue: Queue, db: Any, flush: int, level: str):
     """P19: what innodb_flush_log_at_trx_commit really says."""

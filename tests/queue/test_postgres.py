@@ -832,6 +832,21 @@ def test_a_put_is_durable_where_the_server_would_not_wait_for_its_disk(
     assert any("synchronous_commit is off" in note for note in info.notes)
 
 
+def test_a_missing_index_is_told_with_the_statement_that_makes_it(
+    queue: Queue, postgres_dsn: str, prefix: str
+):
+    """A copy of the tables may have come without it, and nothing else would tell."""
+    queue.put("emails", 1)
+    assert not any("index" in note for note in queue.info().notes)
+    with psycopg.connect(postgres_dsn, autocommit=True) as db:
+        db.execute(f"DROP INDEX {prefix}_jobs_reserved")
+        (note,) = [note for note in queue.info().notes if "index" in note]
+        said, mend = note.splitlines()
+        assert f"{prefix}_jobs_reserved is missing" in said
+        db.execute(mend)
+    assert not any("index" in note for note in queue.info().notes)
+
+
 def test_a_missing_right_is_told_with_the_grant_that_gives_it(
     queue: Queue, admin: psycopg.Connection[Any], postgres_dsn: str, prefix: str
 ):

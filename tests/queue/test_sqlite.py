@@ -333,6 +333,21 @@ def test_info_tells_the_level_in_force(file: Path):
         assert any("power cut" in note for note in normal.info().notes)
 
 
+def test_a_missing_index_is_told_with_the_statement_that_makes_it(file: Path):
+    """A copy of the tables may have come without it, and nothing else would tell."""
+    with fleet.connect(f"sqlite:///{file}") as queue:
+        queue.put("emails", 1)
+        assert not any("index" in note for note in queue.info().notes)
+        with sqlite3.connect(file) as db:
+            db.execute("DROP INDEX fleet_jobs_reserved")
+        (note,) = [note for note in queue.info().notes if "index" in note]
+        said, mend = note.splitlines()
+        assert "fleet_jobs_reserved is missing" in said
+        with sqlite3.connect(file) as db:
+            db.execute(mend)
+        assert not any("index" in note for note in queue.info().notes)
+
+
 def test_a_million_due_jobs_do_not_stop_the_others_for_long(queue: Queue):
     """Due jobs are made ready in bounded steps, and none is left out of order."""
     queue.put_many("emails", range(25_000), delay=0.01, priority=9)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from fleet.errors import SchemaError
 
 # The newest version this fleet writes, and the oldest it can still work with:
@@ -22,6 +24,27 @@ def statements(dialect: str, version: int, prefix: str) -> list[str]:
     """The same, one statement each, comments removed."""
     lines = [line.split("--", 1)[0].rstrip() for line in script(dialect, version, prefix).splitlines()]
     return [text for part in "\n".join(lines).split(";") if (text := part.strip())]
+
+
+def missing_indexes(dialect: str, prefix: str, there: Iterable[str]) -> list[str]:
+    """A note for each index of the jobs that is not among *there*, with the statement that makes it."""
+    import re
+
+    made: dict[str, str] = {}
+    for version in range(1, WANTED + 1):
+        for statement in statements(dialect, version, prefix):
+            text = " ".join(statement.split())
+            if found := re.match(r"CREATE (?:UNIQUE )?INDEX (\S+)", text):
+                made[found[1]] = text
+            elif text.startswith(f"CREATE TABLE IF NOT EXISTS {prefix}_jobs "):  # MySQL
+                for key, name in re.findall(r", ((?:UNIQUE )?KEY (\w+) \([^)]*\))", text):
+                    made[name] = f"ALTER TABLE {prefix}_jobs ADD {key}"
+    known = set(there)
+    return [
+        f"The index {name} is missing: without it jobs are found slowly, or are not unique.\n{statement};"
+        for name, statement in made.items()
+        if name not in known
+    ]
 
 
 def check(found: int | None, where: str) -> None:

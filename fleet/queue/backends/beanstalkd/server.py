@@ -77,7 +77,9 @@ def judge(stats: dict[str, str], log_is_broken: bool, is_local: bool) -> tuple[s
 
 def _level_of(stats: dict[str, str], broken: bool, is_local: bool) -> tuple[str, list[str]]:
     if stats["binlog-current-index"] == "0":
-        return "memory", ["No log (-b): every job is gone when beanstalkd stops."]
+        return "memory", [
+            "No log (-b): every job is gone when beanstalkd stops.\nbeanstalkd -b /var/lib/beanstalkd -f 0"
+        ]
     if broken:
         return "memory", [STOPPED]
     arguments = _arguments_of(stats) if is_local else None
@@ -89,7 +91,8 @@ def _level_of(stats: dict[str, str], broken: bool, is_local: bool) -> tuple[str,
     if syncs_always(arguments):
         return "power", []
     return "server", [
-        "beanstalkd runs without -f 0, so a power cut can take the last jobs that put had accepted."
+        "beanstalkd runs without -f 0, so a power cut can take the last jobs that put had accepted.\n"
+        'BEANSTALKD_EXTRA="-b /var/lib/beanstalkd -f 0"   # in /etc/default/beanstalkd, and a restart'
     ]
 
 

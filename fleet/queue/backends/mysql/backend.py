@@ -378,7 +378,7 @@ class MysqlBackend:
         return server.migrate_tables(self._link, self._sql, self._prefix)
 
     def info(self) -> BackendInfo:
-        return server.describe(self._link, self._sql)
+        return server.describe(self._link, self._sql, self._prefix)
 
     def close(self) -> None:
         self._link.close()

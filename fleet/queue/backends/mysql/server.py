@@ -139,7 +139,10 @@ def _grant(link: Link) -> str:
     )
 
 
-def describe(link: Link, sql: Statements) -> BackendInfo:
+_FLUSH = "SET GLOBAL innodb_flush_log_at_trx_commit = 1;   -- and under [mysqld], for the next start"
+
+
+def describe(link: Link, sql: Statements, prefix: str) -> BackendInfo:
     """What an operator should know, the level of durability first."""
     version = _version(link)
     asked_at = time.time()
@@ -152,15 +155,24 @@ def describe(link: Link, sql: Statements) -> BackendInfo:
     durability = {"1": "power", "3": "power", "2": "server"}.get(flush, "process")
     notes = []
     if durability == "server":
-        notes.append("innodb_flush_log_at_trx_commit=2: a power cut can take about the last second of puts.")
+        notes.append(
+            "innodb_flush_log_at_trx_commit=2: a power cut can take about the last second of puts.\n" + _FLUSH
+        )
     if durability == "process":
         notes.append(
-            "innodb_flush_log_at_trx_commit=0: a crash of the server can take the last second of puts."
+            "innodb_flush_log_at_trx_commit=0: a crash of the server can take the last second of puts.\n"
+            + _FLUSH
         )
     if values.get("innodb_doublewrite", "ON").upper() in ("OFF", "0"):
-        notes.append("innodb_doublewrite is off: a power cut can tear a page, and the table with it.")
+        notes.append(
+            "innodb_doublewrite is off: a power cut can tear a page, and the table with it.\n"
+            "innodb_doublewrite = ON   # under [mysqld], and a restart"
+        )
     if values.get("log_bin", "OFF").upper() == "ON" and values.get("sync_binlog") != "1":
-        notes.append("sync_binlog is not 1: after a power cut a replica may lack, or have, other jobs.")
+        notes.append(
+            "sync_binlog is not 1: after a power cut a replica may lack, or have, other jobs.\n"
+            "SET GLOBAL sync_binlog = 1;   -- and under [mysqld]"
+        )
     if values.get("wsrep_on", "OFF").upper() == "ON" and values.get("wsrep_cluster_size", "0") != "0":
         notes.append(
             "Galera: let all workers and producers use one node. With several writers a lease is not "
@@ -168,12 +180,16 @@ def describe(link: Link, sql: Statements) -> BackendInfo:
         )
     if not link.is_private:
         notes.append("The connection is not verified: add ?ssl_ca=FILE, so that nobody can listen or pose.")
+    found = schema_version(link, sql)
+    if found is not None:
+        keys = link.read(f"SHOW INDEX FROM `{prefix}_jobs`")[0].rows
+        notes += migrate.missing_indexes("mysql", prefix, (str(row[2]) for row in keys))
     return BackendInfo(
         backend=product(version),
         version=version,
         location=link.where,
         durability=durability,
-        schema_found=schema_version(link, sql),
+        schema_found=found,
         schema_wanted=migrate.WANTED,
         notes=tuple(notes),
         clock_ahead=clock_ahead(float(str(server)), asked_at, answered_at),

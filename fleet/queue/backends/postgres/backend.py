@@ -20,7 +20,7 @@ from fleet.queue.backend import Capabilities
 from fleet.queue.backends.postgres import rows as values_of
 from fleet.queue.backends.postgres.bell import Bell
 from fleet.queue.backends.postgres.claim import Claims
-from fleet.queue.backends.postgres.facts import clock, durability
+from fleet.queue.backends.postgres.facts import clock, durability, missing_indexes
 from fleet.queue.backends.postgres.puts import Puts
 from fleet.queue.backends.postgres.runner import Runner
 from fleet.queue.backends.postgres.session import Cut, Door, Session
@@ -306,6 +306,9 @@ class PostgresBackend:
 
     def info(self) -> BackendInfo:
         level, version, notes = self._runner.twice(durability, reads=True)
+        found = self._schema_version()
+        if found is not None:
+            notes += self._runner.twice(lambda session: missing_indexes(session, self._prefix), reads=True)
         if self._runner.pooled and not self._runner.borrowed:
             notes.append(
                 "A pooler stands in front of the server: nothing is pushed, workers look by themselves."
@@ -320,7 +323,7 @@ class PostgresBackend:
             version=version,
             location=self._runner.where,
             durability=level,
-            schema_found=self._schema_version(),
+            schema_found=found,
             schema_wanted=migrate.WANTED,
             notes=tuple(notes),
             clock_ahead=self._runner.twice(clock, reads=True),

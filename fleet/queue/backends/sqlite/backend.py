@@ -373,18 +373,26 @@ class SqliteBackend:
         if journal == "memory":
             durability = "memory"
         elif durability == "process":
-            notes.append("synchronous is not FULL: a power cut can take the last jobs that put had accepted.")
+            notes.append(
+                "synchronous is not FULL: a power cut can take the last jobs that put had accepted.\n"
+                "leave synchronous out of queue.dsn"
+            )
         if sqlite3.sqlite_version_info < _WAL_RESET_FIXED and journal == "wal":
             notes.append(
                 f"SQLite {sqlite3.sqlite_version} has the WAL-reset bug: rare corruption when two processes "
-                "write and checkpoint at once; fixed in 3.51.3."
+                "write and checkpoint at once; fixed in 3.51.3.\n"
+                "sudo apt-get install --only-upgrade libsqlite3-0   # or a Python with SQLite 3.51.3"
             )
+        found = self._schema_version()
+        if found is not None:
+            there = self._link.read("SELECT name FROM sqlite_master WHERE type = 'index'", [])
+            notes += migrate.missing_indexes("sqlite", self._prefix, (str(row[0]) for row in there))
         return BackendInfo(
             backend=self.name,
             version=sqlite3.sqlite_version,
             location=location(self._path),
             durability=durability,
-            schema_found=self._schema_version(),
+            schema_found=found,
             schema_wanted=migrate.WANTED,
             notes=tuple(notes),
         )
