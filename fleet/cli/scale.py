@@ -32,9 +32,9 @@ def scale(
     Start or drain single processes; the pipeline's others never stop.
 
     Surplus ones finish the job in hand, idle ones go first.  The number holds
-    until supervisord is started anew, or numprocs in the manifest changes.
-    A number whose time (--for) is over is ended by the next fleet scale, apply
-    or up; fleet plan tells of it.
+    until supervisord is started anew, numprocs in the manifest changes, or
+    its time (--for) is over.  A small process waits for that; should it have
+    been ended, the next fleet scale, apply or up does its work.
 
       fleet scale emails=6
       fleet scale emails=12 --for 1h
@@ -58,9 +58,9 @@ def scale(
     seconds = time_to_wait("--timeout", timeout)
     until = time.time() + time_to_wait("--for", time_limit) if time_limit else None
     place = place_of(manifest)
+    if (save or time_limit) and not numbers:
+        raise typer.BadParameter(f"{'--save' if save else '--for'} needs PIPELINE=N")
     if save:
-        if not numbers:
-            raise typer.BadParameter("--save needs PIPELINE=N")
         _save(manifest, place, numbers, timeout)
         return
     numprocs = {p.group: p.numprocs for p in manifest.pipelines.values()}
@@ -86,12 +86,28 @@ def scale(
             is_alive=pulses.is_alive,
             tell=tell,
         )
+    if until is not None:
+        _end_at(until, manifest, place)
     _tell(manifest, done, time_limit)
     if settings().json:
         output.document(_document(done))
     else:
         _say(manifest, place, done, until)
     _raise_unless_up(done)
+
+
+def _end_at(until: float, manifest: Manifest, place: Place) -> None:
+    """Have `fleet scale`, which ends the numbers whose time is over, run then."""
+    import sys
+
+    from fleet.cli.context import settings
+    from fleet.manager.later import later
+
+    env = settings().env
+    chosen = ["--manifest", str(manifest.path), *(["--env", env] if env else [])]
+    words = [sys.executable, "-m", "fleet", *chosen, "--yes", "scale"]
+    daemon = place.find()
+    later(words, at=until, unless_ended=(daemon and daemon.pid) or 0)
 
 
 def _tell(manifest: Manifest, done: Scaling, time_limit: str) -> None:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from fleet.manager.desired import desired
@@ -158,6 +159,32 @@ def test_deploy_day(shop: Shop) -> None:
     assert kinds == ["apply", "scale", "scale", "apply", "undone", "apply", "rollback"]
     assert "emails 4 → 6" in shop("events")
     assert "started pipeline=emails" in shop("logs", "emails_00", "--since", "5m")
+
+
+def test_a_number_for_a_while_ends_by_itself(shop: Shop) -> None:
+    """Nobody has to come back for it; and who waits for it is gone with supervisord."""
+    shop("up")
+    four = shop.pids()
+    assert "2 started" in shop("scale", "emails=6", "--for", "3s")
+    assert len(shop.pids()) == 6
+    eventually(lambda: shop.pids() == four, within=20)
+    assert "no number by hand" in shop("scale")
+    assert "--for needs PIPELINE=N" in shop("scale", "--for", "1h", code=2)
+
+    shop("scale", "emails=6", "--for", "1h")
+    assert len(waiting(shop.root)) == 1
+    shop("down")
+    eventually(lambda: not waiting(shop.root), within=5)
+
+
+def waiting(root: Path) -> list[psutil.Process]:
+    """Who waits until a number of this manifest ends."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if "fleet.manager.later" in (process.info["cmdline"] or ())
+        and str(root / "fleet.toml") in process.info["cmdline"]
+    ]
 
 
 def test_new_code_comes_in_one_by_one(shop: Shop) -> None:
