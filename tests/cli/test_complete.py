@@ -80,8 +80,8 @@ def test_every_argument_that_is_a_name_is_completed() -> None:
     """The table says what the help of each command says."""
     for command in COMMANDS:
         arguments = [p for p in load(command).params if p.param_type_name == "argument"]
-        metavar = str(arguments[0].metavar or "") if arguments else ""
-        kind = {"PIPELINE": "pipelines", "TARGET…": "targets", "PIPELINE=N": "numbers"}.get(metavar, "")
+        metavar = str(arguments[0].metavar or "").rstrip("…") if arguments else ""
+        kind = {"PIPELINE": "pipelines", "TARGET": "targets", "PIPELINE=N": "numbers"}.get(metavar, "")
         if "|" in metavar and metavar.islower():
             kind = metavar.replace("|", " ")
         assert complete.ARGUMENTS.get(command.name, "") == kind, command.name
