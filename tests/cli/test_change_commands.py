@@ -115,6 +115,8 @@ def test_deploy_day(shop: Shop) -> None:
     said = shop("plan")
     assert "nothing to change" in said
     assert "= emails (scaled to 3 by hand), legacy" in said
+    assert "scaled to 3 by hand" in next(s for s in shop("status").splitlines() if s.startswith("emails"))
+    assert "do not run" not in shop("why", "emails")
 
     shop.edit("numprocs = 4", "numprocs = 6")
     assert "3 start beside the 3 that run" in shop("plan")
