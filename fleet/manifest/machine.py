@@ -110,7 +110,8 @@ def _program(manifest: Manifest, pipeline: Pipeline, environ: Mapping[str, str])
         return
     folders = search_path(manifest, environ)
     if shutil.which(program, path=folders) is None:
-        message = f'no program "{program[:60]}" (looked in {folders.replace(":", ", ")})'
+        looked = ", ".join(dict.fromkeys(folders.split(":")))
+        message = f'no program "{program[:60]}" (looked in {looked})'
         yield manifest.source.problem(codes.NO_PROGRAM, path, message)
 
 
