@@ -190,7 +190,7 @@ def _one(manifest: Manifest, pipeline: Pipeline, source: Source, failed: set[Pat
             codes.SHELL_SYNTAX,
             (*path, "command"),
             f'no shell reads the command: "{sign[:20]}" is an argument of its program',
-            "write sh -c '… exec PROGRAM' around it, or put quotes around what is meant as an argument",
+            "write sh -c '… exec PROGRAM' around it, or quote the argument",
         )
     grace, timeout = pipeline.stop.grace, pipeline.timeout
     if grace < timeout and pipeline.handler is not None:
