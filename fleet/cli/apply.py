@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fleet.manager.apply import Applied
     from fleet.manager.compare import Plan
     from fleet.manager.desired import Desired
+    from fleet.manager.history import Revision
     from fleet.manager.places import Place
     from fleet.manifest import Manifest
 
@@ -70,18 +71,13 @@ def rollback(
     from fleet.cli.context import load_manifest
     from fleet.cli.plan import say
     from fleet.errors import Refused
-    from fleet.manager import files, history, world
+    from fleet.manager import world
     from fleet.manager.desired import desired
     from fleet.manager.places import place_of
 
     manifest = load_manifest()
     place = place_of(manifest)
-    known: tuple[history.Revision, ...] = ()
-    current: dict[str, str] = {}
-    if place.conf_dir.is_dir():
-        with files.opened(place.conf_dir, private=place.private) as folder:
-            known = history.revisions(folder, manifest.project)
-            current = folder.ours(manifest.project)
+    known, current = _remembered(place, manifest.project)
     if listed:
         _say_revisions(known, current)
         return
@@ -160,7 +156,8 @@ def carry_out(
     if settings().json:
         output.document(_document(done))
     else:
-        _say_done(done, wide)
+        can_undo = _choose(*_remembered(place, wanted.project), "") is not None
+        _say_done(done, wide, can_undo=can_undo)
     if done.failed:
         raise PartlyDone(_failed(done))
 
@@ -207,7 +204,7 @@ def _tell(manifest: Manifest, done: Applied, kind: str) -> None:
     events.tell(manifest.state_dir, kind, text, names, root=manifest.root)
 
 
-def _say_done(done: Applied, wide: int) -> None:
+def _say_done(done: Applied, wide: int, *, can_undo: bool) -> None:
     from fleet.cli import output
     from fleet.cli.up import group_lines
     from fleet.units import short_duration
@@ -223,7 +220,8 @@ def _say_done(done: Applied, wide: int) -> None:
         output.say(f"put back as it was · {short_duration(done.seconds)}")
         return
     output.say(f"applied {done.revision} in {short_duration(done.seconds)}")
-    output.note("undo: fleet rollback")
+    if can_undo:
+        output.note("undo: fleet rollback")
 
 
 def _failed(done: Applied) -> str:
@@ -238,6 +236,16 @@ def _document(done: Applied) -> dict[str, Any]:
     from fleet.cli.up import up_document
 
     return {**up_document(done), "schema": "fleet.apply/1", "revision": done.revision, "undone": done.undone}
+
+
+def _remembered(place: Place, project: str) -> tuple[tuple[Revision, ...], dict[str, str]]:
+    """The revisions, oldest first, and the files of today."""
+    from fleet.manager import files, history
+
+    if not place.conf_dir.is_dir():
+        return (), {}
+    with files.opened(place.conf_dir, private=place.private) as folder:
+        return history.revisions(folder, project), folder.ours(project)
 
 
 def _choose(known: Any, current: dict[str, str], revision: str) -> Any:

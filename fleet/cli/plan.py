@@ -30,7 +30,8 @@ def plan(
     What fleet apply would do: who starts, who drains, who never stops.
 
     Compares the manifest with the files on disk and with what runs, and changes
-    nothing.  A saved plan is refused by apply once the world has changed.
+    nothing.  A saved plan is refused by apply once the world has changed.  Where
+    apply would refuse, plan ends in the same words and exit code.
 
       fleet plan --diff
       fleet plan -o friday.plan && fleet apply friday.plan
@@ -39,9 +40,10 @@ def plan(
 
     from fleet.cli import output
     from fleet.cli.context import load_manifest, settings
-    from fleet.manager import world
+    from fleet.manager import foreign, world
     from fleet.manager.desired import desired
     from fleet.manager.places import place_of
+    from fleet.manifest import machine
 
     manifest = load_manifest()
     place = place_of(manifest)
@@ -59,8 +61,10 @@ def plan(
         if diff:
             for line in diff_lines(place, wanted, found):
                 output.say(line)
-        if not found.is_nothing:
-            output.note(f"next: fleet apply{f' {out}' if out else ''}")
+    machine.require(manifest)
+    foreign.check(place, wanted, found)
+    if not (settings().json or found.is_nothing):
+        output.note(f"next: fleet apply{f' {out}' if out else ''}")
     if exit_code and not found.is_nothing:
         raise typer.Exit(DIFFERENT)
 

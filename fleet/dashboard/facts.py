@@ -118,9 +118,10 @@ class PipelineRow:
     queue_name: str
     hosts: tuple[str, ...] = ()
     health: Health = Health.UNKNOWN
-    reason: str = ""  # why it is not ok, one sentence
+    reason: str = ""  # why it is not ok, one sentence; or that its number was set by hand
     running: int | None = None
-    wanted: int = 0  # the manifest's numprocs, and the room in use
+    wanted: int = 0  # the number by hand, else the manifest's numprocs and the room in use
+    by_hand: int | None = None  # what `fleet scale` asked for, as long as it holds
     floor: int = 0  # the manifest's numprocs
     most: int = 0  # floor and room together
     jobs: Jobs | None = None
@@ -182,6 +183,7 @@ class Asked:
     at: float  # on `Snapshot.clock`
     cost: float  # seconds of processor time
     groups: Mapping[str, Sequence[Process]]
+    by_hand: Mapping[str, int] = field(default_factory=dict)  # numbers of processes, by group
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,7 +284,13 @@ def _pipeline(row: PipelineRow) -> dict[str, Any]:
         "reason": row.reason or None,
         "paused": row.paused > 0,
         "paused_for": _seconds(row.paused),
-        "procs": {"running": row.running, "wanted": row.wanted, "floor": row.floor, "max": row.most},
+        "procs": {
+            "running": row.running,
+            "wanted": row.wanted,
+            "by_hand": row.by_hand,
+            "floor": row.floor,
+            "max": row.most,
+        },
         "jobs": jobs
         and {
             "ready": jobs.ready,

@@ -34,6 +34,7 @@ def process_rows(
 ) -> dict[str, list[ProcessRow]]:
     """The processes of each pipeline: those that supervisord knows or should know, and others that live."""
     groups = asked.groups if asked is not None else {}
+    by_hand = asked.by_hand if asked is not None else {}
     since = clock - asked.at if asked is not None else 0.0
     pulses = _pulses(heard, clock)
     by_process = {(pulse.host, pulse.process): pulse for pulse in pulses}
@@ -43,9 +44,12 @@ def process_rows(
         if daemon.ok:
             rows = [
                 _process_row(manifest, pipeline, process, host, since, clock, by_process, before)
-                for process in _in_use(pipeline, groups)
+                for process in _in_use(pipeline, groups, by_hand.get(pipeline.group))
             ]
-            rows += [_absent_row(manifest, pipeline, name, host) for name in _missing(pipeline, groups)]
+            number = by_hand.get(pipeline.group, pipeline.numprocs)
+            rows += [
+                _absent_row(manifest, pipeline, name, host) for name in _missing(pipeline, groups, number)
+            ]
         else:
             rows = _last_words(pipeline.name, previous, daemon)
         # One that supervisord knows as stopped may have beaten just before.
@@ -87,19 +91,28 @@ def stands_in(full_name: str) -> bool:
     return is_stand_in(full_name.partition(":")[0])
 
 
-def _in_use(pipeline: Pipeline, found: Mapping[str, Sequence[Process]]) -> list[Process]:
-    """The manifest's processes, those of the room above that were ever started, and stand-ins."""
-    return [
-        process
-        for group in _groups(pipeline)
-        for process in sorted(found.get(group, ()), key=lambda each: index(each.name))
-        if index(process.name) < pipeline.numprocs or process.state not in _IDLE_ROOM
-    ]
+def _in_use(pipeline: Pipeline, found: Mapping[str, Sequence[Process]], by_hand: int | None) -> list[Process]:
+    """
+    The manifest's processes, those of the room above that were ever started, and stand-ins.
+
+    A number *by hand* is made of any processes: of those that are idle, the
+    lowest are the ones that lack.
+    """
+    used = []
+    for group in _groups(pipeline):
+        members = sorted(found.get(group, ()), key=lambda each: index(each.name))
+        idle = [process.name for process in members if process.state in _IDLE_ROOM]
+        if by_hand is None:
+            wanted = {name for name in idle if index(name) < pipeline.numprocs}
+        else:
+            wanted = set(idle[: max(0, by_hand - (len(members) - len(idle)))])
+        used += [each for each in members if each.state not in _IDLE_ROOM or each.name in wanted]
+    return used
 
 
-def _missing(pipeline: Pipeline, found: Mapping[str, Sequence[Process]]) -> list[str]:
+def _missing(pipeline: Pipeline, found: Mapping[str, Sequence[Process]], number: int) -> list[str]:
     there = {process.name for process in found.get(pipeline.group, ())}
-    wanted = (f"{pipeline.group}_{number:02d}" for number in range(pipeline.numprocs))
+    wanted = (f"{pipeline.group}_{each:02d}" for each in range(number))
     return [name for name in wanted if name not in there]
 
 

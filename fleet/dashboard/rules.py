@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from fleet.dashboard.evidence import Evidence, Finding, deploy_text, last_event, precise
-from fleet.dashboard.facts import ABSENT, OUTSIDE, Cause, Health
+from fleet.dashboard.facts import ABSENT, OUTSIDE, Cause, Health, PipelineRow
 from fleet.dashboard.text import quoted
 from fleet.manager.stand_in import is_stand_in
 from fleet.queue.causes import pattern
@@ -53,15 +53,23 @@ def not_running(evidence: Evidence) -> Finding | None:
             facts=tuple((host.name, host.error) for host in silent),
             do=("fleet up",),
         )
+    row = evidence.row
+    if row.by_hand == 0 and not wanted:
+        return Finding(
+            rule="not-running",
+            headline="scaled to 0 by hand",
+            facts=(("manifest", f"{row.floor} processes"),),
+            do=(f"fleet scale {quoted(evidence.name)}={row.floor}",),
+        )
     if not down:
         return None
     counted = Counter(row.state for row in down)
     states = ", ".join(f"{count} {state}" for state, count in counted.items())
     facts: list[tuple[str, str]] = []
-    for row in down[:3]:
-        facts.append(("process", f"{row.name}: {row.state}" + (f", {row.note}" if row.note else "")))
-        tail = evidence.logs.get(row.name, ())
-        if tail and row.state not in (ABSENT, "STOPPED"):
+    for each in down[:3]:
+        facts.append(("process", f"{each.name}: {each.state}" + (f", {each.note}" if each.note else "")))
+        tail = evidence.logs.get(each.name, ())
+        if tail and each.state not in (ABSENT, "STOPPED"):
             facts[-1] = ("process", f"{facts[-1][1]}; last lines of its log:")
             facts += [("", f"  {line}") for line in tail]
     if len(down) > 3:
@@ -69,12 +77,16 @@ def not_running(evidence: Evidence) -> Finding | None:
     stop = last_event(evidence, {"stop", "down"})
     if stop is not None and counted["STOPPED"]:
         facts.append(("stopped", f"at {evidence.clock(stop.at)} by {stop.by or 'somebody'}"))
+    if row.by_hand is not None:
+        facts.append(("wanted", _by_hand(row)))
     do = []
-    if broken := [row.name for row in down if row.state not in (ABSENT, "STOPPED")]:
+    if broken := [each.name for each in down if each.state not in (ABSENT, "STOPPED")]:
         do.append(f"fleet logs {evidence.name}")
         do.append(f"after the fix:  fleet restart {evidence.name if len(broken) > 1 else broken[0]}")
     if counted["STOPPED"]:
-        do.append(f"fleet start {evidence.name}")
+        # `start` means the manifest's processes; a number by hand is made of any.
+        name = quoted(evidence.name)
+        do.append(f"fleet start {name}" if row.by_hand is None else f"fleet scale {name}={row.by_hand}")
     if counted[ABSENT]:
         do.append("fleet up")
     return Finding(
@@ -83,6 +95,10 @@ def not_running(evidence: Evidence) -> Finding | None:
         facts=tuple(facts),
         do=tuple(do),
     )
+
+
+def _by_hand(row: PipelineRow) -> str:
+    return f"scaled to {row.by_hand} by hand, manifest: {row.floor}"
 
 
 def paused(evidence: Evidence) -> Finding | None:
@@ -254,7 +270,8 @@ def clocks(evidence: Evidence) -> Finding | None:
 def well(evidence: Evidence) -> Finding:
     """Nothing is wrong, and the numbers that say so."""
     row, now = evidence.row, evidence.row.flow
-    facts = [("runs", f"{'–' if row.running is None else row.running} of {row.wanted} processes")]
+    number = "" if row.by_hand is None else f" ({_by_hand(row)})"
+    facts = [("runs", f"{'–' if row.running is None else row.running} of {row.wanted} processes{number}")]
     if row.jobs is not None:
         waits = "" if row.oldest_ready is None else f", the oldest for {short_duration(row.oldest_ready)}"
         facts.append(("holds", f"{row.jobs.ready:,} ready{waits}; {row.jobs.buried:,} buried"))
@@ -265,7 +282,7 @@ def well(evidence: Evidence) -> Finding:
         facts.append(("times", f"waits p95 {precise(now.wait_p95)}, runs p95 {precise(now.run_p95)}"))
     if now.errors is not None:
         facts.append(("errors", f"{now.errors:.1%} of the attempts of the last 5 minutes"))
-    reason = f": {row.reason}" if row.reason else ""
+    reason = f": {row.reason}" if row.reason and row.by_hand is None else ""
     return Finding(
         rule="well",
         headline=f"nothing is wrong{reason}",

@@ -17,7 +17,17 @@ from typing import TYPE_CHECKING, Any
 from fleet.dashboard import flow as flows
 from fleet.dashboard import state
 from fleet.dashboard.changes import changes
-from fleet.dashboard.facts import OUTSIDE, Cause, Health, Jobs, PipelineRow, ProcessRow, Snapshot, Source
+from fleet.dashboard.facts import (
+    OUTSIDE,
+    Asked,
+    Cause,
+    Health,
+    Jobs,
+    PipelineRow,
+    ProcessRow,
+    Snapshot,
+    Source,
+)
 from fleet.dashboard.flow import Flow
 from fleet.dashboard.processes import index, process_rows, stands_in
 from fleet.dashboard.sources import Place, Told, ask_queue, ask_supervisord
@@ -74,7 +84,7 @@ def take(
     for pipeline in manifest.pipelines.values():
         of_it = minutes.get(pipeline.queue_name, [])
         found, summary = _pipeline_row(
-            pipeline, rows[pipeline.name], told, of_it, daemon, host, now, previous, window
+            pipeline, rows[pipeline.name], told, of_it, daemon, asked, host, now, previous, window
         )
         processes += found
         pipelines.append(summary)
@@ -141,6 +151,7 @@ def _pipeline_row(
     told: Told,
     minutes: Sequence[Minute],
     daemon: Source,
+    asked: Asked | None,
     host: str,
     now: float,
     previous: Snapshot | None,
@@ -162,6 +173,7 @@ def _pipeline_row(
     rows = [state.with_slow_job(row, usual) for row in rows]
     supervised = [row for row in rows if row.state != OUTSIDE]
     own = [row for row in supervised if not stands_in(row.full_name)]
+    by_hand = asked.by_hand.get(pipeline.group) if asked else last.by_hand if last else None
     exceeded = state.alerts(jobs, oldest, pipeline.alerts.oldest, pipeline.alerts.buried) if store.ok else ()
     health, reason = state.pipeline_health(
         queue_answers=store.ok,
@@ -173,6 +185,7 @@ def _pipeline_row(
         jobs=jobs,
         exceeded=exceeded,
         paused=paused,
+        by_hand=by_hand,
     )
     above = sum(index(row.full_name) >= pipeline.numprocs for row in own)
     ready = None if jobs is None or not store.ok or jobs.ready == jobs.cap > 0 else jobs.ready
@@ -183,7 +196,8 @@ def _pipeline_row(
         health=health,
         reason=reason,
         running=sum(row.state == "RUNNING" for row in supervised) if daemon.ok or supervised else None,
-        wanted=pipeline.numprocs + above,
+        wanted=pipeline.numprocs + above if by_hand is None else by_hand,
+        by_hand=by_hand,
         floor=pipeline.numprocs,
         most=pipeline.numprocs + pipeline.room,
         procs_age=0.0 if daemon.ok else daemon.age or 0.0,

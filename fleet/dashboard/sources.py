@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fleet.dashboard.facts import Asked, Heard, ProcessRow, Snapshot, Source
@@ -36,6 +37,12 @@ _LOG_TAIL = 2048  # bytes
 
 class Place(Protocol):
     """Where a supervisord is; `fleet.manager.places.Place` is one."""
+
+    @property
+    def conf_dir(self) -> Path: ...
+
+    @property
+    def private(self) -> bool: ...
 
     def client(self, timeout: float = ...) -> Supervisor: ...
 
@@ -68,13 +75,30 @@ def ask_supervisord(
     began = time.process_time()  # a long answer is read by several threads
     try:
         found = _processes(manifest, place)
+        by_hand = _by_hand(manifest, place)
     except (FleetError, OSError) as error:
         return _silent(host, error, now, last, previous), None
     groups: dict[str, list[Process]] = {}
     for process in found:
         groups.setdefault(process.group, []).append(process)
     cost = time.process_time() - began
-    return Source(name=host, ok=True), Asked(at=clock, cost=cost, groups=groups)
+    return Source(name=host, ok=True), Asked(at=clock, cost=cost, groups=groups, by_hand=by_hand)
+
+
+def _by_hand(manifest: Manifest, place: Place) -> Mapping[str, int]:
+    """The numbers that `fleet scale` set and that hold, by group; none where this user may not read them."""
+    from fleet.manager import files, record
+
+    try:
+        with files.opened(place.conf_dir, private=place.private) as folder:
+            kept = record.load(folder.read(record.file_name(manifest.project)))
+    except (FleetError, OSError):
+        return {}
+    if not kept.scaled:
+        return {}
+    daemon = record.identity(place.client(timeout=PATIENCE).state())
+    numprocs = {pipeline.group: pipeline.numprocs for pipeline in manifest.pipelines.values()}
+    return kept.numbers(daemon, numprocs, time.time())
 
 
 def _processes(manifest: Manifest, place: Place) -> Iterable[Process]:

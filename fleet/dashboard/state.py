@@ -76,11 +76,13 @@ def pipeline_health(
     jobs: Jobs | None,
     exceeded: Iterable[Alert],
     paused: float,
+    by_hand: int | None = None,
 ) -> tuple[Health, str]:
     """
     The worst word that fits one pipeline, and the sentence that says why.
 
-    *processes* are the wanted ones.  The order is the order of trouble; only a
+    *processes* are the wanted ones, *by_hand* is their number if somebody set
+    it.  The order is the order of trouble; only a
     pause comes before slowness, because a paused pipeline is meant to wait.
     """
     limits = {alert.code: alert for alert in exceeded}
@@ -123,6 +125,8 @@ def pipeline_health(
     if down := by_health.get(Health.STOPPED):
         what = "none is known to supervisord" if absent else f"{len(down)} of {len(processes)} stopped"
         return Health.STOPPED, what
+    if by_hand is not None:
+        return Health.OK if by_hand else Health.STOPPED, f"scaled to {by_hand} by hand"
     return Health.OK, ""
 
 

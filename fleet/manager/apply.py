@@ -160,7 +160,7 @@ class _Apply:
             return self._from_nothing(wanted, open_files)
         client = self.place.client()
         present = client.processes()
-        identity = world.identity(running)
+        identity = record.identity(running)
         by_hand = edited(self.files.on_disk, self.before)
         marks = world.revisions(present, self.folder.changed_at(by_hand))
         numbers = self.before.numbers(identity, self.desired.numprocs, time())
@@ -253,7 +253,7 @@ class _Apply:
         self.done += ["supervisord started", *self.files.in_words()]
         plan = Actions(add=tuple(wanted))
         warnings = daemon.room_for(self.place, running, open_files)
-        identity = world.identity(running)
+        identity = record.identity(running)
         self._keep(identity, dict.fromkeys({*self.before.groups, *wanted}), {})
         client = self.place.client()
         large = autostart.large(self.desired, wanted, wanted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from fleet.errors import RenderError
@@ -27,10 +27,14 @@ def check(found: IncludeSet, place: Place, desired: Desired) -> dict[str, Shape]
             f"add {place.conf_dir}/*.conf to [include] files there, and restart that supervisord once"
         )
     if problems:
-        raise RenderError(
-            "supervisord would not take these files:\n" + "\n".join(problems) + "\nNothing was changed."
-        )
+        raise refused(problems)
     return {group: shape(found.groups[group]) for group in desired.groups}
+
+
+def refused(problems: Iterable[str]) -> RenderError:
+    return RenderError(
+        "supervisord would not take these files:\n" + "\n".join(problems) + "\nNothing was changed."
+    )
 
 
 def environ(place: Place, running: DaemonState | None) -> Mapping[str, str] | None:

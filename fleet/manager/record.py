@@ -12,10 +12,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fleet.manager.actions import Shape
 from fleet.manager.files import Access, Folder
+
+if TYPE_CHECKING:
+    from fleet.supervisor.client import DaemonState
 
 _SCHEMA = "fleet.applied/1"
 
@@ -52,6 +55,13 @@ class Record:
             for group, scaled in self.scaled.items()
             if group in numprocs and scaled.holds(numprocs[group], now)
         }
+
+
+def identity(daemon: DaemonState) -> str:
+    """One run of one supervisord: a pid alone may be used again."""
+    from fleet.supervisor import pids  # psutil, which most looks at a record do without
+
+    return f"{daemon.pid}@{pids.started_at(daemon.pid) if daemon.pid else 0:.2f}"
 
 
 def digest(text: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from time import monotonic, time
 
 from fleet.errors import Refused, SupervisorUnavailable
-from fleet.manager import files, record, world
+from fleet.manager import files, record
 from fleet.manager.places import Place
 from fleet.manager.record import Scaled
 from fleet.manager.rollout import IsAlive
@@ -112,7 +112,7 @@ def preview(
         raise _nothing_runs(place)
     with files.opened(place.conf_dir, private=place.private) as folder:
         kept = record.load(folder.read(record.file_name(project)))
-    asked = {**_over(kept, world.identity(daemon), numprocs), **numbers}
+    asked = {**_over(kept, record.identity(daemon), numprocs), **numbers}
     return targets(asked, numprocs, place.client().processes())
 
 
@@ -148,7 +148,7 @@ def scale(
         daemon = place.find()
         if daemon is None:
             raise _nothing_runs(place)
-        identity = world.identity(daemon)
+        identity = record.identity(daemon)
         kept = record.load(folder.read(record.file_name(project)))
         client = place.client()
         asked = {**_over(kept, identity, numprocs), **numbers}
@@ -183,7 +183,7 @@ def by_hand(place: Place, project: str) -> Mapping[str, Scaled]:
         return {}
     with files.opened(place.conf_dir, private=place.private) as folder:
         kept = record.load(folder.read(record.file_name(project)))
-    return kept.scaled if kept.daemon == world.identity(daemon) else {}
+    return kept.scaled if kept.daemon == record.identity(daemon) else {}
 
 
 def _over(kept: record.Record, identity: str, numprocs: Mapping[str, int]) -> dict[str, int]:

@@ -48,7 +48,7 @@ def look(place: Place, daemon: DaemonState | None, kept: Record, edits: Mapping[
         return Running(record=kept)
     processes = place.client().processes()
     seen = revisions(processes, edits)
-    return Running(daemon=identity(daemon), processes=processes, revisions=seen, record=kept)
+    return Running(daemon=record.identity(daemon), processes=processes, revisions=seen, record=kept)
 
 
 def revisions(processes: Iterable[Process], edits: Mapping[str, float] | None = None) -> Mapping[str, str]:
@@ -88,8 +88,3 @@ def _since(members: Iterable[Process], edited_at: float | None) -> set[str]:
     if edited_at is None:
         return set()
     return {p.full_name for p in members if p.started_at is not None and p.started_at >= int(edited_at)}
-
-
-def identity(daemon: DaemonState) -> str:
-    """One run of one supervisord: a pid alone may be used again."""
-    return f"{daemon.pid}@{pids.started_at(daemon.pid) if daemon.pid else 0:.2f}"

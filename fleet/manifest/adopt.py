@@ -20,6 +20,8 @@ _SECRET = re.compile(r"PASS|SECRET|TOKEN|KEY|DSN|CREDENTIAL", re.IGNORECASE)
 _LINE = re.compile(r"^([A-Za-z0-9_-]+):\s*(.+)$")
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 _SHELL = re.compile(r"[$`&|;<>*?(){}~\\]")
+# Words, quoted or not, and then a # that begins a word outside of quotes.
+_COMMENT = re.compile(r"""((?:\\.#*|'[^']*'|"(?:\\.|[^"\\])*"|(?<=[^\s;&|()])#|[^\\'"#])*+)(#.*)""")
 # What has a key of its own in the manifest, or none at all.
 _RAW = ("priority", "umask", "serverurl", "stdout_capture_maxbytes", "stdout_events_enabled", "stdout_syslog")
 _NEW_NAMES = ("process_name", "numprocs_start")
@@ -66,8 +68,12 @@ def from_procfile(text: str) -> Adopted:
         found = _LINE.match(line.strip())
         if found is None:
             left.append(f"line {number} is not NAME: COMMAND")
+            continue
+        command, comment = _without_comment(found[2].strip())
+        if command:
+            drafts.append(_process(found[1], command, comment))
         else:
-            drafts.append(_process(found[1], found[2].strip()))
+            left.append(f"line {number} has no command, only a comment")
     return Adopted(drafts=tuple(drafts), left=tuple(left))
 
 
@@ -174,8 +180,22 @@ def _environment(text: str, guesses: list[str]) -> dict[str, str]:
     return found
 
 
-def _process(name: str, command: str) -> Draft:
+def _without_comment(line: str) -> tuple[str, str]:
+    """
+    A command and the comment behind it, as the shell that foreman and honcho call would part them.
+
+    A line with a substitution stays whole: quotes nest in it, and a shell is to read it anyway.
+    """
+    if "$(" in line or "`" in line:
+        return line, ""
+    found = _COMMENT.fullmatch(line)
+    return (found[1].rstrip(), found[2]) if found else (line, "")
+
+
+def _process(name: str, command: str, comment: str) -> Draft:
     guesses: list[str] = []
+    if comment:
+        guesses.append(f"the comment at the end of its line is left out: {comment}")
     plain = _plain_name(name, guesses)
     environment: dict[str, str] = {}
     while (word := command.partition(" ")[0]) and (found := _ASSIGNMENT.fullmatch(word)):

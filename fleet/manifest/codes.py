@@ -31,6 +31,8 @@ SHARED_LOG = "W013"
 RUNS_AS_ROOT = "W014"
 LATER = "W015"
 PASSWORD_IN_CLEAR = "W016"  # noqa: S105  # as above
+SHELL_AROUND = "W017"
+SHELL_SYNTAX = "W018"
 
 MEANING = {
     NOT_FOUND: "the manifest is not there, or cannot be read",
@@ -57,5 +59,7 @@ MEANING = {
     SHARED_LOG: "several processes write one log file, which supervisord cannot rotate",
     RUNS_AS_ROOT: "a pipeline that would run as root",
     PASSWORD_IN_CLEAR: "a password that crosses the network for everybody to read",
+    SHELL_AROUND: "a shell that gets the signal to stop in place of its program",
+    SHELL_SYNTAX: "a sign that only a shell understands, in a command that no shell reads",
     LATER: "a key that is checked, and acted on by a later version",
 }

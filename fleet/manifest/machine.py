@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from fleet.errors import Problem
-from fleet.manifest import codes, dsn
+from fleet.manifest import codes, dsn, shells
 from fleet.manifest.source import ordered
 from fleet.manifest.values import Manifest, Pipeline
 
@@ -29,6 +29,7 @@ def problems(manifest: Manifest, environ: Mapping[str, str] = os.environ) -> tup
         found += _user(manifest, pipeline)
         found += _directory(manifest, pipeline)
         found += _program(manifest, pipeline, environ)
+        found += _shell(manifest, pipeline, environ)
     return ordered([*found, *_root(manifest)], manifest.source)
 
 
@@ -110,8 +111,28 @@ def _program(manifest: Manifest, pipeline: Pipeline, environ: Mapping[str, str])
         return
     folders = search_path(manifest, environ)
     if shutil.which(program, path=folders) is None:
-        message = f'no program "{program[:60]}" (looked in {folders.replace(":", ", ")})'
+        looked = ", ".join(dict.fromkeys(folders.split(":")))
+        message = f'no program "{program[:60]}" (looked in {looked})'
         yield manifest.source.problem(codes.NO_PROGRAM, path, message)
+
+
+def _shell(manifest: Manifest, pipeline: Pipeline, environ: Mapping[str, str]) -> Iterator[Problem]:
+    """A shell that ends by the signal to stop, and leaves its program behind."""
+    if pipeline.command is None or pipeline.stop.group:
+        return
+    words = shlex.split(pipeline.command)
+    script = shells.script_of(words)
+    if script is None:
+        return
+    shell = shutil.which(words[0], path=search_path(manifest, environ)) or words[0]
+    # Debian's sh; it waits for the last program, too.
+    if shells.stays_around(script, forks=Path(shell).resolve().name == "dash"):
+        yield manifest.source.problem(
+            codes.SHELL_AROUND,
+            ("pipelines", pipeline.name, "command"),
+            "the shell gets the signal to stop, and what it runs goes on without supervisord",
+            f'end it with the program, after exec: {words[0]} -c "…; exec PROGRAM"',
+        )
 
 
 def search_path(manifest: Manifest, environ: Mapping[str, str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fleet.errors import Problem
-from fleet.manifest import codes, dsn, hints, leaves, options
+from fleet.manifest import codes, dsn, hints, leaves, options, shells
 from fleet.manifest.positions import Path
 from fleet.manifest.source import Source
 from fleet.manifest.values import Manifest, Pipeline
@@ -184,6 +184,13 @@ def _one(manifest: Manifest, pipeline: Pipeline, source: Source, failed: set[Pat
             f"[pipelines.{pipeline.name}] has neither handler nor command",
             'add handler = "package.module:function", or command = "…"',
             at="key",
+        )
+    if pipeline.command and (sign := shells.syntax_in(pipeline.command)):
+        yield source.problem(
+            codes.SHELL_SYNTAX,
+            (*path, "command"),
+            f'no shell reads the command: "{sign[:20]}" is an argument of its program',
+            "write sh -c '… exec PROGRAM' around it, or quote the argument",
         )
     grace, timeout = pipeline.stop.grace, pipeline.timeout
     if grace < timeout and pipeline.handler is not None:

@@ -95,7 +95,9 @@ def test_deploy_day(shop: Shop) -> None:
         "and no more has a colour"
     )
     shop("plan", "--exit-code", code=10)
-    assert "4/4 running" in shop("apply")
+    said = shop("apply")
+    assert "4/4 running" in said
+    assert "undo: fleet rollback" not in said, "there is nothing to go back to"
     assert "nothing to change" in shop("plan", "--exit-code")
     four = shop.pids()
 
@@ -115,10 +117,12 @@ def test_deploy_day(shop: Shop) -> None:
     said = shop("plan")
     assert "nothing to change" in said
     assert "= emails (scaled to 3 by hand), legacy" in said
+    assert "scaled to 3 by hand" in next(s for s in shop("status").splitlines() if s.startswith("emails"))
+    assert "do not run" not in shop("why", "emails")
 
     shop.edit("numprocs = 4", "numprocs = 6")
     assert "3 start beside the 3 that run" in shop("plan")
-    shop("apply")
+    assert "undo: fleet rollback" in shop("apply")
     assert three.items() <= shop.pids().items()
     assert len(shop.pids()) == 6
 
@@ -185,6 +189,22 @@ def waiting(root: Path) -> list[psutil.Process]:
         if "fleet.manager.later" in (process.info["cmdline"] or ())
         and str(root / "fleet.toml") in process.info["cmdline"]
     ]
+
+
+def test_a_plan_that_apply_would_refuse_says_so(shop: Shop) -> None:
+    """It is shown, and ends in the words and the exit code of apply."""
+    theirs = place_of(load(shop.root / "fleet.toml", environ={})).conf_dir / "theirs.conf"
+    theirs.write_text("[program:theirs]\ncommand=x\nuser=no-such-user\n")
+    said = shop("plan", code=4)
+    assert "+ emails  4 start" in said
+    assert "next: fleet apply" not in said
+    refused = said[said.index("supervisord would not take") :]
+    assert refused in shop("apply", code=4)
+    theirs.unlink()
+
+    shop.edit("numprocs = 4", 'numprocs = 4\ndirectory = "nowhere"')
+    assert "E013 directory" in shop("plan", code=4)
+    assert "E013 directory" in shop("apply", code=4)
 
 
 def test_new_code_comes_in_one_by_one(shop: Shop) -> None:

@@ -15,7 +15,7 @@ import pytest
 from fleet.dashboard.facts import Health, Snapshot
 from fleet.dashboard.snapshot import take
 from fleet.errors import BackendUnavailable
-from fleet.manager import events
+from fleet.manager import events, files, record
 from fleet.manifest import Manifest, load
 from fleet.queue import Queue, connect, rundir
 from fleet.queue.causes import ErrorGroup
@@ -70,6 +70,8 @@ class There:
     """A place that is a running private supervisord, or nothing at all."""
 
     url: str
+    conf_dir: Path = Path("/nowhere")
+    private: bool = True
 
     def client(self, timeout: float = 5.0) -> Supervisor:
         return Supervisor(self.url, timeout=timeout)
@@ -91,7 +93,7 @@ def queue(manifest: Manifest) -> Iterator[Queue]:
 def place(tmp_path: Path) -> Iterator[There]:
     with private_home(tmp_path, {"shop.conf": CONF}) as home:
         private.start(home)
-        there = There(home.url)
+        there = There(home.url, home.conf_dir)
         settled = ["FATAL", "RUNNING", "RUNNING", "RUNNING", "STOPPED", "STOPPED"]
         eventually(lambda: sorted(p.state.value for p in there.client().processes()) == settled)
         yield there
@@ -137,6 +139,34 @@ def test_processes_and_jobs_stand_in_one_row(manifest, queue, place):
     assert [each.name for each in snapshot.processes] == ["emails_00", "emails_01", "thumbs_00", "gone_00"]
     assert all(each.pid for each in snapshot.processes[:2])
     assert emails.rate is None, "nobody told a rate, so there is none"
+
+
+def scaled_by_hand(place: There, number: int, numprocs: int = 2) -> None:
+    """The record that `fleet scale` leaves."""
+    daemon = record.identity(place.client().state())
+    by_hand = {"shop-emails": record.Scaled(number=number, manifest=numprocs)}
+    with files.opened(place.conf_dir, private=True) as folder:
+        record.save(folder, "shop", record.Record(daemon=daemon, scaled=by_hand))
+
+
+def test_processes_are_counted_against_the_number_by_hand(manifest, queue, place):
+    """What `fleet scale` stopped is not missing, and what it asked for is."""
+    scaled_by_hand(place, 1)
+    place.client().start(["shop-emails:shop-emails_02"])
+    place.client().stop(["shop-emails:shop-emails_00", "shop-emails:shop-emails_01"])
+    eventually(lambda: row(take(manifest, queue, place), "emails").health is Health.OK)
+    snapshot = take(manifest, queue, place)
+    emails = row(snapshot, "emails")
+    assert emails.reason == "scaled to 1 by hand"
+    assert (emails.running, emails.wanted, emails.by_hand, emails.floor) == (1, 1, 1, 2)
+    assert [each.name for each in snapshot.processes if each.pipeline == "emails"] == ["emails_02"]
+
+    scaled_by_hand(place, 3)
+    emails = row(take(manifest, queue, place), "emails")
+    assert (emails.health, emails.reason) == (Health.STOPPED, "2 of 3 stopped")
+    assert (emails.running, emails.wanted) == (1, 3)
+    scaled_by_hand(place, 3, numprocs=4)
+    assert row(take(manifest, queue, place), "emails").by_hand is None, "the manifest has a newer word"
 
 
 def test_words_for_what_is_wrong(manifest, queue, place):
@@ -437,7 +467,7 @@ def test_the_document_has_a_schema_and_is_plain_json(manifest, queue, place):
     assert document["time"].endswith("Z")
     assert document["hosts"][0]["reachable"] is True
     emails = document["pipelines"][0]
-    assert emails["procs"] == {"running": 2, "wanted": 2, "floor": 2, "max": 4}
+    assert emails["procs"] == {"running": 2, "wanted": 2, "by_hand": None, "floor": 2, "max": 4}
     assert emails["rate"] == {"in": None, "out": None, "errors": None, "now": None}
     assert document["processes"][0]["full_name"] == "shop-emails:shop-emails_00"
 

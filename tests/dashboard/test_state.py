@@ -135,3 +135,10 @@ def test_some_stopped_by_hand_is_stopped():
 def test_all_running_is_ok_without_a_reason():
     """Nothing to say."""
     assert health(worker("RUNNING"), worker("RUNNING")) == (Health.OK, "")
+
+
+def test_a_number_by_hand_is_said_where_nothing_else_is():
+    """Fewer than the manifest asks for is all right when somebody wanted it; none at all is stopped."""
+    assert health(worker("RUNNING"), by_hand=1) == (Health.OK, "scaled to 1 by hand")
+    assert health(by_hand=0) == (Health.STOPPED, "scaled to 0 by hand")
+    assert health(worker("STOPPED"), by_hand=1) == (Health.STOPPED, "1 of 1 stopped")

@@ -77,6 +77,25 @@ def test_what_is_replaced_by_a_surge_is_not_missing():
     assert [answer.rule for answer in answers] == ["well"]
 
 
+def test_a_number_by_hand_is_told_beside_the_manifest_s():
+    """What somebody scaled is no trouble; what lacks of it comes back by `scale`."""
+    about = evidence(scenes.ALL_WELL, "emails")
+    row = replace(about.row, running=3, wanted=3, by_hand=3, reason="scaled to 3 by hand")
+    (answer,) = why(replace(about, row=row))
+    assert answer.headline == "nothing is wrong"
+    assert "runs 3 of 3 processes (scaled to 3 by hand, manifest: 4)" in told(answer)
+
+    one = replace(about.processes[0], state="STOPPED", health=Health.STOPPED)
+    answer = found(replace(about, row=row, processes=(one, *about.processes[1:3])), "not-running")
+    assert answer.headline == "1 of 3 processes do not run (1 STOPPED)"
+    assert "wanted scaled to 3 by hand, manifest: 4" in told(answer)
+    assert answer.do == ("fleet scale emails=3",)
+
+    none = replace(row, running=0, wanted=0, by_hand=0, health=Health.STOPPED)
+    answer = found(replace(about, row=none, processes=()), "not-running")
+    assert (answer.headline, answer.do) == ("scaled to 0 by hand", ("fleet scale emails=4",))
+
+
 def test_who_stopped_it():
     """A pipeline that was stopped by hand is no riddle."""
     down = tuple(

@@ -15,6 +15,7 @@ import pytest
 
 from fleet.errors import Refused, RenderError
 from fleet.manager import apply as applying
+from fleet.manager import foreign, world
 from fleet.manager.apply import Applied, Desired, apply
 from fleet.manager.places import Place
 from fleet.supervisor import pids, private
@@ -80,6 +81,11 @@ def desired(place: Place, confs: Mapping[str, str]) -> Desired:
         groups={f"shop-{name}": name for name in confs},
         main_conf=main_conf(place.home),
     )
+
+
+def planned(place: Place, want: Desired) -> None:
+    """What `fleet plan` asks, so that it tells of what apply would refuse."""
+    foreign.check(place, want, world.plan(place, want))
 
 
 def running(place: Place) -> dict[str, int]:
@@ -255,8 +261,10 @@ def test_a_broken_file_of_others_is_named_and_nothing_is_written(place: Place) -
     apply(place, desired(place, {"a": conf("a")}))
     before = running(place), tree(place.conf_dir)
     (place.conf_dir / "theirs.conf").write_text("[program:theirs]\ncommand=x\nuser=no-such-user\n")
-    with pytest.raises(RenderError, match=r"no-such-user.*theirs\.conf"):
-        apply(place, desired(place, {"a": conf("a", mark="y")}))
+    want = desired(place, {"a": conf("a", mark="y")})
+    for attempt in (apply, planned):
+        with pytest.raises(RenderError, match=r"no-such-user.*theirs\.conf"):
+            attempt(place, want)
     (place.conf_dir / "theirs.conf").unlink()
     assert (running(place), tree(place.conf_dir)) == before
 
@@ -276,10 +284,15 @@ def test_a_program_of_the_same_name_in_a_foreign_file_is_refused(place: Place) -
     """supervisord would merge the two sections, option by option."""
     theirs = place.conf_dir / "theirs.conf"
     theirs.write_text("[program:shop-a]\ncommand=/bin/true\n")
-    with pytest.raises(
-        RenderError, match=r"\[program:shop-a\] stands in .*fleet\.shop-a\.conf and in .*theirs\.conf"
-    ):
-        apply(place, desired(place, {"a": conf("a")}))
+    for attempt in (apply, planned):
+        with pytest.raises(
+            RenderError, match=r"\[program:shop-a\] stands in .* supervisord would merge"
+        ) as no:
+            attempt(place, desired(place, {"a": conf("a")}))
+        assert "fleet.shop-a.conf" in str(no.value)
+        assert "theirs.conf" in str(no.value)
+    theirs.write_text("[program:theirs]\ncommand=/bin/true\n")
+    planned(place, desired(place, {"a": conf("a")}))
     assert private.find(place.home) is None
 
 
@@ -290,8 +303,9 @@ def test_a_file_that_is_not_ours_is_never_overwritten(text: str, place: Place) -
     """The first line decides, and the project in it."""
     path = place.conf_dir / "fleet.shop-a.conf"
     path.write_text(text)
-    with pytest.raises(Refused, match="Nothing was changed"):
-        apply(place, desired(place, {"a": conf("a")}))
+    for attempt in (apply, planned):
+        with pytest.raises(Refused, match="Nothing was changed"):
+            attempt(place, desired(place, {"a": conf("a")}))
     assert path.read_text() == text
 
 

@@ -82,6 +82,31 @@ def test_a_procfile(tmp_path: Path) -> None:
     assert found["worker"].environment == {"RAILS_ENV": "prod"}
 
 
+@pytest.mark.parametrize(
+    ("line", "command", "comment"),
+    [
+        ("sleep 9 # until morning; or so", "sleep 9", "# until morning; or so"),
+        ("sleep 9 '# a' b#c # d # e", "sleep 9 '# a' b#c", "# d # e"),
+        ("sleep 9 '# not closed", "sleep 9 '# not closed", ""),
+        ("a && b # c", "sh -c 'a && b'", "# c"),
+        ("x\\ # b", "sh -c 'exec x\\ # b'", ""),
+        ('echo "$(date # x)"', "sh -c 'exec echo \"$$(date # x)\"'", ""),
+    ],
+)
+def test_a_comment_behind_a_command_is_left_out(line: str, command: str, comment: str) -> None:
+    """foreman and honcho give the line to a shell, to which it is one; without a shell it would be words."""
+    (draft,) = from_procfile(f"worker: {line}\n").drafts
+    assert draft.keys["command"] == command
+    told = [guess.partition(" is left out: ")[2] for guess in draft.guesses if "is left out" in guess]
+    assert told == [comment] * bool(comment)
+
+
+def test_a_line_that_is_only_a_comment_is_no_command() -> None:
+    """A shell would do nothing, and end well."""
+    adopted = from_procfile("worker: # later\n")
+    assert (adopted.drafts, adopted.left) == ((), ("line 1 has no command, only a comment",))
+
+
 def test_what_is_no_file_of_supervisord_is_refused() -> None:
     """With its name."""
     with pytest.raises(RenderError, match=r"x\.conf is not a file of supervisord"):
