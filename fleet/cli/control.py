@@ -25,8 +25,8 @@ def start(
     """
     Start what is stopped, and wait until it runs.
 
-    A pipeline means the processes that the manifest asks for; a name or a glob
-    also starts those in the room above it.
+    A pipeline means as many processes as the manifest or fleet scale asks for;
+    by its name, one in the room above them is started, too.
 
       fleet start emails
       fleet start emails_03 'thumbs_*'
@@ -38,8 +38,9 @@ def start(
     run = Run(timeout)
     confirm.ask(confirm.Weight.FREE, "", name="")
     done = begin(run.client, run.select(targets, for_start=True), timeout=run.seconds or 60.0)
-    if done.up:
-        run.tell("start", done.up)
+    before = run.running(done.up)
+    if new := [name for name in done.up if name not in before]:
+        run.tell("start", new)
     if settings().json:
         output.document({"schema": "fleet.start/1", **_started_document(done)})
     else:
@@ -176,23 +177,26 @@ class Run:
 
         self.seconds = time_to_wait("--timeout", timeout) if timeout else None
         self.manifest = load_manifest()
-        place = place_of(self.manifest)
-        if place.find() is None:
+        self.place = place_of(self.manifest)
+        if self.place.find() is None:
             raise SupervisorUnavailable(
-                f"nothing runs here: no supervisord at {place.url}. Start it: fleet up"
+                f"nothing runs here: no supervisord at {self.place.url}. Start it: fleet up"
             )
-        self.client = place.client()
+        self.client = self.place.client()
         self.processes = self.client.processes()
 
     def select(self, targets: list[str], *, for_start: bool = False) -> tuple[str, ...]:
+        from fleet.manager import scale
         from fleet.manager.targets import room, select
 
-        pipelines = self.manifest.pipelines.values()
+        groups = {pipeline.name: pipeline.group for pipeline in self.manifest.pipelines.values()}
         names = [process.full_name for process in self.processes]
-        spare = (
-            room(names, {pipeline.group: pipeline.numprocs for pipeline in pipelines}) if for_start else ()
-        )
-        return select(targets, {p.name: p.group for p in pipelines}, names, room=spare)
+        spare: frozenset[str] = frozenset()
+        if for_start:
+            numprocs = {each.group: each.numprocs for each in self.manifest.pipelines.values()}
+            by_hand = scale.numbers(self.place, self.manifest.project, numprocs)
+            spare = room(names, numprocs, by_hand, self.running(tuple(names)))
+        return select(targets, groups, names, room=spare)
 
     def tell(self, kind: str, names: Sequence[str]) -> None:
         """Note in the file of events what was done to these processes."""

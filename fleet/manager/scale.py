@@ -186,6 +186,13 @@ def by_hand(place: Place, project: str) -> Mapping[str, Scaled]:
     return kept.scaled if kept.daemon == record.identity(daemon) else {}
 
 
+def numbers(place: Place, project: str, numprocs: Mapping[str, int]) -> dict[str, int]:
+    """Those of `by_hand` that hold, by group; *numprocs* are the manifest's."""
+    found = by_hand(place, project)
+    now = time()
+    return {g: s.number for g, s in found.items() if g in numprocs and s.holds(numprocs[g], now)}
+
+
 def _over(kept: record.Record, identity: str, numprocs: Mapping[str, int]) -> dict[str, int]:
     """Groups whose number by hand has ended, with the manifest's."""
     if kept.daemon != identity:

@@ -45,13 +45,35 @@ def select(
     return tuple(name for name in spellings if name in chosen)
 
 
-def room(names: Iterable[str], numprocs: Mapping[str, int]) -> frozenset[str]:
-    """The full names above the number that is to run, by group: they start only when asked for one by one."""
+def room(
+    names: Iterable[str],
+    numprocs: Mapping[str, int],
+    by_hand: Mapping[str, int] | None = None,
+    active: Container[str] = (),
+) -> frozenset[str]:
+    """
+    The full names above the number that is to run, by group: they start only when asked for one by one.
+
+    A number *by_hand* is made of any processes: those that are *active*, and
+    of the others the lowest, as many as lack.
+    """
+    by_hand = by_hand or {}
     found = set()
+    idle: dict[str, list[tuple[int, str]]] = {group: [] for group in by_hand}
+    lacking = dict(by_hand)
     for name in names:
-        number = re.search(r"_(\d+)$", name)
-        if number and int(number[1]) >= numprocs.get(name.partition(":")[0], 0):
-            found.add(name)
+        group = name.partition(":")[0]
+        match = re.search(r"_(\d+)$", name)
+        number = int(match[1]) if match else 0
+        if group not in by_hand:
+            if number >= numprocs.get(group, 0):
+                found.add(name)
+        elif name in active:
+            lacking[group] -= 1
+        else:
+            idle[group].append((number, name))
+    for group, members in idle.items():
+        found.update(name for _, name in sorted(members)[max(0, lacking[group]) :])
     return frozenset(found)
 
 

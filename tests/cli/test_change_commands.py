@@ -117,6 +117,10 @@ def test_deploy_day(shop: Shop) -> None:
     said = shop("plan")
     assert "nothing to change" in said
     assert "= emails (scaled to 3 by hand), legacy" in said
+    shop("restart", "emails", "-y")
+    shop("start", "emails")
+    assert shop.pids().keys() == three.keys()
+    three = shop.pids()
     assert "scaled to 3 by hand" in next(s for s in shop("status").splitlines() if s.startswith("emails"))
     assert "do not run" not in shop("why", "emails")
 
@@ -160,7 +164,7 @@ def test_deploy_day(shop: Shop) -> None:
     assert "no revision 99" in shop("rollback", "99", code=8)
 
     kinds = [json.loads(line)["kind"] for line in shop("events", "--since", "1h", "--json").splitlines()]
-    assert kinds == ["apply", "scale", "scale", "apply", "undone", "apply", "rollback"]
+    assert kinds == ["apply", "scale", "scale", "restart", "apply", "undone", "apply", "rollback"]
     assert "emails 4 → 6" in shop("events")
     assert "started pipeline=emails" in shop("logs", "emails_00", "--since", "5m")
 

@@ -66,3 +66,19 @@ def test_the_room_is_meant_by_name_only() -> None:
         NAMES[i] for i in (0, 1, 3)
     )
     assert select(["emails_10"], PIPELINES, NAMES, room=above) == (NAMES[2],)
+
+
+def test_a_number_by_hand_is_made_of_those_that_run_and_the_lowest_others() -> None:
+    """So restart brings back whom it stopped, and start only what lacks."""
+    names = [f"shop-emails:shop-emails_{number:02d}" for number in range(6)]
+    numprocs = {"shop-emails": 4}
+
+    def meant(by_hand: int, *running: int) -> list[int]:
+        active = [names[number] for number in running]
+        above = room(names, numprocs, {"shop-emails": by_hand}, active)
+        return [names.index(n) for n in select(["emails"], PIPELINES, names, room=above)]
+
+    assert meant(2, 1, 3) == [1, 3]
+    assert meant(3, 3) == [0, 1, 3]
+    assert meant(5) == [0, 1, 2, 3, 4]
+    assert meant(0) == []
