@@ -6,9 +6,12 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
 from fleet.cli.doctor import clock_finding
 from fleet.queue.backend import clock_ahead
@@ -85,3 +88,24 @@ def test_a_place_that_cannot_be_used_is_told(shop: Path) -> None:  # noqa: F811
     assert "✖ supervisord" in said
     assert "sudo install -d -o" in said
     assert "includes" not in said, "which file it would read is not known while it does not run"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+def test_a_disk_that_is_nearly_full_is_told(tmp_path: Path) -> None:
+    """Where the logs go; with what shows who takes the space."""
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "fleet.toml").write_text(
+        '[pipelines.emails]\ncommand = "/bin/sleep 9"\nlogs = { dir = "logs" }\n'
+    )
+    fleet_there = f"exec {sys.executable} -m fleet doctor --json"
+    script = f"mount -t tmpfs -o size=50M none logs && {fleet_there}"
+    said = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    if "mount:" in said.stderr or "unshare:" in said.stderr:
+        pytest.skip(f"no mounts here: {said.stderr.strip()}")
+    (disk,) = [found for found in json.loads(said.stdout)["findings"] if found["what"] == "disk"]
+    assert said.returncode == 3
+    assert disk["level"] == "bad"
+    assert disk["text"].endswith("logs: 50M are free")
+    assert disk["mend"] == [f"df -h {tmp_path}/logs"]
