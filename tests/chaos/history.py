@@ -202,11 +202,12 @@ def _claims(folder: Path, puts: dict[str, Put]) -> tuple[list[Claim], list[Wait]
             claims[key] = Claim(t0=r["t0"], pid=r["pid"])
             continue
         claim = claims[key]
-        if r["result"] == "job":
-            put = puts.get(r["uid"])
+        claim.result, claim.t1 = r["result"], r["t1"]
+        for uid, token in r.get("jobs", ()):
+            put = puts.get(uid)
             lease = Lease(
-                uid=r["uid"],
-                token=r["token"],
+                uid=uid,
+                token=token,
                 pid=r["pid"],
                 t0=r["t0"],
                 t1=r["t1"],
@@ -214,8 +215,6 @@ def _claims(folder: Path, puts: dict[str, Put]) -> tuple[list[Claim], list[Wait]
                 ttr=round(put.ttr * SECOND) if put else 0,
             )
             claim.leases.append(lease)
-        else:
-            claim.result, claim.t1 = r["result"], r["t1"]
     return sorted(claims.values(), key=lambda claim: claim.t0), [
         Wait(t0, claims[key].t1 if key in claims else FOREVER, key[0]) for t0, key in waits
     ]

@@ -8,7 +8,7 @@ one machine, one clock, and no change of the time of day moves it.
     put-*.jsonl   producer      {t, uid, phase: try|accepted|rejected|unknown, …}
     run-*.jsonl   handler       {t, uid, token, pid, event: start|finish|raise|suicide, …}
     ack-*.jsonl   worker        {t0, [t1,] uid, token, op, result: sent|ok|lost|unknown|failed}
-    res-*.jsonl   worker        {t0, [t1,] claim, result: waits|asked|jobs|job|unknown|failed, …}
+    res-*.jsonl   worker        {t0, [t1,] claim, result: waits|asked|jobs|unknown|failed, [jobs]}
     fault.jsonl   injector      {t0, t1, kind, target, pid, proof}
     census.json   census        what the store holds at the end
 """

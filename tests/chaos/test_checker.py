@@ -43,8 +43,7 @@ class Story:
         self._number += 1
         head = {"t0": t * MS, "claim": self._number, "pid": pid}
         self.claims.write(**head, result="asked")
-        self.claims.write(**head, result="jobs", t1=(t + took) * MS)
-        self.claims.write(**head, result="job", t1=(t + took) * MS, uid=uid, token=token)
+        self.claims.write(**head, result="jobs", t1=(t + took) * MS, jobs=[(uid, token)])
 
     def wait(self, t: int, *, pid: int) -> None:
         """A worker that waits, and makes no claim any more."""
@@ -298,8 +297,7 @@ def test_of_two_claims_at_once_the_one_that_was_refused_later_came_first(tmp_pat
         story.claim("a", 20, token=1)  # answered at 21
         story.run("a", 22, token=1)
         story.claims.write(t0=asked * MS, claim=9, pid=2, result="asked")
-        story.claims.write(t0=asked * MS, claim=9, pid=2, result="jobs", t1=23 * MS)
-        story.claims.write(t0=asked * MS, claim=9, pid=2, result="job", t1=23 * MS, uid="a", token=2)
+        story.claims.write(t0=asked * MS, claim=9, pid=2, result="jobs", t1=23 * MS, jobs=[("a", 2)])
         story.run("a", 24, pid=2, token=2)
         story.settle("a", 26, "lost", token=2)
         story.settle("a", 28, token=1)
