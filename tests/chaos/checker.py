@@ -240,6 +240,9 @@ def _cause(
                 return "put-again", None
             text = f"was claimed again after its {settle.op} had been confirmed"
             return "unexplained", Violation("L5", earlier.uid, text)
+    # A release may be in force, and its worker be killed before it is told.
+    if earlier.pid in killed and any(s.op == "release" and s.result is None for s in settled):
+        return "ack-unknown", None
     # A release whose answer was lost is asked for again too, and finds the job in the next holder's hands.
     doubtful = any(
         s.result in (None, "unknown", "ok")

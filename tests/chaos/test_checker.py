@@ -288,6 +288,20 @@ def _rescue(folder: Path, *, b_taken_at: int) -> Story:
     return story
 
 
+def test_a_release_may_be_in_force_before_its_worker_is_told(tmp_path: Path) -> None:
+    """L3, L5: and be claimed before that worker is killed; of one that lives on, the answer must say so."""
+    story = Story(tmp_path)
+    story.put("a", 0)
+    story.claim("a", 10, pid=1, token=1)
+    story.settle("a", 100, "", token=1, op="release")
+    story.claim("a", 120, pid=2, token=2)
+    story.run("a", 122, pid=2, token=2)
+    story.settle("a", 124, token=2)
+    assert (story.rules("beanstalkd"), story.rules("mariadb")) == (["L5"], ["L3"])
+    story.fault(130, "kill", pid=1)
+    assert (story.rules("beanstalkd"), story.rules("mariadb")) == ([], [])
+
+
 def test_of_two_claims_at_once_the_one_that_was_refused_later_came_first(tmp_path: Path) -> None:
     """L4: answers may overtake each other; not where the second was asked after the first was answered."""
 
