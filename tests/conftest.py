@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -58,8 +59,8 @@ def open_queue(dsn: str) -> Iterator[Callable[..., Queue]]:
     """Opens queues, in the store that the module's own *dsn* names if no other is given; closes them all."""
     opened: list[Queue] = []
 
-    def another(elsewhere: str = "") -> Queue:
-        opened.append(fleet.connect(elsewhere or dsn))
+    def another(elsewhere: str = "", **options: Any) -> Queue:
+        opened.append(fleet.connect(elsewhere or dsn, **options))
         return opened[-1]
 
     yield another

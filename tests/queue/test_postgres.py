@@ -66,6 +66,8 @@ def proxy(postgres_dsn: str) -> Iterator[Proxy]:
 def shaky(proxy: Proxy, prefix: str, queue: Queue) -> Iterator[Queue]:
     """A queue whose connections `proxy` can break; warm, so that no statement is prepared any more."""
     with fleet.connect(f"postgresql://fleet@127.0.0.1:{proxy.port}/postgres?prefix={prefix}") as shaky:
+        for number in range(2):
+            shaky.put("lukewarm", number)  # the first rings the bell, which is another statement
         shaky.put_many("warm", range(60))
         jobs = shaky.reserve_many("warm", 3)
         shaky.settle(deleted=jobs[:1], buried=jobs[1:2])
