@@ -86,13 +86,13 @@ def scale(
             is_alive=pulses.is_alive,
             tell=tell,
         )
-    if until is not None:
-        _end_at(until, manifest, place)
     _tell(manifest, done, time_limit)
     if settings().json:
         output.document(_document(done))
     else:
         _say(manifest, place, done, until)
+    if until is not None:
+        _end_at(until, manifest, place)
     _raise_unless_up(done)
 
 

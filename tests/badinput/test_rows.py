@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from functools import cache
-from pathlib import Path
 
 import pytest
 
@@ -20,8 +18,8 @@ from tests.badinput import (
     test_supervisord,
 )
 from tests.badinput.rows import HERE, ROWS, WITHOUT
+from tests.named import functions
 
-ROOT = Path(__file__).parents[2]
 NUMBER = re.compile(r"\b[MCDJQRXTW]\d{1,2}\b")
 MODULES = (
     test_any_source,
@@ -42,12 +40,6 @@ WORDS = {
     "X10": "control characters",
     "X11": "a number that is none",
 }
-
-
-@cache
-def functions(path: str) -> set[str]:
-    tree = ast.parse((ROOT / path).read_text())
-    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 
 
 @cache

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import ast
-from functools import cache
-
 import pytest
 
-from tests.chaos.arena import PROFILES, ROOT
+from tests.chaos.arena import PROFILES
 from tests.chaos.matrix import ROWS, WITHOUT
 from tests.chaos.schedule import kinds_for
+from tests.named import functions
 
 KINDS = {kind for profile in PROFILES for kind in kinds_for(profile)}
-
-
-@cache
-def functions(path: str) -> set[str]:
-    tree = ast.parse((ROOT / path).read_text())
-    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 
 
 @pytest.mark.parametrize("row", ROWS)

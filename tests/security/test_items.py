@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-import ast
-from functools import cache
-from pathlib import Path
-
 import pytest
 
+from tests.named import functions
 from tests.security.items import ITEMS, WITHOUT
-
-ROOT = Path(__file__).parents[2]
-
-
-@cache
-def functions(path: str) -> set[str]:
-    tree = ast.parse((ROOT / path).read_text())
-    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 
 
 @pytest.mark.parametrize("item", ITEMS)
