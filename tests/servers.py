@@ -195,16 +195,18 @@ def mariadb(*flags: str, durable: bool = False, disk: Path | None = None) -> Ite
     with _folder("my", owner="mysql") as (folder, user):
         data = _data(folder, disk, user)
         as_user = [f"--user={user}"] if user else []
+        # In a shared one each server that starts removes the temporary tables of all others.
+        (folder / "tmp").mkdir()
+        shutil.chown(folder / "tmp", user or os.getuid())
         _run(
             [
                 *(install, "--no-defaults", *as_user, f"--datadir={data}", "--skip-test-db"),
                 *("--auth-root-authentication-method=normal", "--skip-name-resolve"),
+                f"--tmpdir={folder}/tmp",
             ],
             folder,
             user,
         )
-        (folder / "tmp").mkdir()
-        shutil.chown(folder / "tmp", user or os.getuid())
         # Read at every start, before the first connection is greeted.
         (folder / "init.sql").write_text(
             "CREATE DATABASE IF NOT EXISTS fleet;\n"
