@@ -255,6 +255,11 @@ def supervisor(runs: int, scale: float) -> list[Row]:
             )
         cells = in_turn("status", runs, status)
         rows.append(_row("status-many", f"status of {many:,} processes", "s", cells))
+    with _site(many, "sleep 1000") as folder:
+        _took(_FLEET, "up", "--timeout", "5m", cwd=folder)
+        plan = [(OURS, lambda: _took(_FLEET, "plan", cwd=folder, says="nothing to change"))]
+        title = f"fleet plan, {many:,} pipelines that run"
+        rows.append(_row("plan-many", title, "s", in_turn("plan", runs, plan)))
     groups, each = max(2, int(50 * scale)), 10
     cells = in_turn("silence", runs, [(OURS, lambda: _silence(groups, each))])
     title = f"longest silence of supervisord, {groups} groups of {each} start"

@@ -83,6 +83,7 @@ _ANY = {
     "status": (_most(300),),
     "status-many": (_most(1, SUPERVISORCTL),),
     "render-many": (_most(1),),  # s
+    "plan-many": (_most(1),),  # s
     "silence": (_most(0.3),),  # s
     "down": (_most(5),),
 }

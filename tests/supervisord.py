@@ -9,7 +9,9 @@ which newer setuptools no longer have.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -26,8 +28,11 @@ from fleet.supervisor.private import Home
 VERSIONS = ("4.3.0", "4.2.5")
 
 
+ROOT = Path(__file__).parents[1]
+
+
 def python_with(version: str) -> str:
-    """The path of a Python interpreter that can import supervisor of that version."""
+    """The path of a Python interpreter that can import supervisor of that version, and this fleet."""
     if version == "4.3.0":
         return sys.executable
     tag = f"{sys.version_info.major}{sys.version_info.minor}"
@@ -54,7 +59,12 @@ def python_with(version: str) -> str:
                     raise AssertionError(f"supervisor {version} cannot be installed:\n{done.stderr}")
                 pytest.skip(f"supervisor {version} cannot be installed here: {done.stderr.strip()[-200:]}")
             (venv / "complete").touch()
-    return str(python)
+        # The cache serves any number of checkouts, and supervisord imports its plug-in from this one.
+        command = cache / f"supervisor-{version}-py{tag}-{hashlib.sha256(bytes(ROOT)).hexdigest()[:8]}"
+        if not command.exists():
+            command.write_text(f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT))} exec {python} "$@"\n')
+            command.chmod(0o700)
+    return str(command)
 
 
 MAIN_CONF = """\
@@ -72,10 +82,14 @@ supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
 [include]
 files={dir}/conf.d/*.conf
 """
+PLUGIN = """\
+[rpcinterface:fleet]
+supervisor.rpcinterface_factory=fleet.supervisor.plugin:make
+"""
 
 
 def main_conf(home: Home) -> str:
-    """A main file for a private supervisord, as small as it can be."""
+    """A main file for a private supervisord, as small as it can be, and without fleet's plug-in."""
     user = "user=root" if os.geteuid() == 0 else ""
     return MAIN_CONF.format(dir=home.state_dir, socket=home.socket, user=user)
 

@@ -10,6 +10,7 @@ from threading import Thread
 from typing import Any
 
 from fleet.errors import BadReply, SupervisorError, SupervisorFault
+from fleet.supervisor.compact import unpack
 from fleet.supervisor.process import Process, process
 from fleet.supervisor.transport import Transport, printable
 
@@ -25,6 +26,7 @@ _CONNECTIONS = 16
 MAX_PROCESSES = 10_000
 _OLDEST = (4, 2)
 
+UNKNOWN_METHOD = 1
 SHUTDOWN_STATE = 6
 BAD_NAME = 10
 ALREADY_STARTED = 60
@@ -68,6 +70,7 @@ class Supervisor:
     ) -> None:
         self._transport = Transport(url, username=username, password=password, timeout=timeout)
         self.url = url
+        self._has_plugin = True  # until it says that it has none
 
     def state(self) -> DaemonState:
         """
@@ -103,8 +106,15 @@ class Supervisor:
         return DaemonState(state=printable(name, 40), pid=pid, version=printable(version, 40))
 
     def processes(self) -> tuple[Process, ...]:
-        """Every process of every group: 2 s for 2,000 of them, nearly all of it supervisord's own."""
-        answer = self._transport.call("supervisor.getAllProcessInfo")
+        """
+        Every process of every group.
+
+        2,000 of them take 0.1 s where supervisord runs fleet's plug-in, and 3 s,
+        nearly all of it supervisord's own, where it does not.
+        """
+        answer = self._compact()
+        if answer is None:
+            answer = self._transport.call("supervisor.getAllProcessInfo")
         if not isinstance(answer, list):
             raise BadReply(f"supervisord at {self.url} answers getAllProcessInfo without a list.")
         if len(answer) > MAX_PROCESSES:
@@ -117,11 +127,15 @@ class Supervisor:
         """
         These processes only; None for a name that supervisord does not know.
 
-        supervisord sends 4 KiB of an answer in each turn of its loop, and in
-        each it looks after all its processes.  Every connection gets its own
-        4 KiB, so the names are asked for over several at once: 2,000 of them
-        take 0.5 s, and a fifth of the processor time that `processes` costs it.
+        Without fleet's plug-in, many names are asked for over several
+        connections: supervisord sends 4 KiB of an answer in each turn of its
+        loop, and in each it looks after all its processes.  Every connection
+        gets its own 4 KiB, so 2,000 names take 0.5 s, and a fifth of the
+        processor time that `processes` costs it then.
         """
+        if len(names) > _SHARE and (every := self._compact()) is not None:
+            known = {each.full_name: each for each in map(process, every)}
+            return {name: known.get(name) for name in names}
         size = max(_SHARE, -(-len(names) // _CONNECTIONS))
         chunks = [
             [("supervisor.getProcessInfo", name) for name in names[start : start + size]]
@@ -197,6 +211,18 @@ class Supervisor:
             case [str(text), int(), bool()]:
                 return text
         raise BadReply(f"supervisord at {self.url} answers tailProcessStdoutLog in another form.")
+
+    def _compact(self) -> list[dict[str, Any]] | None:
+        """What fleet's plug-in says of all processes; None where supervisord runs without it."""
+        if not self._has_plugin:
+            return None
+        try:
+            return unpack(self._transport.call("fleet.processes"))
+        except SupervisorFault as fault:
+            if fault.code != UNKNOWN_METHOD:
+                raise
+            self._has_plugin = False
+            return None
 
     def _each(self, method: str, names: Iterable[str], *more: Any) -> Verdicts:
         verdicts: Verdicts = {}

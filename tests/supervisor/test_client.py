@@ -26,8 +26,8 @@ from fleet.supervisor.client import (
     fitting,
 )
 from fleet.supervisor.private import Home
-from fleet.supervisor.process import ProcessState
-from tests.supervisord import VERSIONS, main_conf, private_home, python_with
+from fleet.supervisor.process import ProcessState, process
+from tests.supervisord import PLUGIN, VERSIONS, main_conf, private_home, python_with
 from tests.waiting import eventually
 
 CONF = """\
@@ -96,6 +96,28 @@ def test_processes_are_found_by_name(home: Home) -> None:
     assert found["w:w_140"].pid
     assert [replace(p, now=0) for p in found.values()] == [replace(p, now=0) for p in client.processes()]
     assert client.lookup([]) == {}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_plugin_says_what_supervisord_says(version: str, tmp_path: Path) -> None:
+    """Field by field, of one that runs, one that was never started and one that cannot be started."""
+    lost = "[program:lost]\ncommand=/nowhere/é\nstartretries=0\n"
+    with private_home(tmp_path, {"w.conf": CONF.format(numprocs=150), "lost.conf": lost}) as home:
+        home.main_conf.write_text(main_conf(home) + PLUGIN)
+        private.start(home, python=python_with(version))
+        client = Supervisor(home.url)
+        client.start(["w:w_140"])
+        eventually(lambda: client.lookup(["w:w_140"])["w:w_140"].state is ProcessState.RUNNING)
+        eventually(lambda: client.lookup(["lost:lost"])["lost:lost"].state is ProcessState.FATAL)
+        stock = [replace(process(i), now=0) for i in client._transport.call("supervisor.getAllProcessInfo")]
+        assert len(client._compact()) == len(stock) == 151
+        assert [replace(p, now=0) for p in client.processes()] == stock
+        assert "/nowhere/é" in stock[0].spawnerr
+        names = [f"w:w_{number:03d}" for number in range(151)]
+        found = client.lookup(names)
+        assert list(found) == names
+        assert found.pop("w:w_150") is None
+        assert [replace(p, now=0) for p in found.values()] == stock[1:]
 
 
 def test_a_slow_supervisord_gets_fewer_starts_at_once() -> None:

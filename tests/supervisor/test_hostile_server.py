@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
+import json
 import socket
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +23,10 @@ TIMEOUT = 0.6
 
 
 @contextmanager
-def serving(answer: Callable[[socket.socket], None], path: Path) -> Iterator[Supervisor]:
-    """A unix socket that gives every caller *answer*."""
+def serving(
+    answer: Callable[[socket.socket], None], path: Path, *, plugin: bool = False
+) -> Iterator[Supervisor]:
+    """A unix socket that gives every caller *answer*; with *plugin* also one who asks fleet's plug-in."""
     ended = threading.Event()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -38,7 +43,8 @@ def serving(answer: Callable[[socket.socket], None], path: Path) -> Iterator[Sup
                         asked = b""
                         while b"</methodCall>" not in asked:
                             asked += client.recv(65536)
-                        answer(client)
+                        asks_it = b"<methodName>fleet." in asked
+                        (no_such_method if asks_it and not plugin else answer)(client)
                     except OSError:
                         continue
 
@@ -63,6 +69,19 @@ def response(value: str) -> str:
         "<?xml version='1.0'?><methodResponse><params><param><value>"
         f"{value}</value></param></params></methodResponse>"
     )
+
+
+def fault(code: int, text: str) -> str:
+    return (
+        "<methodResponse><fault><value><struct>"
+        f"<member><name>faultCode</name><value><int>{code}</int></value></member>"
+        f"<member><name>faultString</name><value><string>{text}</string></value></member>"
+        "</struct></value></fault></methodResponse>"
+    )
+
+
+def no_such_method(client: socket.socket) -> None:
+    http(fault(1, "UNKNOWN_METHOD"))(client)
 
 
 def a_process(**changes: str) -> str:
@@ -178,6 +197,49 @@ def test_a_hostile_server_ends_in_a_clear_error_in_time(case: str, tmp_path: Pat
     assert str(caught.value).isprintable()
 
 
+def packed(text: str | bytes) -> str:
+    return base64.b64encode(zlib.compress(text.encode() if isinstance(text, str) else text)).decode()
+
+
+WHOLE = packed('{"fields": ["a"], "rows": []}')
+# What only a plug-in says; the rest is as above.
+PACKED = {
+    "a number": "<int>1</int>",
+    "not base64": "<string>{}</string>",
+    "not packed": f"<string>{base64.b64encode(b'[]').decode()}</string>",
+    "cut short": f"<string>{WHOLE[:-8]}</string>",
+    "not JSON": f"<string>{packed('hello')}</string>",
+    "not text": f"<string>{packed(bytes([0xFF]))}</string>",
+    "no object": f"<string>{packed('[]')}</string>",
+    "without fields": f"<string>{packed(json.dumps({'rows': []}))}</string>",
+    "fields that are none": f"<string>{packed(json.dumps({'fields': 1, 'rows': [[1]]}))}</string>",
+    "a row too long": f"<string>{packed(json.dumps({'fields': ['group'], 'rows': [['w', 1]]}))}</string>",
+    "deep": f"<string>{packed('[' * 100_000)}</string>",
+    "huge": f"<string>{packed(b' ' * 100_000_000)}</string>",
+}
+
+
+@pytest.mark.parametrize("case", PACKED)
+def test_a_hostile_plugin_ends_in_a_clear_error(case: str, tmp_path: Path) -> None:
+    """It names the section that brought it; nothing of 100 MB is unpacked."""
+    with serving(http(response(PACKED[case])), tmp_path / "s.sock", plugin=True) as supervisor:
+        supervisor._transport.timeout = 30
+        with pytest.raises(BadReply, match=r"\[rpcinterface:fleet\]") as caught:
+            supervisor.processes()
+    assert caught.value.exit_code == 5
+
+
+def test_a_plugin_is_believed_no_more_than_supervisord(tmp_path: Path) -> None:
+    """Each field is looked at, and one that is missing is told."""
+    rows = {"fields": ["group", "name", "state"], "rows": [["w", "w_00", 20]]}
+    answer = http(response(f"<string>{packed(json.dumps(rows))}</string>"))
+    with (
+        serving(answer, tmp_path / "s.sock", plugin=True) as supervisor,
+        pytest.raises(BadReply, match="reports pid as None"),
+    ):
+        supervisor.processes()
+
+
 def test_a_look_up_over_several_connections_takes_no_longer_than_one(tmp_path: Path) -> None:
     """The deadline is that of the whole."""
     with serving(silent, tmp_path / "s.sock") as supervisor:
@@ -206,13 +268,8 @@ def test_unknown_keys_are_ignored(tmp_path: Path) -> None:
 
 def test_a_fault_keeps_its_number_and_shows_no_control_characters(tmp_path: Path) -> None:
     """Fault texts quote file contents; what reaches a terminal is visible."""
-    fault = (
-        "<methodResponse><fault><value><struct>"
-        "<member><name>faultCode</name><value><int>92</int></value></member>"
-        "<member><name>faultString</name><value><string>CANT_REREAD: a\nb\u202e</string></value></member>"
-        "</struct></value></fault></methodResponse>"
-    )
-    with serving(http(fault), tmp_path / "s.sock") as supervisor, pytest.raises(SupervisorFault) as caught:
+    answer = http(fault(92, "CANT_REREAD: a\nb\u202e"))
+    with serving(answer, tmp_path / "s.sock") as supervisor, pytest.raises(SupervisorFault) as caught:
         supervisor.reload_config()
     assert caught.value.code == 92
     assert str(caught.value) == "CANT_REREAD: a\\nb\\u202e"
