@@ -19,6 +19,7 @@ import fnmatch
 import io
 import json
 import os
+import runpy
 import sys
 from glob import glob
 from pathlib import Path
@@ -40,25 +41,16 @@ def read(main_conf: str, overlay: dict[str, str | None]) -> dict[str, Any]:
 
     files: list[dict[str, Any]] = []
     plain = options.UnhosedConfigParser
+    linear = runpy.run_path(str(Path(__file__).with_name("linear.py")))["Parser"]
 
-    class Parser(plain):  # type: ignore[misc, valid-type]
+    class Parser(linear):  # type: ignore[misc, valid-type]
         """Reads through the overlay, and notes which file holds which section."""
-
-        fresh: frozenset[str] | None = None  # the sections of the file read last; None: the main file
-
-        def expand_here(self, here: str) -> None:
-            """As supervisord does after each file, but without going through all the earlier ones again."""
-            for section in self.sections() if self.fresh is None else self.fresh:
-                for key, value in self.items(section):
-                    if "%(here)s" in value:
-                        self.set(section, key, value.replace("%(here)s", here))
 
         def read_file(self, source: Any, name: str | None = None) -> None:
             super().read_file(source, name)
-            if name is None:  # the main file; included ones come through read()
-                files.append(_file(main_conf, self))
+            files.append(_file(main_conf, self))  # included ones come through alone()
 
-        def read(self, filename: str, **_: Any) -> list[str]:
+        def alone(self, filename: str, **_: Any) -> Any:
             try:
                 text = _text(filename, overlay)
             except OSError as error:
@@ -66,23 +58,14 @@ def read(main_conf: str, overlay: dict[str, str | None]) -> dict[str, Any]:
                 files.append(
                     {"path": filename, "sections": [], "problem": f"cannot be read: {error.strerror}"}
                 )
-                return []
+                return None
             except UnicodeDecodeError:
                 raise ValueError(f"{filename!r} is not UTF-8 text") from None
             files.append({"path": filename, "sections": [], "problem": None})  # also when it breaks below
-            alone = plain()
-            alone.read_string(text, filename)
-            files[-1] = _file(filename, alone)
-            self.fresh = frozenset(alone.sections())
-            # Not read_string once more: each call goes through every section read before, and a
-            # thousand files would take ten seconds.  Later files win, option by option, as there.
-            self._defaults.update(alone.defaults())
-            for section, values in alone._sections.items():
-                if not self.has_section(section):
-                    self.add_section(section)
-                self._sections[section].update(values)
-                self.section_to_file.setdefault(section, filename)
-            return [filename]
+            found = plain()
+            found.read_string(text, filename)
+            files[-1] = _file(filename, found)
+            return found
 
     class Reader(options.ServerOptions):  # type: ignore[misc]
         def usage(self, message: object) -> None:
