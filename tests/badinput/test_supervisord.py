@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import socket
 import threading
 import time
@@ -24,21 +25,42 @@ from fleet.supervisor import private
 from fleet.supervisor.client import CANT_REREAD, SHUTDOWN_STATE, Supervisor
 from fleet.supervisor.process import ProcessState
 from tests.badinput.world import MANIFEST, Said, World, assert_refused, fleet_says
-from tests.supervisor.test_hostile_server import HOSTILE, TIMEOUT, a_process, http, response, serving
+from tests.supervisor.test_hostile_server import (
+    ABOUT_PROCESSES,
+    HOSTILE,
+    PACKED,
+    TIMEOUT,
+    a_process,
+    http,
+    response,
+    serving,
+)
 from tests.supervisord import private_home
 
-SLOW = {"says nothing", "one byte at a time", "slow body", "endless body", "endless header"}
 OLD = response(
     "<array><data>"
     "<value><struct><member><name>statename</name><value><string>RUNNING</string></value></member></struct></value>"
     "<value><int>7</int></value><value><string>3.3.1</string></value><value><string>3.0</string></value>"
     "</data></array>"
 )
+Answer = Callable[[socket.socket], None]
 
-# A name: what the server sends, and the words of the report.
-ROWS: dict[str, tuple[Callable[[socket.socket], None], tuple[str, ...]]] = {
-    **{f"X {name}": (HOSTILE[name][0], ("s.sock",)) for name in HOSTILE},
-    "X19 an old supervisord": (http(OLD), ("version 3.3.1", "needs 4.2.5 or later")),
+# What it answers to whatever it is asked: a pattern of the report.
+ROWS: dict[str, tuple[Answer, str]] = {
+    **{f"X {name}": (answer, words) for name, (answer, _, words) in HOSTILE.items()},
+    "X19 an old supervisord": (http(OLD), "version 3.3.1 .* needs 4.2.5 or later"),
+}
+# Of one that tells its state as it should, and lies about its processes, by itself or by fleet's plug-in.
+LIES: dict[str, tuple[Answer, str]] = {
+    **{f"X {name}": ROWS[f"X {name}"] for name, (_, _, words) in HOSTILE.items() if words in ABOUT_PROCESSES},
+    **{
+        f"X plug-in: {name}": (http(response(value)), r"\[rpcinterface:fleet\]")
+        for name, value in PACKED.items()
+    },
+    "X13 too many": (
+        http(response(a_process()[:13] + "<value/>" * 10_001 + a_process()[-15:])),
+        "10,001 processes; fleet reads 10,000",
+    ),
 }
 
 
@@ -48,16 +70,50 @@ def _trusted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fleet.manager.files._check_unreachable", lambda folder: None)
 
 
-def manifest_for(url: str, conf_dir: Path) -> str:
+def manifest_for(url: str, conf_dir: Path, variable: str = "SUPERVISOR_PASSWORD") -> str:
+    """One more pipeline than runs, so that there is something to write, for the supervisord at *url*."""
     place = f'[supervisor]\nurl = "{url}"\nconf_dir = "{conf_dir}"\nusername = "fleet"\n'
-    return MANIFEST + 'user = "root"\n' + place + 'password = { env = "SUPERVISOR_PASSWORD" }\n'
+    more = '[pipelines.x]\ncommand = "/bin/cat"\nuser = "root"\n'
+    return f'{MANIFEST}{more}{place}password = {{ env = "{variable}" }}\n'
 
 
-@pytest.mark.parametrize(
-    ("line", "row"),
-    [("--yes apply", row) for row in ROWS] + [("plan", row) for row in ROWS if row[2:] not in SLOW],
-)
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every call to a supervisord has 0.6 s, in place of five or sixty."""
+    real = Place.client
+    monkeypatch.setattr(Place, "client", lambda place, timeout=0.0: real(place, TIMEOUT))
+
+
+@pytest.mark.parametrize("line", ["--yes apply", "plan"])
+@pytest.mark.parametrize("row", ROWS)
 def test_a_bad_supervisord_gets_nothing_written(
+    row: str,
+    line: str,
+    hasty: None,
+    world: World,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Exit 5 with the address and the reason; no password in the text, no file written; X5: and in time."""
+    answer, words = ROWS[row]
+    monkeypatch.setenv("SUPERVISOR_PASSWORD", "hunter2")
+    with serving(answer, tmp_path / "s.sock"):
+        world.manifest.write_text(manifest_for(f"unix://{tmp_path}/s.sock", world.conf_dir))
+        began = time.monotonic()
+        said = fleet_says(capsys, *line.split())
+    assert time.monotonic() - began < 10  # 0.6 s on an idle machine: one call, which is not tried again
+    assert_refused(said, 5, "fleet: error: ")
+    assert re.search(
+        words if words not in ABOUT_PROCESSES else "answers a multicall of 4 in another form", said.err
+    )
+    assert f"unix://{tmp_path}/s.sock" in said.err
+    assert "hunter2" not in said.err + said.out
+
+
+@pytest.mark.parametrize("line", ["--yes apply", "plan", "status --once"])
+@pytest.mark.parametrize("row", LIES)
+def test_x11_lies_about_processes_are_told_by_their_field(
     row: str,
     line: str,
     world: World,
@@ -65,27 +121,31 @@ def test_a_bad_supervisord_gets_nothing_written(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Exit 5 with the address; no password in the text, no file in the conf_dir; X5: and in time."""
-    answer, words = ROWS[row]
-    conf_dir = tmp_path / "conf.d"
-    conf_dir.mkdir(mode=0o755)
+    """X11, X13: exit 5, the field or the section to blame; a screen says so in the place of the processes."""
+    answer, words = LIES[row]
     monkeypatch.setenv("SUPERVISOR_PASSWORD", "hunter2")
-    monkeypatch.setattr(Place.client, "__defaults__", (TIMEOUT,))  # seconds for each call, in place of five
-    with serving(answer, tmp_path / "s.sock"):
-        world.manifest.write_text(manifest_for(f"unix://{tmp_path}/s.sock", conf_dir))
-        began = time.monotonic()
+    with serving(answer, tmp_path / "s.sock", plugin="plug-in" in row, state=True):
+        world.manifest.write_text(manifest_for(f"unix://{tmp_path}/s.sock", world.conf_dir))
         said = fleet_says(capsys, *line.split())
-    assert time.monotonic() - began < 30  # 0.6 s on an idle machine: one call, which is not tried again
-    assert_refused(said, 5, *words)
+    assert_refused(said, 0 if line == "status --once" else 5)
+    assert re.search(words, said.err + said.out)
     assert "hunter2" not in said.err + said.out
-    assert {path.name for path in conf_dir.iterdir()} <= {".fleet.lock"}
 
 
-@pytest.mark.parametrize("what", ["nothing", "a file", "a link", "a folder", "a dead socket"])
+X1 = {
+    "nothing": ("there is no such socket", "Start supervisord"),
+    "a file": ("that is not a socket (0644, ", "Move it away"),
+    "a link": ("it is a symbolic link (0777, ", "Name the socket itself"),
+    "a folder": ("that is not a socket (0755, ", "Move it away"),
+    "a dead socket": ("nobody listens at it", "Start supervisord again"),
+}
+
+
+@pytest.mark.parametrize("what", X1)
 def test_x1_what_lies_at_the_address_is_said(
     what: str, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """X1: the path and what it is; exit 5."""
+    """X1: the path, what it is, its mode and owner, and what to do; exit 5."""
     path = tmp_path / "s.sock"
     match what:
         case "a file":
@@ -97,11 +157,8 @@ def test_x1_what_lies_at_the_address_is_said(
         case "a dead socket":
             with socket.socket(socket.AF_UNIX) as dead:
                 dead.bind(str(path))
-    text = manifest_for(f"unix://{path}", tmp_path).replace(
-        'password = { env = "SUPERVISOR_PASSWORD" }\n', ""
-    )
-    world.manifest.write_text(text)
-    assert_refused(fleet_says(capsys, "--yes", "apply"), 5, str(path))
+    world.manifest.write_text(manifest_for(f"unix://{path}", world.conf_dir, "PATH"))
+    assert_refused(fleet_says(capsys, "--yes", "apply"), 5, str(path), *X1[what])
 
 
 def test_x13_more_processes_than_anybody_has_are_refused(tmp_path: Path) -> None:

@@ -82,6 +82,10 @@ class World:
         self.tmp = root / "tmp"  # where the traceback of a bug would be saved
         self.tmp.mkdir()
 
+    @property
+    def conf_dir(self) -> Path:
+        return self.root / ".fleet" / "conf.d"
+
     def fill(self) -> None:
         """Jobs that are ready, delayed and buried."""
         with fleet.connect(f"sqlite:///{self.root}/.fleet/queue.db") as queue:
