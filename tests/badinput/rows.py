@@ -80,7 +80,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
         "a password in the DSN",
         (HERE, MANIFEST_PROBLEMS + "test_a_password_in_a_file_that_everybody_may_read_is_a_warning"),
     ),
-    "M37": ("changed while a command runs", (MANAGER_CHANGE + "test_a_plan_is_for_one_world_only",)),
+    "M37": ("changed while a command runs", (HERE, MANAGER_CHANGE + "test_a_plan_is_for_one_world_only")),
     "M38": (
         "5,000 pipelines, long names",
         (HERE, MANIFEST_LOAD + "test_five_thousand_pipelines_load_in_time"),
@@ -97,6 +97,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "C8": (
         "Ctrl-C",
         (
+            HERE,
             CLI_UP_AND_DOWN + "test_ctrl_c_while_waiting_leaves_what_the_next_up_finishes",
             MANAGER_CHANGE + "test_killed_at_any_step_a_second_apply_reaches_the_goal",
         ),

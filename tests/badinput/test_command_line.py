@@ -2,8 +2,7 @@
 Bad command lines, C1 to C14, beside a fleet at work: exit 2 and the nearest right word, nothing touched.
 
 C7 (a reader that leaves early) is tests/cli/test_shell.py's, C8 (Ctrl-C while apply
-waits) and C10 (a lock whose holder died) are tests/cli/test_up_and_down.py's and
-tests/manager/test_apply.py's.
+works) test_meanwhile.py's, and C10 (a lock whose holder died) tests/manager/test_apply.py's.
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ from tests.supervisor.test_hostile_server import (
     PACKED,
     TIMEOUT,
     a_process,
+    fault,
     http,
     response,
     serving,
@@ -188,25 +189,20 @@ def test_x14_a_name_is_a_text_and_never_a_path(name: str, tmp_path: Path) -> Non
 
 class Refusing:
     """
-    Stands before a supervisord and answers some calls with a fault that it thinks of itself.
+    Stands before a supervisord, and gives some calls an answer that it thinks of itself.
 
-    `fault` is the number, `at` what such a call holds; `times` counts down
+    `reply` is that answer, `at` what such a call holds; `times` counts down
     those that are left, and the proof that it bit is that it reached nought.
     """
 
     def __init__(self, real: Path) -> None:
         self.real = real
-        self.fault, self.at, self.times = 0, b"", 0
+        self.reply, self.at, self.times = http(""), b"", 0
 
     def answer(self, client: socket.socket, asked: bytes) -> None:
         if self.times and self.at in asked:
             self.times -= 1
-            members = (
-                f"<member><name>faultCode</name><value><int>{self.fault}</int></value></member>"
-                "<member><name>faultString</name><value><string>not now</string></value></member>"
-            )
-            fault = f"<fault><value><struct>{members}</struct></value></fault>"
-            http(f"<methodResponse>{fault}</methodResponse>")(client)
+            self.reply(client)
             return
         with socket.socket(socket.AF_UNIX) as server:
             server.connect(str(self.real))
@@ -264,13 +260,19 @@ def confs(folder: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in folder.glob("fleet.*.conf")}
 
 
-BACK = ("refuses the files", "old files are back in place")
-HALF = ("Done before that", "Run the same command again to finish")
-# What a fault is given to: its number, the call, how often; then the exit code and words of the report.
-X17 = {
-    "the new files, and the old ones too": (CANT_REREAD, b"reloadConfig", 2, 4, BACK),
-    "to read": (SHUTDOWN_STATE, b"reloadConfig", 1, 7, ("wrote fleet.shop-emails.conf", *HALF)),
-    "to add": (SHUTDOWN_STATE, b"addProcessGroup", 1, 7, HALF),
+BACK = ("not now", "refuses the files", "old files are back in place")
+WROTE = (
+    "Done before that: wrote fleet.shop-emails.conf, fleet.shop-thumbs.conf",
+    "Run the same command again",
+)
+BEGUN = ("thumbs.conf; begun with thumbs, emails. Run",)
+REREAD, SHUTDOWN = (http(fault(code, "not now")) for code in (CANT_REREAD, SHUTDOWN_STATE))
+# What is answered to which call, how often; then the exit code and words of the report.
+X17: dict[str, tuple[Answer, bytes, int, int, tuple[str, ...]]] = {
+    "the new files, and the old ones too": (REREAD, b"reloadConfig", 2, 4, BACK),
+    "to read": (SHUTDOWN, b"reloadConfig", 1, 7, ("not now", *WROTE)),
+    "to add": (SHUTDOWN, b"addProcessGroup", 1, 7, ("not now", *WROTE, *BEGUN)),
+    "in nonsense": (http("hello"), b"addProcessGroup", 1, 7, ("is not XML", *WROTE, *BEGUN)),
 }
 
 
@@ -291,10 +293,10 @@ def test_x17_a_fault_in_the_middle_tells_what_was_done(
             assert apply().code == 0
             before = confs(home.conf_dir)
             write_shop(tmp_path, home.conf_dir, "/bin/sleep 996", "/bin/sleep 995")
-            refusing.fault, refusing.at, refusing.times, code, words = X17[what]
-            assert_refused(apply(), code, "not now", *words)
+            refusing.reply, refusing.at, refusing.times, code, words = X17[what]
+            assert_refused(apply(), code, *words)
             assert refusing.times == 0
-            assert (confs(home.conf_dir) == before) == (refusing.fault == CANT_REREAD)
+            assert (confs(home.conf_dir) == before) == (code == 4)
             done = apply()
             assert done.code == 0, done
         running = {p.group for p in Supervisor(home.url).processes() if p.state is ProcessState.RUNNING}
