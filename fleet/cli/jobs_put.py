@@ -46,15 +46,13 @@ def put(
     import sys
 
     from fleet.cli import confirm
-    from fleet.cli.names import slips_are_usage_errors
-    from fleet.units import parse_duration
+    from fleet.cli.names import duration, slips_are_usage_errors
 
     confirm.free()
     manifest, queue, name = open_pipeline(pipeline)
     limit = queue.capabilities.max_payload
-    with slips_are_usage_errors():
-        options: dict[str, Any] = {"priority": priority, "delay": parse_duration(delay)}
-        options["ttr"] = parse_duration(ttr) if ttr else _ttr(manifest, name)
+    options: dict[str, Any] = {"priority": priority, "delay": duration("--delay", delay)}
+    options["ttr"] = duration("--ttr", ttr) if ttr else _ttr(manifest, name)
     if payload == "-":
         if unique is not None:
             raise typer.BadParameter("--unique names one job, and - puts many")

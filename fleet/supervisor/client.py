@@ -24,7 +24,7 @@ _TURN = 0.1  # seconds
 _SHARE = 60
 _CONNECTIONS = 16
 MAX_PROCESSES = 10_000
-_OLDEST = (4, 2)
+_OLDEST = (4, 2, 5)
 
 UNKNOWN_METHOD = 1
 SHUTDOWN_STATE = 6
@@ -297,4 +297,4 @@ def _names(values: list[Any]) -> tuple[str, ...]:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    return tuple(int(part) for part in version.split(".")[:3] if part.isdigit())

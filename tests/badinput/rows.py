@@ -44,7 +44,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "M1": ("missing", (HERE,)),
     "M2": (
         "unreadable",
-        (MANIFEST_PROBLEMS + "test_a_file_that_cannot_be_read_is_told_with_owner_and_mode",),
+        (HERE, MANIFEST_PROBLEMS + "test_a_file_that_cannot_be_read_is_told_with_owner_and_mode"),
     ),
     "M4": ("empty, only comments", (HERE,)),
     "M5": ("not UTF-8, a NUL", (HERE,)),
@@ -93,7 +93,10 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "C2": ("unknown pipeline", (HERE,)),
     "C4": ("more processes than allowed", (HERE,)),
     "C5": ("times and numbers that make no sense", (HERE,)),
-    "C7": ("a reader that leaves early", (CLI_SHELL + "test_a_reader_that_leaves_early_causes_no_noise",)),
+    "C7": (
+        "a reader that leaves early",
+        (HERE, CLI_SHELL + "test_a_reader_that_leaves_early_causes_no_noise"),
+    ),
     "C8": (
         "Ctrl-C",
         (

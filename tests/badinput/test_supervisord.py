@@ -24,7 +24,7 @@ from fleet.manager.places import Place
 from fleet.supervisor import private
 from fleet.supervisor.client import CANT_REREAD, SHUTDOWN_STATE, Supervisor
 from fleet.supervisor.process import ProcessState
-from tests.badinput.world import MANIFEST, Said, World, assert_refused, fleet_says
+from tests.badinput.world import MANIFEST, Said, World, assert_refused, fleet_says, is_safe
 from tests.supervisor.test_hostile_server import (
     ABOUT_PROCESSES,
     HOSTILE,
@@ -38,18 +38,21 @@ from tests.supervisor.test_hostile_server import (
 )
 from tests.supervisord import private_home
 
-OLD = response(
-    "<array><data>"
-    "<value><struct><member><name>statename</name><value><string>RUNNING</string></value></member></struct></value>"
-    "<value><int>7</int></value><value><string>3.3.1</string></value><value><string>3.0</string></value>"
-    "</data></array>"
-)
 Answer = Callable[[socket.socket], None]
+
+
+def of_version(version: str, api: str = "3.0") -> Answer:
+    state = "<struct><member><name>statename</name><value>RUNNING</value></member></struct>"
+    values = "".join(f"<value>{each}</value>" for each in (state, "<int>7</int>", version, api))
+    return http(response(f"<array><data>{values}</data></array>"))
+
 
 # What it answers to whatever it is asked: a pattern of the report.
 ROWS: dict[str, tuple[Answer, str]] = {
     **{f"X {name}": (answer, words) for name, (answer, _, words) in HOSTILE.items()},
-    "X19 an old supervisord": (http(OLD), "version 3.3.1 .* needs 4.2.5 or later"),
+    "X19 an old supervisord": (of_version("3.3.1"), "version 3.3.1 .* needs 4.2.5 or later"),
+    "X19 one a bit too old": (of_version("4.2.4"), "version 4.2.4 .* needs 4.2.5 or later"),
+    "X19 another API": (of_version("5.0", "4.0"), r"version 5.0 \(API 4.0\)"),
 }
 # Of one that tells its state as it should, and lies about its processes, by itself or by fleet's plug-in.
 LIES: dict[str, tuple[Answer, str]] = {
@@ -168,7 +171,7 @@ def test_x13_more_processes_than_anybody_has_are_refused(tmp_path: Path) -> None
     body = response(f"<array><data>{one * 10_001}</data></array>")
     with (
         serving(http(body), tmp_path / "s.sock") as supervisor,
-        pytest.raises(BadReply, match=r"10,001|16 MiB"),
+        pytest.raises(BadReply, match=r"lists 10,001 processes; fleet reads 10,000\."),
     ):
         supervisor._transport.timeout = 30  # 10,001 entries are seven megabytes
         supervisor.processes()
@@ -185,6 +188,63 @@ def test_x14_a_name_is_a_text_and_never_a_path(name: str, tmp_path: Path) -> Non
         else:
             (process,) = supervisor.processes()
             assert process.full_name.startswith("w:")
+
+
+@pytest.mark.parametrize("line", ["status --once --procs", "status --once --json", "plan", "doctor", "logs"])
+def test_x14_no_screen_passes_a_name_on(
+    line: str,
+    world: World,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """X14: names of groups, processes and files that a supervisord thinks up are shown escaped."""
+    monkeypatch.setenv("SUPERVISOR_PASSWORD", "hunter2")
+    evil = "../../etc/x\u202e\u009b2J[red]"
+    one = a_process(name=f"<string>{evil}</string>", group=f"<string>{evil}</string>")
+    ours = a_process(
+        name=f"<string>{evil}</string>",
+        group="<string>shop-emails</string>",
+        spawnerr=f"<string>{evil}</string>",
+        state="<int>200</int>",
+        stdout_logfile=f"<string>{evil}</string>",
+    )
+    answer = http(response(one[:-15] + ours[13:]))
+    with serving(answer, tmp_path / "s.sock", state=True):
+        world.manifest.write_text(manifest_for(f"unix://{tmp_path}/s.sock", world.conf_dir))
+        said = fleet_says(capsys, *line.split())
+    text = said.out + said.err
+    assert said.code in (0, 3), text
+    assert is_safe(text)
+    assert "Traceback" not in text and "a bug" not in text
+    if "--procs" in line:
+        assert r"../../etc/x\u202e\x9b2J[red]" in said.out
+    if line == "plan":
+        assert r"left alone: 1 of others (../../etc/x\u202e\x9b2J[red])" in said.out
+
+
+def test_x4_a_redirect_is_not_followed(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """X4: nobody ever calls at the other address, and so it is told no password."""
+    monkeypatch.setenv("SUPERVISOR_PASSWORD", "hunter2")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        other.setblocking(False)
+        to = f"Location: http://127.0.0.1:{other.getsockname()[1]}/RPC2\r\n"
+        for status in (
+            "301 Moved Permanently",
+            "302 Found",
+            "307 Temporary Redirect",
+            "308 Permanent Redirect",
+        ):
+            with serving(http("", status, to), tmp_path / "s.sock"):
+                world.manifest.write_text(manifest_for(f"unix://{tmp_path}/s.sock", world.conf_dir))
+                assert_refused(
+                    fleet_says(capsys, "--yes", "apply"), 5, f"redirect ({status[:3]})", "follows none"
+                )
+            (tmp_path / "s.sock").unlink()
+        with pytest.raises(BlockingIOError):
+            other.accept()
 
 
 class Refusing:
