@@ -105,6 +105,45 @@ def test_a_hostile_supervisord_costs_little_memory(row: str, world: World, tmp_p
     assert peak < MOST
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("name", "line", "code", "words"),
+    [
+        ("a.plan", "--yes apply a.plan", 2, "a.plan is not a plan that fleet plan -o has saved"),
+        (
+            "fleet.toml",
+            "-m fleet.toml check",
+            4,
+            "fleet.toml E001 is larger than 16 MiB. Is it the right file?",
+        ),
+        (".env", "check", 4, ".env E001 is larger than 16 MiB. Is it the right file?"),
+    ],
+)
+@pytest.mark.parametrize("is_device", [False, True])
+def test_m38_a_file_without_end_is_not_read_to_it(
+    is_device: bool,
+    name: str,
+    line: str,
+    code: int,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """M38, C2: a terabyte of holes, or a device, in the place of a file that fleet reads."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fleet.toml").write_text('[pipelines.emails]\ncommand = "/bin/cat"\n')
+    (tmp_path / name).unlink(missing_ok=True)
+    if is_device:
+        (tmp_path / name).symlink_to("/dev/zero")
+    else:
+        with open(tmp_path / name, "wb") as file:
+            file.truncate(10**12)
+    said, peak = measured(*line.split())
+    assert_refused(said, code, words)
+    assert peak < MOST
+    assert not (tmp_path / ".fleet").exists()
+
+
 SIZES = {"a byte more": 1_048_577, "more than its blanks could be": 2_000_000, "100 MiB": 100 * 1024**2}
 
 
