@@ -27,6 +27,8 @@ from fleet.supervisor import private
 from fleet.supervisor.transport import Transport
 from tests.badinput.world import World, fleet_says, is_safe
 
+pytestmark = pytest.mark.slow
+
 # `emails` is replaced, one pipeline comes and one goes.
 MANIFEST = """\
 project = "shop"

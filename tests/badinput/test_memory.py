@@ -22,6 +22,8 @@ from tests.badinput.test_supervisord import manifest_for
 from tests.badinput.world import Said, World, assert_refused
 from tests.supervisor.test_hostile_server import a_process, http, packed, response, serving
 
+pytestmark = pytest.mark.slow
+
 MOST = 64  # MiB
 LARGE = MAX_BYTES * 9 // 10  # bytes
 _CHILD = """\
