@@ -32,12 +32,10 @@ def events(
 
     from fleet.cli import output
     from fleet.cli.context import load_manifest
-    from fleet.cli.names import slips_are_usage_errors
+    from fleet.cli.names import duration
     from fleet.manager import events as file
-    from fleet.units import parse_duration
 
-    with slips_are_usage_errors():
-        start = time.time() - parse_duration(since) if since else 0.0
+    start = time.time() - duration("--since", since) if since else 0.0
     folder = load_manifest().state_dir
     found = [event for event in file.read(folder, limit=lines) if event.at >= start]
     for event in found:

@@ -136,12 +136,10 @@ def purge(
       fleet queue purge emails --older 7d
       fleet queue purge emails --state ready --confirm emails
     """
-    from fleet.cli.names import slips_are_usage_errors
+    from fleet.cli.names import duration
     from fleet.cli.selection import Selection
-    from fleet.units import parse_duration
 
-    with slips_are_usage_errors():
-        seconds = parse_duration(older) if older else None
+    seconds = duration("--older", older) if older else None
     _, queue, name = open_pipeline(pipeline)
     selection = Selection(older=seconds)
     _delete_filtered(queue, name, pipeline, state.value, selection, None, None, dry_run, confirmed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from fleet.queue.queue import Queue
 
 CHUNK = 1000  # jobs in one put_many: well under a second on any back end
+_CHUNK_BYTES = 8 * 1024**2  # of lines, after which it is put too
+_BLANKS = 64 * 1024  # bytes around a payload that are left out
+_ESCAPES = 6  # bytes of an exported line for one of a payload: \u00e9
 
 
 def put(
@@ -39,30 +42,33 @@ def put(
       jq -c .[] orders.json | fleet jobs put orders -
       fleet jobs put emails - < exported.jsonl
     """
+    import os
     import sys
-    from pathlib import Path
 
     from fleet.cli import confirm
-    from fleet.cli.names import slips_are_usage_errors
-    from fleet.units import parse_duration
+    from fleet.cli.names import duration, slips_are_usage_errors
 
     confirm.free()
     manifest, queue, name = open_pipeline(pipeline)
-    with slips_are_usage_errors():
-        options: dict[str, Any] = {"priority": priority, "delay": parse_duration(delay)}
-        options["ttr"] = parse_duration(ttr) if ttr else _ttr(manifest, name)
+    limit = queue.capabilities.max_payload
+    options: dict[str, Any] = {"priority": priority, "delay": duration("--delay", delay)}
+    options["ttr"] = duration("--ttr", ttr) if ttr else _ttr(manifest, name)
     if payload == "-":
         if unique is not None:
             raise typer.BadParameter("--unique names one job, and - puts many")
         if sys.stdin is None:
             raise typer.BadParameter("standard input is closed")
-        _report_ids(name, _put_lines(queue, name, sys.stdin.buffer, options))
+        _report_ids(name, _put_lines(queue, name, _lines(sys.stdin.buffer, limit), options))
         return
     if payload.startswith("@"):
         try:
-            text = Path(payload[1:]).read_bytes()
+            with open(payload[1:], "rb") as file:
+                text = file.read(limit + _BLANKS + 1)
+                size = os.fstat(file.fileno()).st_size
         except OSError as error:
             raise typer.BadParameter(f"cannot read {payload[1:]}: {error.strerror}") from error
+        if len(text) > limit + _BLANKS:
+            raise _too_large(payload[1:], f"{size:,}" if size else f"more than {limit + _BLANKS:,}", limit)
     else:
         text = payload.encode("utf-8", "surrogateescape")
     body = _checked(text, "the payload")
@@ -90,8 +96,26 @@ def _checked(text: bytes, what: str) -> bytes:
     return body
 
 
+def _lines(source: IO[bytes], limit: int) -> Iterator[bytes]:
+    """The lines of *source*, none longer than an exported job of *limit* bytes can be."""
+    most = limit * _ESCAPES + _BLANKS
+    number = 0
+    while line := source.readline(most + 1):
+        number += 1
+        if len(line) > most:
+            raise _too_large(f"line {number}", f"more than {most:,}", limit)
+        yield line
+
+
+def _too_large(what: str, size: str, limit: int) -> typer.BadParameter:
+    return typer.BadParameter(
+        f"{what} has {size} bytes, and this back end takes {limit:,}. "
+        "Store the data elsewhere and put a reference to it."
+    )
+
+
 def _put_lines(
-    queue: Queue, name: str, lines: Iterator[bytes] | Any, options: dict[str, Any]
+    queue: Queue, name: str, lines: Iterator[bytes], options: dict[str, Any]
 ) -> Iterator[list[int]]:
     """
     Put one job per line, a chunk at a time; yields the ids of each chunk.
@@ -106,13 +130,14 @@ def _put_lines(
 
     chunk: list[bytes] = []
     exported: list[Job] = []
-    total = 0
+    size = total = 0
 
     def flush() -> list[int]:
-        nonlocal total
+        nonlocal size, total
         made = queue.put_many(name, chunk, **options) if chunk else []
         made += _restore(queue, exported) if exported else []
         total += len(made)
+        size = 0
         chunk.clear()
         exported.clear()
         return made
@@ -126,7 +151,8 @@ def _put_lines(
                     exported.append(from_dict(value, name))
                 else:
                     chunk.append(body)
-            if len(chunk) + len(exported) >= CHUNK:
+            size += len(line)
+            if len(chunk) + len(exported) >= CHUNK or size >= _CHUNK_BYTES:
                 yield flush()
         yield flush()
     except (typer.BadParameter, FleetError) as error:

@@ -50,14 +50,12 @@ def logs(
 
     from fleet.cli import output
     from fleet.cli.context import load_manifest, settings
-    from fleet.cli.names import slips_are_usage_errors
+    from fleet.cli.names import duration, slips_are_usage_errors
     from fleet.dashboard.text import show
     from fleet.supervisor import pids
     from fleet.supervisor.logfile import Follower, last_lines, newer
-    from fleet.units import parse_duration
 
-    with slips_are_usage_errors():
-        start = time.time() - parse_duration(since) if since else 0.0
+    start = time.time() - duration("--since", since) if since else 0.0
     count = lines if lines is not None else MOST_SINCE if since else 50
     try:
         pattern = re.compile(grep)

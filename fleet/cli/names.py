@@ -86,6 +86,21 @@ def slips_are_usage_errors() -> Iterator[None]:
         raise typer.BadParameter(str(error)) from error
 
 
+def duration(option: str, text: str) -> float:
+    """
+    Seconds of *text*.
+
+    Raises:
+        typer.BadParameter: not a duration; names the option.
+    """
+    from fleet.units import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{option}: {error}") from error
+
+
 def time_to_wait(option: str, text: str) -> float:
     """
     Seconds of *text*; nothing can come up, drain or hold in no time at all.
@@ -93,10 +108,7 @@ def time_to_wait(option: str, text: str) -> float:
     Raises:
         typer.BadParameter: not a duration, or none that is longer than 0.
     """
-    from fleet.units import parse_duration
-
-    with slips_are_usage_errors():
-        seconds = parse_duration(text)
+    seconds = duration(option, text)
     if not seconds:
         raise typer.BadParameter(f"{option} {text}: expected more than 0 seconds, or leave it out")
     return seconds

@@ -94,11 +94,10 @@ def pause(
     import shlex
 
     from fleet.cli import confirm, output
-    from fleet.cli.names import slips_are_usage_errors
-    from fleet.units import format_duration, parse_duration
+    from fleet.cli.names import duration, slips_are_usage_errors
+    from fleet.units import format_duration
 
-    with slips_are_usage_errors():
-        seconds = parse_duration(for_) if for_ else UNTIL_RESUMED
+    seconds = duration("--for", for_) if for_ else UNTIL_RESUMED
     if seconds == 0:
         raise typer.BadParameter("--for 0 would end the pause: that is fleet resume")
     queue, names = _open(pipelines)

@@ -67,11 +67,9 @@ def filtered(
     error: str, match: Sequence[str] | None, since: str, *, ids: Sequence[int] | None = None
 ) -> Selection:
     """The same where nothing said means all."""
-    from fleet.cli.names import slips_are_usage_errors
-    from fleet.units import parse_duration
+    from fleet.cli.names import duration
 
-    with slips_are_usage_errors():
-        seconds = parse_duration(since) if since else None
+    seconds = duration("--since", since) if since else None
     return Selection(
         ids=tuple(ids or ()),
         reason=pattern(error) if error else "",

@@ -128,11 +128,9 @@ def _only(manifest: Manifest, names: Sequence[str]) -> Manifest:
 
 
 def _seconds(text: str) -> float:
-    from fleet.cli.names import slips_are_usage_errors
-    from fleet.units import parse_duration
+    from fleet.cli.names import duration
 
-    with slips_are_usage_errors():
-        seconds = parse_duration(text)
+    seconds = duration("--watch", text)
     if not 0.1 <= seconds <= 86400:
         raise typer.BadParameter("--watch takes 0.1 seconds to one day")
     return seconds

@@ -33,9 +33,11 @@ def up(timeout: TimeoutOption = "60s") -> None:
     from fleet.manager.apply import apply
     from fleet.manager.desired import desired
     from fleet.manager.places import place_of
+    from fleet.manifest import machine
 
     seconds = time_to_wait("--timeout", timeout)
     manifest = load_manifest()
+    machine.require(manifest)
     place = place_of(manifest)
     confirm.ask(confirm.Weight.FREE, "", name="")
     wide = max([11, *map(len, manifest.pipelines)])

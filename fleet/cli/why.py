@@ -28,14 +28,12 @@ def why(
     """
     from fleet.cli import output
     from fleet.cli.context import load_manifest, settings
-    from fleet.cli.names import slips_are_usage_errors, unknown
+    from fleet.cli.names import duration, unknown
     from fleet.cli.status import Eyes
     from fleet.dashboard.text import show
     from fleet.dashboard.why import lines
-    from fleet.units import parse_duration
 
-    with slips_are_usage_errors():
-        seconds = parse_duration(since)
+    seconds = duration("--since", since)
     manifest = load_manifest()
     if pipeline not in manifest.pipelines:
         raise unknown("pipeline", pipeline, manifest.pipelines)

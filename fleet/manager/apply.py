@@ -110,14 +110,14 @@ def apply(
         files.opened(place.conf_dir, private=place.private) as folder,
     ):
         folder.sweep()
-        found = place.find()
-        if expect and world.plan_in(folder, place, desired, found).fingerprint != expect:
-            raise Refused("something has changed since the plan was made. Nothing was done; plan again.")
         work = _Apply(place, desired, folder, timeout, tell, is_alive, undo, surge)
         try:
+            found = place.find()
+            if expect and world.plan_in(folder, place, desired, found).fingerprint != expect:
+                raise Refused("something has changed since the plan was made. Nothing was done; plan again.")
             return work.run(found)
         except SupervisorError as error:
-            if not work.done:
+            if not work.steps():
                 raise
             raise PartlyDone(f"{error}\n{work.so_far()}") from error
         except KeyboardInterrupt as stop:
@@ -145,13 +145,17 @@ class _Apply:
         self.began = monotonic()
         self.files = Written(place, desired, folder)
         self.before = record.load(folder.read(record.file_name(desired.project)))
-        self.done: list[str] = []  # in words, for somebody who is left in the middle
+        self.done: list[str] = []  # in words, beside what was done to the files
+
+    def steps(self) -> list[str]:
+        return [*self.files.in_words(), *self.done]
 
     def so_far(self) -> str:
         """For somebody who is left in the middle."""
-        if not self.done:
+        steps = self.steps()
+        if not steps:
             return "Nothing was changed."
-        return f"Done before that: {'; '.join(self.done)}. Run the same command again to finish."
+        return f"Done before that: {'; '.join(steps)}. Run the same command again to finish."
 
     def run(self, running: DaemonState | None) -> Applied:
         wanted = self._wanted(running)
@@ -194,7 +198,6 @@ class _Apply:
                 return self._applied(running, refused, undone=True)
         self.files.write_main_conf()
         self.files.write_new()
-        self.done += self.files.in_words()
         large = autostart.large(self.desired, wanted, {*guess.add, *guess.replace})
         plan = guess
         certain = all(known.get(group) for group in wanted)
@@ -207,7 +210,6 @@ class _Apply:
         uncertain = {g: None if g in touched else known.get(g) for g in {*known, *wanted, *touched}}
         self._keep(identity, uncertain, numbers)
         results = self._roll_out(client, plan, wanted, present)
-        self.done += [f"{result.action} {result.pipeline}" for result in results if result.action != "kept"]
         given = given_to(wanted, plan, known, by_hand=_groups(large))
         undone = False
         if self.may_undo and any(self._counts(result, plan) for result in results):
@@ -250,7 +252,7 @@ class _Apply:
             running, started = private.start(home, open_files=open_files)
         if not started:  # somebody else was faster
             return self.run(running)
-        self.done += ["supervisord started", *self.files.in_words()]
+        self.done.append("supervisord started")
         plan = Actions(add=tuple(wanted))
         warnings = daemon.room_for(self.place, running, open_files)
         identity = record.identity(running)
@@ -305,6 +307,11 @@ class _Apply:
         wanted: Mapping[str, Shape],
         present: Iterable[Process],
     ) -> tuple[GroupResult, ...]:
+        single = (name.partition(":")[0] for name in (*plan.start, *plan.drain))
+        begun = dict.fromkeys((*plan.add, *plan.replace, *plan.remove, *single))
+        if begun:
+            names = (self.desired.groups.get(group, group) for group in begun)
+            self.done.append(f"begun with {', '.join(names)}")
         return roll_out(
             client,
             plan,
@@ -312,9 +319,15 @@ class _Apply:
             self.desired.groups,
             present,
             timeout=self.timeout,
-            tell=self.tell,
+            tell=self._settled,
             is_alive=self.is_alive,
         )
+
+    def _settled(self, result: GroupResult) -> None:
+        if result.action != "kept":
+            self.done.append(f"{result.action} {result.pipeline}")
+        if self.tell is not None:
+            self.tell(result)
 
     def _counts(self, result: GroupResult, plan: Actions) -> bool:
         """A failure that this run brought about; one that was there before undoes nothing."""

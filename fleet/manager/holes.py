@@ -44,13 +44,31 @@ KNOWN = (
         library="pymysql",
         fixed="1.2.0",
         what="with ssl_ca, a server that offers no TLS is spoken to without it",
-        source="PyMySQL 1.2.0, ssl_required",
+        source="PyMySQL 1.2.0, #1234",
+    ),
+    Hole(
+        library="pymysql",
+        fixed="1.2.1",
+        what="bytes become SQL on a connection in gbk, sjis or big5",
+        source="GHSA-x4f8-9hx9-hpp9",
+    ),
+    Hole(
+        library="pymysql",
+        fixed="1.2.4",
+        what="a text in a list becomes SQL where NO_BACKSLASH_ESCAPES is set",
+        source="GHSA-m75w-33c4-7v8q",
     ),
     Hole(
         library="pydantic",
         fixed="2.4.0",
-        what="a crafted text keeps a check busy for ever",
+        what="a crafted e-mail address keeps a check busy for minutes",
         source="CVE-2024-3772",
+    ),
+    Hole(
+        library="psutil",
+        fixed="5.6.6",
+        what="what the system says of its processes can end the reader",
+        source="CVE-2019-18874",
     ),
 )
 

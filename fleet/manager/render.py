@@ -203,12 +203,14 @@ def _print(template: jinja2.Template, values: Mapping[str, Any]) -> str:
         raise
     except Exception as error:  # whatever the expressions of a template of one's own come to
         reason = str(error) or type(error).__name__
+        if isinstance(error, jinja2.TemplateNotFound):
+            reason = f"there is no template {error.name!r} in its folder, and no other is read"
         raise RenderError(f"template {_where(error, str(template.name))}: {reason}") from error
 
 
 def _where(error: Exception, name: str) -> str:
-    line = getattr(error, "lineno", None)
-    if line is None:  # jinja2 puts the template's own lines into the traceback
-        lines = [at.lineno for at in extract_tb(error.__traceback__) if at.filename.endswith(f"/{name}")]
-        line = lines[-1] if lines else None
-    return f"{getattr(error, 'name', None) or name}:{line}" if line else name
+    if isinstance(error, jinja2.TemplateSyntaxError):
+        return f"{error.name or name}:{error.lineno}"
+    # jinja2 puts the template's own lines into the traceback
+    lines = [at.lineno for at in extract_tb(error.__traceback__) if at.filename.endswith(f"/{name}")]
+    return f"{name}:{lines[-1]}" if lines else name

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, takewhile
 
-from fleet.errors import PartlyDone, SupervisorError
 from fleet.manager.actions import Actions, Shape
 from fleet.manager.health import Health, advance, give_up
 from fleet.manager.start import POLL, Failure, failure, look, quiet
@@ -62,19 +61,12 @@ def roll_out(
 
     *present* are the processes that the plan was made from.  *timeout* is
     seconds for processes to come up, counted from their last start.  Drains end
-    by supervisord's own `stopwaitsecs`.
+    by supervisord's own `stopwaitsecs`.  *tell* gets each group as it is settled.
 
     Raises:
-        PartlyDone: supervisord stopped answering; says which groups were done.
+        SupervisorError: it stopped answering, or refused, in the middle.
     """
-    work = _Work(client, plan, wanted, pipelines, present, timeout, tell, is_alive)
-    try:
-        return work.run()
-    except SupervisorError as error:
-        done = ", ".join(result.pipeline for result in work.results) or "no group"
-        raise PartlyDone(
-            f"{error}\nDone before that: {done}. Run the same command again to finish."
-        ) from error
+    return _Work(client, plan, wanted, pipelines, present, timeout, tell, is_alive).run()
 
 
 class _Work:

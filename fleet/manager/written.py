@@ -70,8 +70,10 @@ class Written:
             daemon.write_main_conf(self.place.home, self._main_before)
 
     def in_words(self) -> list[str]:
+        """What of it is done by now, as the folder shows."""
+        now = self.folder.ours(self.desired.project)
+        wrote = [name for name in self.write if now.get(name) == self.desired.files[name]]
+        removed = [name for name in self.remove if name not in now]
         return [
-            f"{what} {', '.join(names)}"
-            for what, names in (("wrote", self.write), ("removed", self.remove))
-            if names
+            f"{what} {', '.join(names)}" for what, names in (("wrote", wrote), ("removed", removed)) if names
         ]

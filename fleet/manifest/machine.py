@@ -65,7 +65,7 @@ def _user(manifest: Manifest, pipeline: Pipeline) -> Iterator[Problem]:
     uid = user_id(pipeline.user)
     if uid is None:
         message = f'user "{pipeline.user[:40]}" does not exist here'
-        yield manifest.source.problem(codes.NO_USER, path, message)
+        yield manifest.source.problem(codes.NO_USER, path, message, "make it, or name another user")
     elif manifest.supervisor is None and os.geteuid() not in (0, uid):
         message = f'only root can start processes as "{pipeline.user[:40]}"; supervisord would be yours'
         hint = "leave user out, or run fleet as root"
@@ -85,7 +85,8 @@ def _directory(manifest: Manifest, pipeline: Pipeline) -> Iterator[Problem]:
     if not folder.is_dir():
         what = "is not a directory" if folder.exists() else "does not exist here"
         path = ("pipelines", pipeline.name, "directory")
-        yield manifest.source.problem(codes.NO_DIRECTORY, path, f"directory {folder} {what}")
+        hint = "make it, or name another directory"
+        yield manifest.source.problem(codes.NO_DIRECTORY, path, f"directory {folder} {what}", hint)
 
 
 def _program(manifest: Manifest, pipeline: Pipeline, environ: Mapping[str, str]) -> Iterator[Problem]:

@@ -268,7 +268,11 @@ def _read_dotenv(path: FilePath) -> dict[str, str]:
     from fleet.manifest.interpolate import read_dotenv
 
     try:
-        return read_dotenv(path.read_text(encoding="utf-8"))
+        with open(path, encoding="utf-8") as file:
+            text = file.read(_LARGEST + 1)
+        if len(text) > _LARGEST:
+            raise _unreadable(path, "is larger than 16 MiB. Is it the right file?")
+        return read_dotenv(text)
     except FileNotFoundError:
         return {}
     except OSError as error:

@@ -46,6 +46,7 @@ def encode(payload: object, limit: int) -> bytes:
     if type(payload) is bytes:
         raw = payload
     elif isinstance(payload, bytes | bytearray | memoryview):
+        _check_size(memoryview(payload).nbytes, limit)  # before there is a copy of it
         raw = bytes(payload)
     else:
         _check(payload, "", 0)
@@ -53,12 +54,16 @@ def encode(payload: object, limit: int) -> bytes:
             raw = _dumps(payload).encode()
         except UnicodeEncodeError as error:
             raise PayloadError(f"payload: a lone surrogate cannot be stored ({error.reason})") from error
-    if len(raw) > limit:
+    _check_size(len(raw), limit)
+    return raw
+
+
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
         raise PayloadTooLarge(
-            f"payload has {len(raw):,} bytes, and this back end takes {limit:,}. "
+            f"payload has {size:,} bytes, and this back end takes {limit:,}. "
             "Store the data elsewhere and put a reference to it."
         )
-    return raw
 
 
 def _check(value: object, path: str, depth: int) -> None:

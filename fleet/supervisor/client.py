@@ -24,7 +24,7 @@ _TURN = 0.1  # seconds
 _SHARE = 60
 _CONNECTIONS = 16
 MAX_PROCESSES = 10_000
-_OLDEST = (4, 2)
+_OLDEST = (4, 2, 5)
 
 UNKNOWN_METHOD = 1
 SHUTDOWN_STATE = 6
@@ -243,7 +243,7 @@ class Supervisor:
 
         def ask(index: int) -> None:
             try:
-                answers[index] = self._multicall(chunks[index])
+                answers[index] = self._multicall(chunks[index], share=len(chunks))
             except Exception as error:  # raised below, where somebody hears of it
                 errors.append(error)
 
@@ -257,11 +257,10 @@ class Supervisor:
             raise errors[0]
         return answers
 
-    def _multicall(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+    def _multicall(self, calls: Sequence[tuple[Any, ...]], *, share: int = 1) -> list[Any]:
         """One answer a call; a fault comes as a value, since its neighbours took effect."""
-        answer = self._transport.call(
-            "system.multicall", [{"methodName": method, "params": list(params)} for method, *params in calls]
-        )
+        structs = [{"methodName": method, "params": list(params)} for method, *params in calls]
+        answer = self._transport.call("system.multicall", structs, share=share)
         if not isinstance(answer, list) or len(answer) != len(calls):
             raise BadReply(f"supervisord at {self.url} answers a multicall of {len(calls)} in another form.")
         return [_fault(item) or item for item in answer]
@@ -298,4 +297,4 @@ def _names(values: list[Any]) -> tuple[str, ...]:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    return tuple(int(part) for part in version.split(".")[:3] if part.isdigit())

@@ -47,6 +47,7 @@ _CODES = {
 }
 _MAX_PID = 2**22  # the largest pid_max that Linux takes
 _MAX_TIME = 2**31 - 1  # supervisord caps its times at XML-RPC's integer
+_MAX_TEXT = 64 * 1024  # characters; a path has 4,096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,4 +117,6 @@ def _text(info: Mapping[str, object], field: str) -> str:
     value = info.get(field)
     if not isinstance(value, str):
         raise BadReply(f"supervisord reports {field} as {printable(repr(value), 60)}: expected text.")
+    if len(value) > _MAX_TEXT:
+        raise BadReply(f"supervisord reports {field} as a text of {len(value):,} characters.")
     return value

@@ -28,10 +28,18 @@ from xmlrpc.client import Fault, Unmarshaller, dumps
 from fleet.errors import BadReply, Refused, SupervisorFault, SupervisorUnavailable
 
 # getAllProcessInfo is about 1.1 kB and 60 elements a process: this is room for 10,000 with long names.
+# What an answer may become in memory follows from these: less than 64 MiB.
 MAX_BYTES = 16 * 1024 * 1024
-MAX_ELEMENTS = 1_000_000
+MAX_ELEMENTS = 700_000
 MAX_DEPTH = 32
 _CHUNK = 64 * 1024
+_LARGEST_TAG = 256 * 1024  # bytes; expat keeps a tag with all its attributes until it ends
+_TAGS = frozenset(
+    (
+        *("methodResponse", "params", "param", "fault", "value", "array", "data", "struct", "member", "name"),
+        *("string", "int", "i4", "boolean", "double", "nil"),
+    )
+)
 
 
 class Transport:
@@ -69,9 +77,11 @@ class Transport:
             pair = f"{username}:{password or ''}".encode()
             self._headers["Authorization"] = "Basic " + base64.b64encode(pair).decode("ascii")
 
-    def call(self, method: str, *params: Any) -> Any:
+    def call(self, method: str, *params: Any, share: int = 1) -> Any:
         """
         The value that *method* returns, as xmlrpc.client's plain Python types.
+
+        *share* is the number of calls that run at once, which together may take what one may.
 
         Raises:
             SupervisorUnavailable: nobody listens, no permission, wrong password, or no whole answer in time.
@@ -86,7 +96,7 @@ class Transport:
             # Closed here: with "Connection: close" the response owns the socket, not the connection.
             with connection.getresponse() as response:
                 self._check_head(response)
-                return self._read(response)
+                return self._read(response, share)
         except TimeoutError as error:
             raise SupervisorUnavailable(
                 f"supervisord gave no whole answer at {self.url} within {self.timeout:g} s. "
@@ -131,15 +141,9 @@ class Transport:
                 f"{self.url} answers with content encoding {printable(encoding)}, which was not offered."
             )
 
-    def _read(self, response: http.client.HTTPResponse) -> Any:
-        reply = _Reply(self.url)
-        size = 0
+    def _read(self, response: http.client.HTTPResponse, share: int) -> Any:
+        reply = _Reply(self.url, share)
         while chunk := response.read(_CHUNK):
-            size += len(chunk)
-            if size > MAX_BYTES:
-                raise BadReply(
-                    f"the answer of {self.url} is larger than {MAX_BYTES // 1024**2} MiB; reading stopped."
-                )
             reply.feed(chunk)
         return reply.value()
 
@@ -251,8 +255,11 @@ class _Socket(socket.socket):
 class _Reply:
     """Feeds expat and xmlrpc.client's unmarshaller, within bounds."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, share: int) -> None:
         self._url = url
+        self._share = share
+        self._size = 0  # bytes that came
+        self._chars, self._width = 0, 1  # of text, and the bytes that Python needs for each
         self._depth = 0
         self._elements = 0
         self._target = Unmarshaller()
@@ -262,10 +269,14 @@ class _Reply:
         parser.StartDoctypeDeclHandler = self._doctype
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
-        parser.CharacterDataHandler = self._target.data
+        parser.CharacterDataHandler = self._text
 
     def feed(self, chunk: bytes) -> None:
+        self._size += len(chunk)
+        self._check_size(self._size)
         self._guard(chunk, False)
+        if self._size - self._parser.CurrentByteIndex > _LARGEST_TAG:
+            raise BadReply(f"the answer of {self._url} has a tag that does not end. Check the address.")
 
     def value(self) -> Any:
         self._guard(b"", True)
@@ -303,14 +314,32 @@ class _Reply:
             f"the answer of {self._url} has a DOCTYPE, which XML-RPC never needs. Check the address."
         )
 
+    def _check_size(self, size: int) -> None:
+        most = MAX_BYTES // self._share
+        if size > most:
+            raise BadReply(
+                f"the answer of {self._url} is larger than {most // 1024**2} MiB; reading stopped."
+            )
+
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         self._depth += 1
         self._elements += 1
-        if self._depth > MAX_DEPTH or self._elements > MAX_ELEMENTS:
+        most = MAX_ELEMENTS // self._share
+        if self._depth > MAX_DEPTH or self._elements > most:
             raise BadReply(
-                f"the answer of {self._url} is nested too deep, or has more than {MAX_ELEMENTS:,} elements."
+                f"the answer of {self._url} is nested too deep, or has more than {most:,} elements."
             )
+        if tag not in _TAGS:
+            raise BadReply(f"the answer of {self._url} is not XML-RPC (<{printable(tag, 40)}>).")
         self._target.start(tag, attributes)
+
+    def _text(self, text: str) -> None:
+        # One odd character makes a whole text two or four times as wide.
+        if not text.isascii():
+            self._width = max(self._width, 4 if max(text) > "\uffff" else 2)
+        self._chars += len(text)
+        self._check_size(self._chars * self._width)
+        self._target.data(text)
 
     def _end(self, tag: str) -> None:
         self._depth -= 1

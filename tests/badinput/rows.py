@@ -44,7 +44,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "M1": ("missing", (HERE,)),
     "M2": (
         "unreadable",
-        (MANIFEST_PROBLEMS + "test_a_file_that_cannot_be_read_is_told_with_owner_and_mode",),
+        (HERE, MANIFEST_PROBLEMS + "test_a_file_that_cannot_be_read_is_told_with_owner_and_mode"),
     ),
     "M4": ("empty, only comments", (HERE,)),
     "M5": ("not UTF-8, a NUL", (HERE,)),
@@ -80,7 +80,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
         "a password in the DSN",
         (HERE, MANIFEST_PROBLEMS + "test_a_password_in_a_file_that_everybody_may_read_is_a_warning"),
     ),
-    "M37": ("changed while a command runs", (MANAGER_CHANGE + "test_a_plan_is_for_one_world_only",)),
+    "M37": ("changed while a command runs", (HERE, MANAGER_CHANGE + "test_a_plan_is_for_one_world_only")),
     "M38": (
         "5,000 pipelines, long names",
         (HERE, MANIFEST_LOAD + "test_five_thousand_pipelines_load_in_time"),
@@ -93,10 +93,14 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "C2": ("unknown pipeline", (HERE,)),
     "C4": ("more processes than allowed", (HERE,)),
     "C5": ("times and numbers that make no sense", (HERE,)),
-    "C7": ("a reader that leaves early", (CLI_SHELL + "test_a_reader_that_leaves_early_causes_no_noise",)),
+    "C7": (
+        "a reader that leaves early",
+        (HERE, CLI_SHELL + "test_a_reader_that_leaves_early_causes_no_noise"),
+    ),
     "C8": (
         "Ctrl-C",
         (
+            HERE,
             CLI_UP_AND_DOWN + "test_ctrl_c_while_waiting_leaves_what_the_next_up_finishes",
             MANAGER_CHANGE + "test_killed_at_any_step_a_second_apply_reaches_the_goal",
         ),

@@ -8,12 +8,13 @@ texts and the many variants of a row are tests/manifest/test_problems.py's.
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from fleet.cli.app import run
-from tests.badinput.world import MANIFEST, World, assert_refused, fleet_says
+from tests.badinput.world import MANIFEST, Said, World, assert_refused, fleet_says, says_as_nobody
 
 COLLIDING_LOG = 'room = 0\nsupervisor = { stdout_logfile = "/tmp/x.log" }\n'
 
@@ -47,7 +48,10 @@ ROWS: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
     **{
         f"M16 name {name!r:.30}": (
             f'{MANIFEST}[pipelines."{name}"]\ncommand = "/bin/cat"\n',
-            ("E006", "9:12"),
+            (
+                "fleet.toml:9:12 E006 pipeline",
+                "means every pipeline" if name == "all" else "a name has 1 to 48 of A-Z a-z 0-9 _ . -",
+            ),
         )
         for name in (
             "a b",
@@ -74,25 +78,57 @@ ROWS: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
     "M20 not executable": (pipeline('command = "/etc/passwd"'), ("10:11 E022", "is not executable")),
     "M20 a folder": (pipeline('command = "./tmp"'), ("10:11 E022", "is a directory")),
     "M22 a carriage return": (pipeline(r'command = "/bin/cat a\rb"'), ("pipelines.x:", "a carriage return")),
-    "M25 no such user": (f'{MANIFEST}user = "nosuchuser"\n', ("fleet.toml:9:8 E010", "does not exist here")),
+    **{
+        f"M25 user {user}": (
+            f"{MANIFEST}user = {user}\n",
+            ("fleet.toml:9:8 E010 user", "does not exist here", "make it, or name another user"),
+        )
+        for user in (
+            '"nosuchuser"',
+            '"4000000000"',
+            f'"1{"0" * 30}"',
+            '"a:b"',
+            r'"root\n"',
+            '" root"',
+            '"-1"',
+        )
+    },
+    "M25 a number": (f"{MANIFEST}user = 0\n", ("fleet.toml:9:8 E004 user: expected text", 'quotes: "0"')),
+    "M25 nothing": (f'{MANIFEST}user = ""\n', ("fleet.toml:9:8 E004 user: expected text, got nothing",)),
     "M26 no such directory": (
         f'{MANIFEST}directory = "/no/such"\n',
-        ("9:13 E013 directory /no/such does not",),
+        ("9:13 E013 directory /no/such does not", "make it, or name another directory"),
     ),
     "M26 a file": (f'{MANIFEST}directory = "/etc/passwd"\n', ("9:13 E013", "is not a directory")),
     **{
-        f"M28 variable {name}": (f'{MANIFEST}environment = {{ "{name}" = "1" }}\n', ("fleet.toml:9:17 E040",))
-        for name in ("A=B", "a b", r"a\nb", "SUPERVISOR_X", "FLEET_X")
+        f"M28 variable {name}": (
+            f'{MANIFEST}environment = {{ "{name}" = "1" }}\n',
+            ("fleet.toml:9:17 E040", why),
+        )
+        for name, why in (
+            *(
+                (name, "is no name for a variable: use letters, digits and _")
+                for name in ("A=B", "a b", r"a\nb")
+            ),
+            *(
+                (name, "variables that begin with SUPERVISOR_ and FLEET_")
+                for name in ("SUPERVISOR_X", "FLEET_X")
+            ),
+        )
     },
     "M29 200 KiB": (
         f'{MANIFEST}environment = {{ A = "{"x" * 204_800}" }}\n',
         ("9:21 E040 A: longer than 128",),
     ),
-    "M29 a NUL": (f'{MANIFEST}environment = {{ A = "a\\u0000" }}\n', ("fleet.toml:9:21 E040",)),
+    "M29 a NUL": (f'{MANIFEST}environment = {{ A = "a\\u0000" }}\n', ("fleet.toml:9:21 E040 A: a NUL",)),
     "M31 ttr 0": (f"{MANIFEST}ttr = 0\n", ("fleet.toml:9:7 E004 ttr: expected at least 1",)),
-    "M31 ttr -1": (f"{MANIFEST}ttr = -1\n", ("fleet.toml:9:7 E004",)),
-    "M31 ttr 2**63": (f"{MANIFEST}ttr = {2**63}\n", ("fleet.toml:9:7 E004",)),
-    "M31 ttr infinite": (f"{MANIFEST}ttr = 1e400\n", ("fleet.toml:9:7 E004",)),
+    "M31 ttr -1": (f"{MANIFEST}ttr = -1\n", ("fleet.toml:9:7 E004 ttr", "between 0 and 100 years")),
+    "M31 ttr 2**63": (f"{MANIFEST}ttr = {2**63}\n", ("fleet.toml:9:7 E004 ttr", "between 0 and 100 years")),
+    "M31 ttr infinite": (f"{MANIFEST}ttr = 1e400\n", ("fleet.toml:9:7 E004 ttr", "between 0 and 100 years")),
+    "M31 priority": (
+        f"{MANIFEST}supervisor = {{ priority = 1000000000000 }}\n",
+        ("fleet.toml:9:27 E00", "priority"),
+    ),
     "M32 grace below timeout": (
         pipeline('handler = "x:y"\nstop = { grace = "1s" }'),
         ("fleet.toml:11:10 E011", 'make it at least "1m"'),
@@ -113,12 +149,20 @@ ROWS: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("row", ROWS)
-def test_a_bad_manifest_changes_nothing(row: str, world: World, capsys: pytest.CaptureFixture[str]) -> None:
+# What load cannot see, and every command that starts processes has to.
+OF_THE_MACHINE = [row for row in ROWS if row[:3] in ("M20", "M25", "M26")]
+
+
+@pytest.mark.parametrize(
+    ("line", "row"), [("apply", row) for row in ROWS] + [("up", row) for row in OF_THE_MACHINE]
+)
+def test_a_bad_manifest_changes_nothing(
+    line: str, row: str, world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Exit 4, the place, what is wrong and what to do; no process, file or job has moved."""
     content, words = ROWS[row]
     world.manifest.write_bytes(content if isinstance(content, bytes) else content.encode())
-    said = fleet_says(capsys, "--yes", "apply")
+    said = fleet_says(capsys, "--yes", line)
     assert_refused(said, 4, *words)
     assert "hunter2" not in said.err + said.out
 
@@ -157,6 +201,49 @@ def test_a_text_that_supervisord_would_cut_arrives_as_it_is(
     assert "+ x" in said.out
 
 
+def test_m25_root_is_told_where_a_system_runs_the_processes(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """M25: W014 from check, an error with --strict; under a private supervisord they are the caller's."""
+    assert fleet_says(capsys, "check", "--strict").code == 0
+    world.manifest.write_text(f'{MANIFEST}[supervisor]\nconf_dir = "/etc/supervisor/conf.d"\n')
+    said = fleet_says(capsys, "check", "--strict")
+    assert_refused(said, 4, "W014", "no user: under the system's supervisord that is root", 'add user = "…"')
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs two users")
+def test_m2_an_unreadable_manifest_is_told_with_owner_and_mode() -> None:
+    """M2: exit 4 from each command, and no `.fleet` is made beside it."""
+    with tempfile.TemporaryDirectory(prefix="fleet-user-", dir="/tmp") as folder:
+        manifest = Path(folder, "fleet.toml")
+        manifest.write_text(MANIFEST)
+        manifest.chmod(0o600)
+        os.chown(folder, 65534, 65534)
+        for code, said in says_as_nobody(Path(folder), ["apply"], ["up"], ["check"], ["status", "--once"]):
+            assert_refused(
+                Said(code=code, out="", err=said),
+                4,
+                "fleet.toml E001 cannot be read: Permission denied (owner root, mode 0600)",
+            )
+        assert [path.name for path in Path(folder).iterdir()] == ["fleet.toml"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs two users")
+def test_m25_only_root_becomes_somebody_else() -> None:
+    """M25: a real other user, whose folder is as it was afterwards."""
+    with tempfile.TemporaryDirectory(prefix="fleet-user-", dir="/tmp") as folder:
+        Path(folder, "fleet.toml").write_text(f'{MANIFEST}user = "root"\n')
+        os.chown(folder, 65534, 65534)
+        for code, said in says_as_nobody(Path(folder), ["apply"], ["up"], ["check"]):
+            assert_refused(
+                Said(code=code, out="", err=said),
+                4,
+                "fleet.toml:9:8 E010 only root can start processes",
+                "leave user out, or run fleet as root",
+            )
+        assert [path.name for path in Path(folder).iterdir()] == ["fleet.toml"]
+
+
 def test_m28_ld_preload_is_the_manifests_to_choose(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     """M28: whoever writes the manifest chooses the command too; another allocator is a common use."""
     world.manifest.write_text(f'{MANIFEST}environment = {{ LD_PRELOAD = "/usr/lib/libjemalloc.so.2" }}\n')
@@ -176,14 +263,21 @@ def test_m35_a_password_that_everybody_may_read_is_a_warning(
 
 _LOOPS = "{% for a in range(90000) %}{% for b in range(90000) %}{% endfor %}{% endfor %}"
 TEMPLATES = {
-    "undefined variable": ("{{ nothing }}", "'nothing' is undefined"),
+    "undefined variable": ("{{ nothing }}", "emails: template program.conf.j2:1: 'nothing' is undefined"),
     "syntax error": ("\n{% if %}", "program.conf.j2:2: "),
-    "include outside": ("{% include '../../../etc/passwd' %}", "template"),
-    "endless loop": ("{% for n in range(10 ** 12) %}{% endfor %}", "range"),
+    "include outside": (
+        "\n{% include '../../../etc/passwd' %}",
+        "template program.conf.j2:2: there is no template '../../../etc/passwd' in its folder",
+    ),
+    "include by its whole path": ("{% include '/etc/passwd' %}", "j2:1: there is no template '/etc/passwd'"),
+    "endless loop": ("{% for n in range(10 ** 12) %}{% endfor %}", "program.conf.j2:1: Range too big"),
     "division by zero": ("\n{{ 1 // 0 }}", "program.conf.j2:2: integer division"),
-    "a call that fails": ("{{ programs[0].name() }}", "not callable"),
-    "into Python itself": ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "unsafe"),
-    "not UTF-8": (b"\xff", "'utf-8' codec"),
+    "a call that fails": ("{{ programs[0].name() }}", "program.conf.j2:1: 'Safe' object is not callable"),
+    "into Python itself": (
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "j2:1: access to attribute '__class__'",
+    ),
+    "not UTF-8": (b"\xff", "template program.conf.j2: 'utf-8' codec can't decode byte 0xff in position 0"),
     "too much memory": ("{{ 'x' * 10 ** 12 }}", "program.conf.j2:1: MemoryError"),
     "endless loops": (_LOOPS, "took more than 2 s and was ended. Look for a loop in a loop"),
     "one endless step": ("{% set n = 9 ** (9 ** 9) %}", "took more than 2 s"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import socket
 import threading
 import time
@@ -23,22 +24,47 @@ from fleet.manager.places import Place
 from fleet.supervisor import private
 from fleet.supervisor.client import CANT_REREAD, SHUTDOWN_STATE, Supervisor
 from fleet.supervisor.process import ProcessState
-from tests.badinput.world import MANIFEST, Said, World, assert_refused, fleet_says
-from tests.supervisor.test_hostile_server import HOSTILE, TIMEOUT, a_process, http, response, serving
+from tests.badinput.world import MANIFEST, Said, World, assert_refused, fleet_says, is_safe
+from tests.supervisor.test_hostile_server import (
+    ABOUT_PROCESSES,
+    HOSTILE,
+    PACKED,
+    TIMEOUT,
+    a_process,
+    fault,
+    http,
+    response,
+    serving,
+)
 from tests.supervisord import private_home
 
-SLOW = {"says nothing", "one byte at a time", "slow body", "endless body", "endless header"}
-OLD = response(
-    "<array><data>"
-    "<value><struct><member><name>statename</name><value><string>RUNNING</string></value></member></struct></value>"
-    "<value><int>7</int></value><value><string>3.3.1</string></value><value><string>3.0</string></value>"
-    "</data></array>"
-)
+Answer = Callable[[socket.socket], None]
 
-# A name: what the server sends, and the words of the report.
-ROWS: dict[str, tuple[Callable[[socket.socket], None], tuple[str, ...]]] = {
-    **{f"X {name}": (HOSTILE[name][0], ("s.sock",)) for name in HOSTILE},
-    "X19 an old supervisord": (http(OLD), ("version 3.3.1", "needs 4.2.5 or later")),
+
+def of_version(version: str, api: str = "3.0") -> Answer:
+    state = "<struct><member><name>statename</name><value>RUNNING</value></member></struct>"
+    values = "".join(f"<value>{each}</value>" for each in (state, "<int>7</int>", version, api))
+    return http(response(f"<array><data>{values}</data></array>"))
+
+
+# What it answers to whatever it is asked: a pattern of the report.
+ROWS: dict[str, tuple[Answer, str]] = {
+    **{f"X {name}": (answer, words) for name, (answer, _, words) in HOSTILE.items()},
+    "X19 an old supervisord": (of_version("3.3.1"), "version 3.3.1 .* needs 4.2.5 or later"),
+    "X19 one a bit too old": (of_version("4.2.4"), "version 4.2.4 .* needs 4.2.5 or later"),
+    "X19 another API": (of_version("5.0", "4.0"), r"version 5.0 \(API 4.0\)"),
+}
+# Of one that tells its state as it should, and lies about its processes, by itself or by fleet's plug-in.
+LIES: dict[str, tuple[Answer, str]] = {
+    **{f"X {name}": ROWS[f"X {name}"] for name, (_, _, words) in HOSTILE.items() if words in ABOUT_PROCESSES},
+    **{
+        f"X plug-in: {name}": (http(response(value)), r"\[rpcinterface:fleet\]")
+        for name, value in PACKED.items()
+    },
+    "X13 too many": (
+        http(response(a_process()[:13] + "<value/>" * 10_001 + a_process()[-15:])),
+        "10,001 processes; fleet reads 10,000",
+    ),
 }
 
 
@@ -48,16 +74,50 @@ def _trusted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fleet.manager.files._check_unreachable", lambda folder: None)
 
 
-def manifest_for(url: str, conf_dir: Path) -> str:
+def manifest_for(url: str, conf_dir: Path, variable: str = "SUPERVISOR_PASSWORD") -> str:
+    """One more pipeline than runs, so that there is something to write, for the supervisord at *url*."""
     place = f'[supervisor]\nurl = "{url}"\nconf_dir = "{conf_dir}"\nusername = "fleet"\n'
-    return MANIFEST + 'user = "root"\n' + place + 'password = { env = "SUPERVISOR_PASSWORD" }\n'
+    more = '[pipelines.x]\ncommand = "/bin/cat"\nuser = "root"\n'
+    return f'{MANIFEST}{more}{place}password = {{ env = "{variable}" }}\n'
 
 
-@pytest.mark.parametrize(
-    ("line", "row"),
-    [("--yes apply", row) for row in ROWS] + [("plan", row) for row in ROWS if row[2:] not in SLOW],
-)
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every call to a supervisord has 0.6 s, in place of five or sixty."""
+    real = Place.client
+    monkeypatch.setattr(Place, "client", lambda place, timeout=0.0: real(place, TIMEOUT))
+
+
+@pytest.mark.parametrize("line", ["--yes apply", "plan"])
+@pytest.mark.parametrize("row", ROWS)
 def test_a_bad_supervisord_gets_nothing_written(
+    row: str,
+    line: str,
+    hasty: None,
+    world: World,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Exit 5 with the address and the reason; no password in the text, no file written; X5: and in time."""
+    answer, words = ROWS[row]
+    monkeypatch.setenv("SUPERVISOR_PASSWORD", "hunter2")
+    with serving(answer, tmp_path / "s.sock"):
+        world.manifest.write_text(manifest_for(f"unix://{tmp_path}/s.sock", world.conf_dir))
+        began = time.monotonic()
+        said = fleet_says(capsys, *line.split())
+    assert time.monotonic() - began < 10  # 0.6 s on an idle machine: one call, which is not tried again
+    assert_refused(said, 5, "fleet: error: ")
+    assert re.search(
+        words if words not in ABOUT_PROCESSES else "answers a multicall of 4 in another form", said.err
+    )
+    assert f"unix://{tmp_path}/s.sock" in said.err
+    assert "hunter2" not in said.err + said.out
+
+
+@pytest.mark.parametrize("line", ["--yes apply", "plan", "status --once"])
+@pytest.mark.parametrize("row", LIES)
+def test_x11_lies_about_processes_are_told_by_their_field(
     row: str,
     line: str,
     world: World,
@@ -65,27 +125,31 @@ def test_a_bad_supervisord_gets_nothing_written(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Exit 5 with the address; no password in the text, no file in the conf_dir; X5: and in time."""
-    answer, words = ROWS[row]
-    conf_dir = tmp_path / "conf.d"
-    conf_dir.mkdir(mode=0o755)
+    """X11, X13: exit 5, the field or the section to blame; a screen says so in the place of the processes."""
+    answer, words = LIES[row]
     monkeypatch.setenv("SUPERVISOR_PASSWORD", "hunter2")
-    monkeypatch.setattr(Place.client, "__defaults__", (TIMEOUT,))  # seconds for each call, in place of five
-    with serving(answer, tmp_path / "s.sock"):
-        world.manifest.write_text(manifest_for(f"unix://{tmp_path}/s.sock", conf_dir))
-        began = time.monotonic()
+    with serving(answer, tmp_path / "s.sock", plugin="plug-in" in row, state=True):
+        world.manifest.write_text(manifest_for(f"unix://{tmp_path}/s.sock", world.conf_dir))
         said = fleet_says(capsys, *line.split())
-    assert time.monotonic() - began < 30  # 0.6 s on an idle machine: one call, which is not tried again
-    assert_refused(said, 5, *words)
+    assert_refused(said, 0 if line == "status --once" else 5)
+    assert re.search(words, said.err + said.out)
     assert "hunter2" not in said.err + said.out
-    assert {path.name for path in conf_dir.iterdir()} <= {".fleet.lock"}
 
 
-@pytest.mark.parametrize("what", ["nothing", "a file", "a link", "a folder", "a dead socket"])
+X1 = {
+    "nothing": ("there is no such socket", "Start supervisord"),
+    "a file": ("that is not a socket (0644, ", "Move it away"),
+    "a link": ("it is a symbolic link (0777, ", "Name the socket itself"),
+    "a folder": ("that is not a socket (0755, ", "Move it away"),
+    "a dead socket": ("nobody listens at it", "Start supervisord again"),
+}
+
+
+@pytest.mark.parametrize("what", X1)
 def test_x1_what_lies_at_the_address_is_said(
     what: str, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """X1: the path and what it is; exit 5."""
+    """X1: the path, what it is, its mode and owner, and what to do; exit 5."""
     path = tmp_path / "s.sock"
     match what:
         case "a file":
@@ -97,11 +161,8 @@ def test_x1_what_lies_at_the_address_is_said(
         case "a dead socket":
             with socket.socket(socket.AF_UNIX) as dead:
                 dead.bind(str(path))
-    text = manifest_for(f"unix://{path}", tmp_path).replace(
-        'password = { env = "SUPERVISOR_PASSWORD" }\n', ""
-    )
-    world.manifest.write_text(text)
-    assert_refused(fleet_says(capsys, "--yes", "apply"), 5, str(path))
+    world.manifest.write_text(manifest_for(f"unix://{path}", world.conf_dir, "PATH"))
+    assert_refused(fleet_says(capsys, "--yes", "apply"), 5, str(path), *X1[what])
 
 
 def test_x13_more_processes_than_anybody_has_are_refused(tmp_path: Path) -> None:
@@ -110,7 +171,7 @@ def test_x13_more_processes_than_anybody_has_are_refused(tmp_path: Path) -> None
     body = response(f"<array><data>{one * 10_001}</data></array>")
     with (
         serving(http(body), tmp_path / "s.sock") as supervisor,
-        pytest.raises(BadReply, match=r"10,001|16 MiB"),
+        pytest.raises(BadReply, match=r"lists 10,001 processes; fleet reads 10,000\."),
     ):
         supervisor._transport.timeout = 30  # 10,001 entries are seven megabytes
         supervisor.processes()
@@ -129,27 +190,79 @@ def test_x14_a_name_is_a_text_and_never_a_path(name: str, tmp_path: Path) -> Non
             assert process.full_name.startswith("w:")
 
 
+@pytest.mark.parametrize("line", ["status --once --procs", "status --once --json", "plan", "doctor", "logs"])
+def test_x14_no_screen_passes_a_name_on(
+    line: str,
+    world: World,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """X14: names of groups, processes and files that a supervisord thinks up are shown escaped."""
+    monkeypatch.setenv("SUPERVISOR_PASSWORD", "hunter2")
+    evil = "../../etc/x\u202e\u009b2J[red]"
+    one = a_process(name=f"<string>{evil}</string>", group=f"<string>{evil}</string>")
+    ours = a_process(
+        name=f"<string>{evil}</string>",
+        group="<string>shop-emails</string>",
+        spawnerr=f"<string>{evil}</string>",
+        state="<int>200</int>",
+        stdout_logfile=f"<string>{evil}</string>",
+    )
+    answer = http(response(one[:-15] + ours[13:]))
+    with serving(answer, tmp_path / "s.sock", state=True):
+        world.manifest.write_text(manifest_for(f"unix://{tmp_path}/s.sock", world.conf_dir))
+        said = fleet_says(capsys, *line.split())
+    text = said.out + said.err
+    assert said.code in (0, 3), text
+    assert is_safe(text)
+    assert "Traceback" not in text and "a bug" not in text
+    if "--procs" in line:
+        assert r"../../etc/x\u202e\x9b2J[red]" in said.out
+    if line == "plan":
+        assert r"left alone: 1 of others (../../etc/x\u202e\x9b2J[red])" in said.out
+
+
+def test_x4_a_redirect_is_not_followed(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """X4: nobody ever calls at the other address, and so it is told no password."""
+    monkeypatch.setenv("SUPERVISOR_PASSWORD", "hunter2")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        other.setblocking(False)
+        to = f"Location: http://127.0.0.1:{other.getsockname()[1]}/RPC2\r\n"
+        for status in (
+            "301 Moved Permanently",
+            "302 Found",
+            "307 Temporary Redirect",
+            "308 Permanent Redirect",
+        ):
+            with serving(http("", status, to), tmp_path / "s.sock"):
+                world.manifest.write_text(manifest_for(f"unix://{tmp_path}/s.sock", world.conf_dir))
+                assert_refused(
+                    fleet_says(capsys, "--yes", "apply"), 5, f"redirect ({status[:3]})", "follows none"
+                )
+            (tmp_path / "s.sock").unlink()
+        with pytest.raises(BlockingIOError):
+            other.accept()
+
+
 class Refusing:
     """
-    Stands before a supervisord and answers some calls with a fault that it thinks of itself.
+    Stands before a supervisord, and gives some calls an answer that it thinks of itself.
 
-    `fault` is the number, `at` what such a call holds; `times` counts down
+    `reply` is that answer, `at` what such a call holds; `times` counts down
     those that are left, and the proof that it bit is that it reached nought.
     """
 
     def __init__(self, real: Path) -> None:
         self.real = real
-        self.fault, self.at, self.times = 0, b"", 0
+        self.reply, self.at, self.times = http(""), b"", 0
 
     def answer(self, client: socket.socket, asked: bytes) -> None:
         if self.times and self.at in asked:
             self.times -= 1
-            members = (
-                f"<member><name>faultCode</name><value><int>{self.fault}</int></value></member>"
-                "<member><name>faultString</name><value><string>not now</string></value></member>"
-            )
-            fault = f"<fault><value><struct>{members}</struct></value></fault>"
-            http(f"<methodResponse>{fault}</methodResponse>")(client)
+            self.reply(client)
             return
         with socket.socket(socket.AF_UNIX) as server:
             server.connect(str(self.real))
@@ -207,13 +320,19 @@ def confs(folder: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in folder.glob("fleet.*.conf")}
 
 
-BACK = ("refuses the files", "old files are back in place")
-HALF = ("Done before that", "Run the same command again to finish")
-# What a fault is given to: its number, the call, how often; then the exit code and words of the report.
-X17 = {
-    "the new files, and the old ones too": (CANT_REREAD, b"reloadConfig", 2, 4, BACK),
-    "to read": (SHUTDOWN_STATE, b"reloadConfig", 1, 7, ("wrote fleet.shop-emails.conf", *HALF)),
-    "to add": (SHUTDOWN_STATE, b"addProcessGroup", 1, 7, HALF),
+BACK = ("not now", "refuses the files", "old files are back in place")
+WROTE = (
+    "Done before that: wrote fleet.shop-emails.conf, fleet.shop-thumbs.conf",
+    "Run the same command again",
+)
+BEGUN = ("thumbs.conf; begun with thumbs, emails. Run",)
+REREAD, SHUTDOWN = (http(fault(code, "not now")) for code in (CANT_REREAD, SHUTDOWN_STATE))
+# What is answered to which call, how often; then the exit code and words of the report.
+X17: dict[str, tuple[Answer, bytes, int, int, tuple[str, ...]]] = {
+    "the new files, and the old ones too": (REREAD, b"reloadConfig", 2, 4, BACK),
+    "to read": (SHUTDOWN, b"reloadConfig", 1, 7, ("not now", *WROTE)),
+    "to add": (SHUTDOWN, b"addProcessGroup", 1, 7, ("not now", *WROTE, *BEGUN)),
+    "in nonsense": (http("hello"), b"addProcessGroup", 1, 7, ("is not XML", *WROTE, *BEGUN)),
 }
 
 
@@ -234,10 +353,10 @@ def test_x17_a_fault_in_the_middle_tells_what_was_done(
             assert apply().code == 0
             before = confs(home.conf_dir)
             write_shop(tmp_path, home.conf_dir, "/bin/sleep 996", "/bin/sleep 995")
-            refusing.fault, refusing.at, refusing.times, code, words = X17[what]
-            assert_refused(apply(), code, "not now", *words)
+            refusing.reply, refusing.at, refusing.times, code, words = X17[what]
+            assert_refused(apply(), code, *words)
             assert refusing.times == 0
-            assert (confs(home.conf_dir) == before) == (refusing.fault == CANT_REREAD)
+            assert (confs(home.conf_dir) == before) == (code == 4)
             done = apply()
             assert done.code == 0, done
         running = {p.group for p in Supervisor(home.url).processes() if p.state is ProcessState.RUNNING}

@@ -82,6 +82,10 @@ class World:
         self.tmp = root / "tmp"  # where the traceback of a bug would be saved
         self.tmp.mkdir()
 
+    @property
+    def conf_dir(self) -> Path:
+        return self.root / ".fleet" / "conf.d"
+
     def fill(self) -> None:
         """Jobs that are ready, delayed and buried."""
         with fleet.connect(f"sqlite:///{self.root}/.fleet/queue.db") as queue:
@@ -157,6 +161,45 @@ def fleet_says_where(mounts: str, *lines: list[str]) -> list[Said]:
     )
     assert done.returncode == 0, done.stderr
     return [Said(code=code, out="", err=text) for code, text in json.loads(done.stdout)]
+
+
+_AS_NOBODY = """\
+import contextlib, io, json, os, sys, tempfile
+from fleet.cli.app import run
+import fleet.manager.apply, fleet.manager.stop, fleet.cli.drain, fleet.cli.pulses, fleet.cli.hands
+
+def says(line):
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        code = run(["--yes", *line])
+    return code, out.getvalue()
+
+lines = json.loads(sys.argv[1])
+for line in lines:
+    says([*line, "--help"])
+here = os.getcwd()
+with tempfile.TemporaryDirectory() as elsewhere:
+    os.chdir(elsewhere)
+    with open("fleet.toml", "w") as manifest:
+        manifest.write("[pipelines.a]\\ncommand = '/bin/cat'\\n")
+    says(["plan"]), says(["status", "--once"]), says(["doctor"])
+    os.chdir(here)
+os.setgid(65534); os.setuid(65534)  # after the imports: that user may not be able to read them
+print(json.dumps([says(line) for line in lines]))
+"""
+
+
+def says_as_nobody(folder: Path, *lines: list[str]) -> list[tuple[int, str]]:
+    """What command lines say to another user than root, after it has read as root what python needs."""
+    done = subprocess.run(
+        [sys.executable, "-c", _AS_NOBODY, json.dumps(lines)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    return [(code, text) for code, text in json.loads(done.stdout)]
 
 
 def is_safe(text: str) -> bool:

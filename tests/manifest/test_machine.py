@@ -23,7 +23,9 @@ def found(path: Path, **environ: str) -> list[tuple[str, int, str]]:
 def test_a_user_that_does_not_exist_is_told(write: Write) -> None:
     """supervisord would refuse every file because of one unknown user."""
     path = write('[pipelines.x]\ncommand = "cat"\nuser = "no-such-user"\n')
-    assert found(path) == [("E010", 3, 'user "no-such-user" does not exist here')]
+    assert found(path) == [
+        ("E010", 3, 'user "no-such-user" does not exist here make it, or name another user')
+    ]
     with pytest.raises(ManifestError, match="E010"):
         machine.require(loaded(path))
 
@@ -43,7 +45,8 @@ def test_ones_own_user_is_fine(write: Write) -> None:
 def test_a_missing_directory_is_told_once_for_all_pipelines(write: Write, tmp_path: Path) -> None:
     """supervisord accepts it and fails at every start."""
     text = '[defaults]\ndirectory = "gone"\n[pipelines.a]\ncommand = "cat"\n[pipelines.b]\ncommand = "cat"\n'
-    assert found(write(text)) == [("E013", 2, f"directory {tmp_path}/gone does not exist here")]
+    gone = f"directory {tmp_path}/gone does not exist here make it, or name another directory"
+    assert found(write(text)) == [("E013", 2, gone)]
 
 
 def test_a_queue_whose_folder_is_missing_is_told(write: Write, tmp_path: Path) -> None:

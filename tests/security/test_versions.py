@@ -22,6 +22,15 @@ def test_this_environment_has_none_of_the_known_holes() -> None:
     assert list(holes.found()) == []
 
 
+def test_each_hole_names_where_it_is_told() -> None:
+    """Once each, by an advisory or the project's own notes, and in a library that fleet asks for."""
+    assert len({hole.source for hole in holes.KNOWN}) == len(holes.KNOWN)
+    for hole in holes.KNOWN:
+        assert re.fullmatch(r"CVE-\d{4}-\d{4,}|GHSA(-[a-z0-9]{4}){3}|\w+ [\d.]+, #\d+", hole.source), (
+            hole.source
+        )
+
+
 @pytest.mark.parametrize("hole", holes.KNOWN, ids=lambda hole: f"{hole.library} {hole.source}")
 def test_an_open_hole_cannot_be_installed_with_fleet(hole: holes.Hole) -> None:
     """The lower bound of each dependency lies above its holes."""
@@ -73,3 +82,17 @@ def test_an_older_version_is_found(version: str, is_open: bool) -> None:
 
     assert [hole.library for hole, _ in holes.found(installed)] == ["jinja2"] * is_open
     assert holes.numbers("10.2rc1") > holes.numbers("9.9.9")
+
+
+@pytest.mark.parametrize(
+    ("version", "count"), [("1.1.0", 4), ("1.2.0", 2), ("1.2.3", 1), ("1.2.4", 0), ("1.10", 0)]
+)
+def test_each_hole_of_a_version_is_told(version: str, count: int) -> None:
+    """Whoever is on 1.2.0 has closed two of PyMySQL's, and not the other two."""
+
+    def installed(library: str) -> str:
+        if library != "pymysql":
+            raise PackageNotFoundError(library)
+        return version
+
+    assert len(list(holes.found(installed))) == count

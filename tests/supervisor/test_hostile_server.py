@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import os
 import socket
 import threading
 import time
@@ -24,9 +25,13 @@ TIMEOUT = 0.6
 
 @contextmanager
 def serving(
-    answer: Callable[[socket.socket], None], path: Path, *, plugin: bool = False
+    answer: Callable[[socket.socket], None], path: Path, *, plugin: bool = False, state: bool = False
 ) -> Iterator[Supervisor]:
-    """A unix socket that gives every caller *answer*; with *plugin* also one who asks fleet's plug-in."""
+    """
+    A unix socket that gives every caller *answer*; with *plugin* also one who asks fleet's plug-in.
+
+    With *state* it tells its state and version as a sound supervisord does.
+    """
     ended = threading.Event()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -43,8 +48,12 @@ def serving(
                         asked = b""
                         while b"</methodCall>" not in asked:
                             asked += client.recv(65536)
-                        asks_it = b"<methodName>fleet." in asked
-                        (no_such_method if asks_it and not plugin else answer)(client)
+                        if state and b"supervisor.getState" in asked:
+                            sound(client)
+                        elif not plugin and b"<methodName>fleet." in asked:
+                            no_such_method(client)
+                        else:
+                            answer(client)
                     except OSError:
                         continue
 
@@ -82,6 +91,13 @@ def fault(code: int, text: str) -> str:
 
 def no_such_method(client: socket.socket) -> None:
     http(fault(1, "UNKNOWN_METHOD"))(client)
+
+
+def sound(client: socket.socket) -> None:
+    state = "<struct><member><name>statename</name><value>RUNNING</value></member></struct>"
+    answers = (state, f"<int>{os.getpid()}</int>", "4.3.0", "3.0")
+    values = "".join(f"<value>{answer}</value>" for answer in answers)
+    http(response(f"<array><data>{values}</data></array>"))(client)
 
 
 def a_process(**changes: str) -> str:
@@ -181,6 +197,8 @@ HOSTILE = {
         "a fault that has no number|not XML-RPC",
     ),
 }
+# The words of those that lie about processes, and would be no answer to another question either.
+ABOUT_PROCESSES = {"without a list", "state", "state 21", "pid", "now", "name"}
 
 
 @pytest.mark.parametrize("case", HOSTILE)
@@ -201,7 +219,8 @@ def packed(text: str | bytes) -> str:
     return base64.b64encode(zlib.compress(text.encode() if isinstance(text, str) else text)).decode()
 
 
-WHOLE = packed('{"fields": ["a"], "rows": []}')
+WHOLE_JSON = '{"fields": ["a"], "rows": []}'
+WHOLE = packed(WHOLE_JSON)
 # What only a plug-in says; the rest is as above.
 PACKED = {
     "a number": "<int>1</int>",
@@ -216,6 +235,10 @@ PACKED = {
     "a row too long": f"<string>{packed(json.dumps({'fields': ['group'], 'rows': [['w', 1]]}))}</string>",
     "deep": f"<string>{packed('[' * 100_000)}</string>",
     "huge": f"<string>{packed(b' ' * 100_000_000)}</string>",
+    "huge before it is unpacked": f"<string>{'A' * 9_000_000}</string>",
+    "millions of lists": f"<string>{packed('[' + '[],' * 2_700_000 + '[]]')}</string>",
+    "not ASCII": f"<string>{packed(WHOLE_JSON.replace('a', 'é'))}</string>",
+    "a row that is a number": f"<string>{packed(json.dumps({'fields': ['group'], 'rows': [1]}))}</string>",
 }
 
 
@@ -247,6 +270,15 @@ def test_a_look_up_over_several_connections_takes_no_longer_than_one(tmp_path: P
         with pytest.raises(SupervisorUnavailable, match="no whole answer"):
             supervisor.lookup([f"w:w_{number:03d}" for number in range(300)])
     assert time.monotonic() - began < TIMEOUT + 0.5
+
+
+def test_a_look_up_over_several_connections_costs_no_more_than_one(tmp_path: Path) -> None:
+    """What an answer may hold is shared out among those that come at once."""
+    answer = http(response(f"<string>{'x' * (MAX_BYTES // 15)}</string>"))
+    with serving(answer, tmp_path / "s.sock") as supervisor:
+        supervisor._transport.timeout = 30
+        with pytest.raises(BadReply, match="larger than 1 MiB"):
+            supervisor.lookup([f"w:w_{number:03d}" for number in range(960)])
 
 
 def test_a_process_that_was_not_asked_for_is_refused(tmp_path: Path) -> None:
