@@ -223,6 +223,25 @@ def test_a_put_many_that_is_cut_off_is_unknown_and_safe_to_repeat(
     assert queue.stats("emails", cap=10_000).ready == 3_000
 
 
+def test_a_put_many_that_stops_half_way_is_unknown_and_safe_to_repeat(
+    queue: Queue, admin: psycopg.Connection[Any], prefix: str
+):
+    """An error that says "nothing is stored" would have the caller store the first chunk twice."""
+    admin.execute(f"""
+        CREATE FUNCTION {prefix}_is_full() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN RAISE 'no space left' USING ERRCODE = '53100'; END $$""")
+    admin.execute(f"""
+        CREATE TRIGGER is_full BEFORE INSERT ON {prefix}_jobs FOR EACH ROW
+            WHEN (new.payload = 'last') EXECUTE FUNCTION {prefix}_is_full()""")
+    payloads = [b"x"] * 12_000 + [b"last"]
+    with pytest.raises(PutUnknown, match="10,000 of 12,001 jobs are stored") as caught:
+        queue.put_many("emails", payloads)
+    assert queue.stats("emails", cap=20_000).ready == 10_000
+    admin.execute(f"DROP TRIGGER is_full ON {prefix}_jobs")
+    queue.put_many("emails", payloads, uids=caught.value.uids)
+    assert queue.stats("emails", cap=20_000).ready == 12_001
+
+
 @LOST
 def test_a_claim_whose_answer_was_lost_is_found_again_by_its_token(shaky: Queue, proxy: Proxy, lost: str):
     """No wait for the ttr: the worker gets the job that was leased to it."""

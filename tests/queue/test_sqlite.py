@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import fleet
-from fleet.errors import BackendBusy, BackendUnavailable, DsnError, QueueError, SchemaError
+from fleet.errors import BackendBusy, BackendUnavailable, DsnError, PutUnknown, QueueError, SchemaError
 from fleet.queue import Queue
 from fleet.queue.backends.sqlite import SqliteBackend
 from fleet.queue.backends.sqlite.statements import Statements
@@ -196,6 +196,16 @@ def test_a_full_disk_rejects_the_put_and_keeps_what_was_there(file: Path, queue:
     assert job is not None
     assert job.payload == b"kept"
     job.delete()
+
+
+def test_a_put_many_that_stops_half_way_tells_how_many_are_stored(file: Path, queue: Queue):
+    """An error that says "nothing is stored" would have the caller store the first chunk twice."""
+    backend = queue.backend
+    assert isinstance(backend, SqliteBackend)
+    backend._link.db.execute("PRAGMA max_page_count = 800")  # enough for the first chunk only
+    with pytest.raises(PutUnknown, match=r"full.*the first 5,000 of 12,000 jobs are stored"):
+        queue.put_many("emails", [b"x" * 400] * 12_000)
+    assert queue.stats("emails", cap=20_000).ready == 5_000
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from fleet.errors import DsnError, QueueError, SchemaError, UidConflict
+from fleet.errors import BackendUnavailable, DsnError, PutUnknown, QueueError, SchemaError, UidConflict
 from fleet.queue.backend import Capabilities
 from fleet.queue.backends.sqlite import rows as values_of
 from fleet.queue.backends.sqlite.claim import Claims
@@ -109,9 +109,7 @@ class SqliteBackend:
             checked = partial(self._put_checked, head, delay, unique, payloads, uids or [None])
             ids = self._link.write(checked, puts=True)
         else:
-            for start in range(0, len(payloads), _PUT_CHUNK):
-                chunk = partial(self._put_chunk, head, delay, payloads[start : start + _PUT_CHUNK])
-                ids += self._link.write(chunk, puts=True)
+            ids = self._put_many(head, delay, payloads)
         self._nudge()
         return ids
 
@@ -137,6 +135,19 @@ class SqliteBackend:
             else:
                 row = (*head, run_at, payload, unique, uid)
                 ids.append(int(db.execute(self._sql.insert_named, row).lastrowid or 0))
+        return ids
+
+    def _put_many(self, head: tuple[Any, ...], delay: float, payloads: Sequence[bytes]) -> list[int]:
+        ids: list[int] = []
+        try:
+            for start in range(0, len(payloads), _PUT_CHUNK):
+                chunk = partial(self._put_chunk, head, delay, payloads[start : start + _PUT_CHUNK])
+                ids += self._link.write(chunk, puts=True)
+        except BackendUnavailable as error:
+            if not ids or self._link.joins():
+                raise
+            text = f"{error}; the first {len(ids):,} of {len(payloads):,} jobs are stored, the others are not"
+            raise PutUnknown(text) from error
         return ids
 
     def _put_chunk(
