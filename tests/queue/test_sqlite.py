@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -206,6 +207,54 @@ def test_a_put_many_that_stops_half_way_tells_how_many_are_stored(file: Path, qu
     with pytest.raises(PutUnknown, match=r"full.*the first 5,000 of 12,000 jobs are stored"):
         queue.put_many("emails", [b"x" * 400] * 12_000)
     assert queue.stats("emails", cap=20_000).ready == 5_000
+
+
+def test_a_signal_in_the_middle_leaves_no_transaction_open(queue: Queue, file: Path, monkeypatch):
+    """It may come between BEGIN and what follows it: an open transaction would lock everybody out."""
+    backend = queue.backend
+    assert isinstance(backend, SqliteBackend)
+    patiently = backend._link._patiently
+
+    def struck(attempt, *values):
+        patiently(attempt, *values)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(backend._link, "_patiently", struck)
+    with pytest.raises(KeyboardInterrupt):
+        queue.put_many("emails", [1, 2])
+    monkeypatch.undo()
+    with fleet.connect(f"sqlite:///{file}") as rival:
+        rival.put_many("emails", [3, 4])
+    queue.put_many("emails", [5, 6])
+    assert queue.stats("emails").ready == 4
+
+
+def test_a_signal_handler_that_puts_does_not_end_the_transaction_it_met(queue: Queue, monkeypatch):
+    backend = queue.backend
+    assert isinstance(backend, SqliteBackend)
+    put_chunk = backend._put_chunk
+    refused: list[QueueError] = []
+
+    def handle(_number, _frame):
+        try:
+            queue.put_many("emails", ["of the handler", "too"])
+        except QueueError as error:
+            refused.append(error)
+
+    def struck(*arguments):
+        monkeypatch.undo()
+        ids = put_chunk(*arguments)
+        signal.raise_signal(signal.SIGUSR1)
+        return ids
+
+    monkeypatch.setattr(backend, "_put_chunk", struck)
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        queue.put_many("emails", [1, 2])
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert len(refused) == 1
+    assert queue.stats("emails").ready == 2
 
 
 @pytest.mark.slow
