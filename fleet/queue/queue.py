@@ -9,7 +9,16 @@ from typing import Any
 
 from fleet.errors import LeaseLost, NotSupported
 from fleet.queue.job import DEFAULT_PRIORITY, DEFAULT_TTR, Job, Settlement
-from fleet.queue.names import check_delay, check_pipeline, check_priority, check_ttr, check_uid, check_unique
+from fleet.queue.names import (
+    check_delay,
+    check_pipeline,
+    check_priority,
+    check_reason,
+    check_settlement,
+    check_ttr,
+    check_uid,
+    check_unique,
+)
 from fleet.queue.operators import Operators
 from fleet.queue.payload import encode
 
@@ -142,7 +151,7 @@ class Queue(Operators):
         as soon as there is at least one job, an empty batch after *timeout*.
         ``batch.lost`` names the settled jobs whose lease was over.
         """
-        settlements = [Settlement(s, "delete") if isinstance(s, Job) else s for s in settle]
+        settlements = [Settlement(s, "delete") if isinstance(s, Job) else check_settlement(s) for s in settle]
         verdicts, jobs = self.exchange(settlements, pipelines, limit, timeout=timeout)
         batch = Batch(jobs)
         if False in verdicts:
@@ -215,14 +224,12 @@ class Queue(Operators):
 
     def release(self, job: Job, *, delay: float = 0, priority: int | None = None, reason: str = "") -> None:
         """Give a reserved job back, ready after *delay* seconds; it keeps its place.  Raises LeaseLost."""
-        check_delay(delay)
-        if priority is not None:
-            check_priority(priority)
-        self._settle_one(Settlement(job=job, verb="release", delay=delay, priority=priority, reason=reason))
+        settlement = Settlement(job=job, verb="release", delay=delay, priority=priority, reason=reason)
+        self._settle_one(check_settlement(settlement))
 
     def bury(self, job: Job, reason: str = "") -> None:
         """Put a reserved job aside, with the reason, until it is kicked.  Raises LeaseLost."""
-        self._settle_one(Settlement(job=job, verb="bury", reason=reason))
+        self._settle_one(Settlement(job=job, verb="bury", reason=check_reason(reason)))
 
     def touch(self, job: Job, ttr: float | None = None) -> None:
         """
@@ -265,7 +272,7 @@ class Queue(Operators):
             settlements.append(Settlement(job=job, verb="release", delay=check_delay(delay)))
         for entry in buried:
             job, reason = (entry, "") if isinstance(entry, Job) else entry
-            settlements.append(Settlement(job=job, verb="bury", reason=reason))
+            settlements.append(Settlement(job=job, verb="bury", reason=check_reason(reason)))
         verdicts, _ = self.exchange(settlements, (), 0)
         return [s.job for s, taken in zip(settlements, verdicts, strict=True) if not taken]
 
