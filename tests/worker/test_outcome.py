@@ -78,6 +78,20 @@ def test_bury_keeps_its_reason_alone() -> None:
     assert (verdict.verb, verdict.reason) == ("bury", "not an address")
 
 
+class Unfit(Bury):
+    def __init__(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"), [(Bury(KeyError("to")), "KeyError: 'to'"), (Bury(404), "404"), (Unfit(), "Bury")]
+)
+def test_a_burial_is_one_whatever_its_reason_is_made_of(error: Bury, reason: str) -> None:
+    """``raise Bury(error)`` is a natural thing to write; such a job must not go round for ever."""
+    verdict = after_error(job(), raised(error), STEADY, 0)
+    assert (verdict.verb, verdict.reason) == ("bury", reason)
+    assert group_of(job(), raised(error), verdict, STEADY) is not None
+
+
 def test_an_interrupted_job_is_not_to_blame() -> None:
     """Released at once, the attempt given back."""
     verdict = after_error(job(attempt=9), raised(Interrupted("the worker has to end")), STEADY, 0)
