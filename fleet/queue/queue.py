@@ -75,8 +75,8 @@ class Queue(Operators):
             )
         raw = encode(payload, self.capabilities.max_payload)
         uids = (check_uid(uid),) if uid is not None else ()
-        with self._guard as backend:
-            return backend.put(
+        with self._guard():
+            return self._backend.put(
                 check_pipeline(pipeline),
                 (raw,),
                 priority=check_priority(priority),
@@ -109,8 +109,8 @@ class Queue(Operators):
             check_pipeline(pipeline)
             return []
         fixed = [check_uid(uid) for uid in uids or ()]
-        with self._guard as backend:
-            return backend.put(
+        with self._guard():
+            return self._backend.put(
                 check_pipeline(pipeline),
                 raw,
                 priority=check_priority(priority),
@@ -186,8 +186,8 @@ class Queue(Operators):
             # The token is made before the question: a claim whose answer was lost can be found again by it.
             # `secrets` would cost 4 MB of OpenSSL.
             token = (int.from_bytes(os.urandom(8), "big") >> 2) + 1 if limit else 0
-            with self._guard as backend:
-                taken, jobs = backend.exchange(settlements if first else (), names, limit, token)
+            with self._guard():
+                taken, jobs = self._backend.exchange(settlements if first else (), names, limit, token)
             if first:
                 verdicts = taken
                 for settlement, ok in zip(settlements, verdicts, strict=True):
@@ -203,7 +203,7 @@ class Queue(Operators):
             left = give_up - time.monotonic()
             if left <= 0:
                 return verdicts, jobs
-            backend.wait(names, min(left, _SLICE))
+            self._backend.wait(names, min(left, _SLICE))
 
     def wait(self, pipelines: str | Sequence[str], timeout: float) -> None:
         """
@@ -248,8 +248,8 @@ class Queue(Operators):
         for job in jobs:
             if not job.token:
                 raise _not_held(job)
-        with self._guard as backend:
-            verdicts = backend.touch(jobs, ttr)
+        with self._guard():
+            verdicts = self._backend.touch(jobs, ttr)
         for job, renewed in zip(jobs, verdicts, strict=True):
             job.lost = job.lost or not renewed
         return verdicts
@@ -280,8 +280,8 @@ class Queue(Operators):
         job = settlement.job
         if not job.token:
             raise _not_held(job)
-        with self._guard as backend:
-            verdicts, _ = backend.exchange((settlement,), (), 0, 0)
+        with self._guard():
+            verdicts, _ = self._backend.exchange((settlement,), (), 0, 0)
         job.settled = verdicts[0]
         if not verdicts[0]:
             job.lost = True

@@ -30,25 +30,29 @@ class Watches(Generic[W]):
     @contextmanager
     def one(self) -> Iterator[W | None]:
         """A watch for this thread; None when there is nothing to wait for: interrupted before, or closed."""
-        if self._closed:
-            yield None
-            return
+        watch: W | None = None
         try:
-            watch = self._idle.pop()
-        except IndexError:
-            watch = self._make()
-        self._busy.add(watch)
-        try:
+            if not self._closed:
+                watch = self._take()
             if self._interrupted:
                 self._interrupted = False
                 yield None
             else:
                 yield watch
         finally:
-            self._busy.discard(watch)
-            self._idle.append(watch)
+            if watch is not None:
+                self._busy.discard(watch)
+                self._idle.append(watch)
             if self._closed:
                 self._close_idle()
+
+    def _take(self) -> W:
+        try:
+            watch = self._idle.pop()
+        except IndexError:
+            watch = self._make()
+        self._busy.add(watch)
+        return watch
 
     def interrupt(self) -> None:
         """End all waits, or the next one."""
