@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from typing import Literal
 
 from fleet.errors import NotSupported
-from fleet.queue.backend import Backend, Capabilities
+from fleet.queue.backend import EVERYTHING, Backend, Capabilities
 from fleet.queue.causes import ErrorGroup
 from fleet.queue.guard import Guard
 from fleet.queue.job import BackendInfo, Filter, Job, JobState, PipelineStats, Pulse
 from fleet.queue.minutes import Minute
 from fleet.queue.names import check_delay, check_id, check_pipeline, check_priority, check_ttr
-
-_EVERYTHING = 2**31 - 1
 
 
 class Operators:
@@ -265,7 +263,7 @@ class Operators:
 
 def _limit(limit: int | None) -> int:
     if limit is None:
-        return _EVERYTHING
+        return EVERYTHING
     if type(limit) is not int or limit < 0:
         raise ValueError(f"limit: expected a whole number of at least 0, got {limit!r}")
     return limit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -15,7 +16,15 @@ from pathlib import Path
 import pytest
 
 import fleet
-from fleet.errors import BackendBusy, BackendUnavailable, DsnError, PutUnknown, QueueError, SchemaError
+from fleet.errors import (
+    BackendBusy,
+    BackendUnavailable,
+    DsnError,
+    OutcomeUnknown,
+    PutUnknown,
+    QueueError,
+    SchemaError,
+)
 from fleet.queue import Queue
 from fleet.queue.backends.sqlite import SqliteBackend
 from fleet.queue.backends.sqlite.statements import Statements
@@ -255,6 +264,49 @@ def test_a_signal_handler_that_puts_does_not_end_the_transaction_it_met(queue: Q
         signal.signal(signal.SIGUSR1, before)
     assert len(refused) == 1
     assert queue.stats("emails").ready == 2
+
+
+def test_an_operator_who_changes_thousands_leaves_the_lock_to_others_in_between(queue: Queue):
+    """A million in one transaction would keep every worker waiting, until it gives up after five seconds."""
+    queue.put_many("emails", [b"x"] * 12_000)
+    backend = queue.backend
+    assert isinstance(backend, SqliteBackend)
+    said: list[str] = []
+    backend._link.db.set_trace_callback(said.append)
+    assert queue.bury_jobs("emails", "ready", "aside") == 12_000
+    assert said.count("COMMIT") == 3
+    assert queue.kick("emails", 11_000) == 11_000
+    assert queue.move_jobs("emails", "others", "ready") == 11_000
+    assert queue.discard("others", "ready", 6_000) == 6_000
+    assert queue.discard("others", "ready", 0) == 0
+    assert queue.stats("others", cap=20_000).ready == 5_000
+
+
+def test_an_operator_who_is_locked_out_half_way_is_told_so(file: Path, queue: Queue):
+    queue.put_many("emails", [b"x"] * 12_000)
+    backend = queue.backend
+    assert isinstance(backend, SqliteBackend)
+    backend._link._patience = 0.3
+    over = threading.Event()
+
+    def lock_out():
+        db = sqlite3.connect(file, isolation_level=None)
+        while True:
+            with contextlib.suppress(sqlite3.OperationalError):
+                db.execute("BEGIN IMMEDIATE")
+                if db.execute("SELECT count(*) FROM fleet_jobs WHERE state = 3").fetchone()[0]:
+                    break
+                db.execute("ROLLBACK")
+        over.wait(10)
+        db.close()
+
+    rival = threading.Thread(target=lock_out)
+    rival.start()
+    with pytest.raises(OutcomeUnknown, match="5,000 jobs were changed"):
+        queue.bury_jobs("emails", "ready", "aside")
+    over.set()
+    rival.join()
+    assert queue.bury_jobs("emails", "ready", "aside") == 7_000
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fleet.errors import OutcomeUnknown, SchemaError
-from fleet.queue.backend import Capabilities
+from fleet.queue.backend import EVERYTHING, Capabilities
 from fleet.queue.backends.mysql import server
 from fleet.queue.backends.mysql.claim import CHUNK, Claims
 from fleet.queue.backends.mysql.connection import Link
@@ -32,7 +32,6 @@ from fleet.queue.pulse import PULSES_KEPT, PULSES_SHOWN, is_time_to_prune, pulse
 from fleet.queue.schema import migrate
 from fleet.queue.uids import fresh
 
-_EVERYTHING = 2**31 - 1  # the limit of an operator who gave none
 _MOST_PRIORITIES = 64  # that stats looks at for the oldest job
 
 
@@ -195,7 +194,7 @@ class MysqlBackend:
         condition, values = _condition(where)
         condition, values = f"{condition} {also}", [*values, *others]
         # Oldest first, which is the index's own order for buried jobs, and no matter when all are meant.
-        order = "turn, id" if state == BURIED or limit >= _EVERYTHING else "id"
+        order = "turn, id" if state == BURIED or limit >= EVERYTHING else "id"
         select = self._sql.select.format(table=self._table(where), where=condition, order=order)
         moved = 0
 

@@ -14,8 +14,16 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from fleet.errors import BackendUnavailable, DsnError, PutUnknown, QueueError, SchemaError, UidConflict
-from fleet.queue.backend import Capabilities
+from fleet.errors import (
+    BackendUnavailable,
+    DsnError,
+    OutcomeUnknown,
+    PutUnknown,
+    QueueError,
+    SchemaError,
+    UidConflict,
+)
+from fleet.queue.backend import EVERYTHING, Capabilities
 from fleet.queue.backends.sqlite import rows as values_of
 from fleet.queue.backends.sqlite.claim import Claims
 from fleet.queue.backends.sqlite.clock import Clock
@@ -33,6 +41,9 @@ from fleet.queue.pulse import PULSES_KEPT, PULSES_SHOWN, is_time_to_prune, pulse
 from fleet.queue.schema import migrate
 
 _PUT_CHUNK = 5_000
+# Jobs that an operator changes in one transaction, for a million would stop everybody for seconds;
+# and seconds that the lock is then left to others, who ask for it every 10 ms.
+_CHANGE_CHUNK, _CHANGE_PAUSE = 5_000, 0.012
 _GREATEST_ID = 2**63 - 1
 _WAL_RESET_FIXED = (3, 51, 3)  # https://sqlite.org/wal.html, "the WAL-reset bug"
 
@@ -202,40 +213,57 @@ class SqliteBackend:
     # -- operators ---------------------------------------------------------
 
     def kick(self, pipeline: str, limit: int, where: Filter) -> int:
-        condition, values = values_of.condition(where)
-        statement = self._sql.kick.format(where=condition)
-        return self._change(statement, [self._clock.wall(), pipeline, *values, limit])
+        values = [self._clock.wall(), pipeline]
+        return self._change(self._sql.kick, JobState.BURIED, values, limit, where)
 
     def discard(self, pipeline: str, state: JobState, limit: int, where: Filter) -> int:
-        condition, values = values_of.condition(where)
-        statement = self._sql.discard.format(where=condition, state=values_of.NUMBER[state])
-
-        def delete(db: sqlite3.Connection) -> int:
-            db.execute(self._sql.keep_last, (_GREATEST_ID,))
-            return db.execute(statement, [pipeline, *values, limit]).rowcount
-
-        return self._link.write(delete)
+        return self._change(self._sql.discard, state, [pipeline], limit, where)
 
     def release_jobs(self, pipeline: str, state: JobState, limit: int, where: Filter, *, force: bool) -> int:
-        condition, values = values_of.condition(where)
+        statement, values = self._sql.release, [self._clock.wall(), pipeline]
         if state is JobState.RESERVED and not force:
-            condition, values = condition + " AND deadline <= ?", [*values, self._clock.boot()]
-        statement = self._sql.release.format(where=condition, state=values_of.NUMBER[state])
-        return self._change(statement, [self._clock.wall(), pipeline, *values, limit])
+            statement = statement.replace("{where}", " AND deadline <= ?{where}")
+            values.append(self._clock.boot())
+        return self._change(statement, state, values, limit, where)
 
     def bury_jobs(self, pipeline: str, state: JobState, limit: int, where: Filter, *, reason: str) -> int:
-        condition, values = values_of.condition(where)
-        statement = self._sql.bury.format(where=condition, state=values_of.NUMBER[state])
-        return self._change(statement, [reason, self._clock.wall(), pipeline, *values, limit])
+        values = [reason, self._clock.wall(), pipeline]
+        return self._change(self._sql.bury, state, values, limit, where)
 
     def move_jobs(self, pipeline: str, state: JobState, limit: int, where: Filter, *, target: str) -> int:
-        condition, values = values_of.condition(where)
-        statement = self._sql.move.format(where=condition, state=values_of.NUMBER[state])
-        return self._change(statement, [target, pipeline, *values, target, limit])
+        return self._change(self._sql.move, state, [target, pipeline], limit, where, target)
 
-    def _change(self, statement: str, values: list[Any]) -> int:
-        """Change jobs, and wake who waits for them; how many were changed."""
-        moved = self._link.write(lambda db: db.execute(statement, values).rowcount)
+    def _change(
+        self, statement: str, state: JobState, values: list[Any], limit: int, where: Filter, *more: str
+    ) -> int:
+        """Change jobs, chunk by chunk, and wake who waits for them; how many were changed."""
+        condition, chosen = values_of.condition(where)
+        # Oldest first, which is no matter when all are meant: then without a sort for each chunk.
+        order = values_of.PEEK_ORDER[state] if limit >= EVERYTHING else "id"
+        deletes = statement is self._sql.discard
+        statement = statement.format(where=condition, state=values_of.NUMBER[state], order=order)
+        moved = 0
+
+        def change(size: int, db: sqlite3.Connection) -> int:
+            if deletes:
+                db.execute(self._sql.keep_last, (_GREATEST_ID,))
+            return db.execute(statement, [*values, *chosen, *more, size]).rowcount
+
+        try:
+            while True:
+                left = limit - moved
+                size = left if self._link.joins() else min(left, _CHANGE_CHUNK)
+                changed = self._link.write(partial(change, size))
+                moved += changed
+                if changed < size or moved == limit:
+                    break
+                time.sleep(_CHANGE_PAUSE)
+        except BackendUnavailable as error:
+            if not moved:
+                raise
+            raise OutcomeUnknown(
+                f"{error}; {moved:,} jobs were changed, do it again for the others"
+            ) from error
         self._nudge()
         return moved
 
