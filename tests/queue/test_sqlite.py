@@ -241,7 +241,7 @@ def test_a_signal_in_the_middle_leaves_no_transaction_open(queue: Queue, file: P
 def test_a_signal_handler_that_puts_does_not_end_the_transaction_it_met(queue: Queue, monkeypatch):
     backend = queue.backend
     assert isinstance(backend, SqliteBackend)
-    put_chunk = backend._put_chunk
+    put_chunk = backend._puts._chunk
     refused: list[QueueError] = []
 
     def handle(_number, _frame):
@@ -256,7 +256,7 @@ def test_a_signal_handler_that_puts_does_not_end_the_transaction_it_met(queue: Q
         signal.raise_signal(signal.SIGUSR1)
         return ids
 
-    monkeypatch.setattr(backend, "_put_chunk", struck)
+    monkeypatch.setattr(backend._puts, "_chunk", struck)
     before = signal.signal(signal.SIGUSR1, handle)
     try:
         queue.put_many("emails", [1, 2])

@@ -18,7 +18,6 @@ from fleet.errors import (
     BackendUnavailable,
     DsnError,
     OutcomeUnknown,
-    PutUnknown,
     QueueError,
     SchemaError,
     UidConflict,
@@ -29,6 +28,7 @@ from fleet.queue.backends.sqlite.claim import Claims
 from fleet.queue.backends.sqlite.clock import Clock
 from fleet.queue.backends.sqlite.connection import Link
 from fleet.queue.backends.sqlite.files import boot_id, location, refuse_network_file_system
+from fleet.queue.backends.sqlite.puts import Puts
 from fleet.queue.backends.sqlite.statements import Statements
 from fleet.queue.backends.sqlite.waiting import Waiting
 from fleet.queue.backends.sqlite.wake import Nudge
@@ -40,7 +40,6 @@ from fleet.queue.minutes import Minute, minute_from_text, minute_to_text
 from fleet.queue.pulse import PULSES_KEPT, PULSES_SHOWN, is_time_to_prune, pulse_from_text, pulse_to_text
 from fleet.queue.schema import migrate
 
-_PUT_CHUNK = 5_000
 # Jobs that an operator changes in one transaction, for a million would stop everybody for seconds;
 # and seconds that the lock is then left to others, who ask for it every 10 ms.
 _CHANGE_CHUNK, _CHANGE_PAUSE = 5_000, 0.012
@@ -87,6 +86,7 @@ class SqliteBackend:
         if connection is None and path != ":memory:" and not force:
             refuse_network_file_system(path)
         self._link = Link(path, connection, commits=commits, synchronous=synchronous)
+        self._puts = Puts(self._link, self._sql, self._clock)
         self._claims = Claims(self._link, self._sql, self._clock)
         self._waiting = Waiting(path, self._link, self._sql, self._clock)
         try:
@@ -111,66 +111,9 @@ class SqliteBackend:
         unique: str | None,
     ) -> list[int]:
         head = (pipeline, values_of.DELAYED if delay else values_of.READY, priority, round(ttr * 1e6))
-        ids: list[int] = []
-        if len(payloads) == 1 and not uids and unique is None:
-            row = (*head, self._clock.wall() + round(delay * 1e6), values_of.blob(payloads[0]))
-            cursor = self._link.write(lambda db: db.execute(self._sql.insert, row), puts=True, alone=True)
-            ids = [int(cursor.lastrowid or 0)]
-        elif uids or unique is not None:
-            checked = partial(self._put_checked, head, delay, unique, payloads, uids or [None])
-            ids = self._link.write(checked, puts=True)
-        else:
-            ids = self._put_many(head, delay, payloads)
+        ids = self._puts.put(head, round(delay * 1e6), payloads, uids, unique)
         self._nudge()
         return ids
-
-    def _put_checked(
-        self,
-        head: tuple[Any, ...],
-        delay: float,
-        unique: str | None,
-        payloads: Sequence[bytes],
-        uids: Sequence[bytes | None],
-        db: sqlite3.Connection,
-    ) -> list[int]:
-        run_at = self._clock.wall() + round(delay * 1e6)
-        ids = []
-        for payload, uid in zip(payloads, uids, strict=True):
-            stored = db.execute(self._sql.by_uid, (uid,)).fetchone() if uid is not None else None
-            if stored and stored[1] != payload:
-                raise UidConflict(f"job {stored[0]} has this uid and another payload")
-            if not stored and unique is not None:
-                stored = db.execute(self._sql.by_unique, (head[0], unique)).fetchone()
-            if stored:
-                ids.append(int(stored[0]))
-            else:
-                row = (*head, run_at, payload, unique, uid)
-                ids.append(int(db.execute(self._sql.insert_named, row).lastrowid or 0))
-        return ids
-
-    def _put_many(self, head: tuple[Any, ...], delay: float, payloads: Sequence[bytes]) -> list[int]:
-        ids: list[int] = []
-        try:
-            for start in range(0, len(payloads), _PUT_CHUNK):
-                chunk = partial(self._put_chunk, head, delay, payloads[start : start + _PUT_CHUNK])
-                ids += self._link.write(chunk, puts=True)
-        except BackendUnavailable as error:
-            if not ids or self._link.joins():
-                raise
-            text = f"{error}; the first {len(ids):,} of {len(payloads):,} jobs are stored, the others are not"
-            raise PutUnknown(text) from error
-        return ids
-
-    def _put_chunk(
-        self, head: tuple[Any, ...], delay: float, payloads: Sequence[bytes], db: sqlite3.Connection
-    ) -> list[int]:
-        # The write lock is ours, so the numbers are ours to count up.
-        first = int(db.execute(self._sql.next_id).fetchone()[0])
-        ids = range(first, first + len(payloads))
-        row = (*head, self._clock.wall() + round(delay * 1e6))
-        rows = [(id_, *row, values_of.blob(payload)) for id_, payload in zip(ids, payloads, strict=True)]
-        db.executemany(self._sql.insert_as, rows)
-        return list(ids)
 
     # -- settle and claim --------------------------------------------------
 
