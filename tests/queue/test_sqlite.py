@@ -65,6 +65,9 @@ def test_the_claim_reads_its_index_in_order_at_a_million_rows(file: Path, queue:
         plan = [row[3] for row in db.execute("EXPLAIN QUERY PLAN " + statement, values)]
         assert not any("TEMP B-TREE" in step for step in plan), plan
         assert not any(step.startswith("SCAN fleet_jobs") for step in plan), plan
+    peek = sql.peek.format(indexed="NOT INDEXED", state=0, where=" AND id IN (?, ?)", order="priority, id")
+    (first, *_) = [row[3] for row in db.execute("EXPLAIN QUERY PLAN " + peek, ("emails", 1, 2, 9))]
+    assert first == "SEARCH fleet_jobs USING INTEGER PRIMARY KEY (rowid=?)"
     db.close()
     job = queue.reserve("emails")  # a quarter of a million due jobs are made ready first
     assert job is not None

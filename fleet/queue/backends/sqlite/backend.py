@@ -182,7 +182,8 @@ class SqliteBackend:
         """Change jobs, chunk by chunk, and wake who waits for them; how many were changed."""
         condition, chosen = values_of.condition(where)
         # Oldest first, which is no matter when all are meant: then without a sort for each chunk.
-        order = values_of.PEEK_ORDER[state] if limit >= EVERYTHING else "id"
+        all_are_meant = limit >= EVERYTHING and where.ids is None
+        order = values_of.PEEK_ORDER[state] if all_are_meant else "id"
         deletes = statement is self._sql.discard
         statement = statement.format(where=condition, state=values_of.NUMBER[state], order=order)
         moved = 0
@@ -213,7 +214,14 @@ class SqliteBackend:
     def peek(self, pipeline: str, state: JobState, limit: int, where: Filter) -> list[Job]:
         condition, values = values_of.condition(where)
         order = "id" if where.above is not None else values_of.PEEK_ORDER[state]
-        statement = self._sql.peek.format(where=condition, state=values_of.NUMBER[state], order=order)
+        # By the ids alone, or on from one: the index of ready jobs would be read, and sorted, for each page.
+        by_id = where.ids is not None or (where.above is not None and state is JobState.READY)
+        statement = self._sql.peek.format(
+            indexed="NOT INDEXED" if by_id else "",
+            where=condition,
+            state=values_of.NUMBER[state],
+            order=order,
+        )
         rows = self._link.read(statement, [pipeline, *values, limit])
         now = self._clock.wall()
         return [values_of.seen(row, now) for row in rows]

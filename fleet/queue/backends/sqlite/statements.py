@@ -104,7 +104,7 @@ class Statements:
         columns = """id, pipeline, payload, priority, ttr, attempts, crashes, state, run_at,
                 reason, uid, unique_key"""
         self.peek = f"""
-            SELECT {columns} FROM {jobs} WHERE pipeline = ? AND state = {{state}}{{where}}
+            SELECT {columns} FROM {jobs} {{indexed}} WHERE pipeline = ? AND state = {{state}}{{where}}
             ORDER BY {{order}} LIMIT ?"""
         self.find = f"SELECT {columns} FROM {jobs} WHERE id = ?"
 
