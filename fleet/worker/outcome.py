@@ -119,7 +119,7 @@ def group_of(job: Job, error: BaseException | None, verdict: Settlement, policy:
     place = ""
     if error is not None:
         path, function = _where(error)
-        place = f"{path} {function}".strip()
+        place = clean(f"{path} {function}".strip())  # a file's name need not be text
         message = _head(error) if not isinstance(error, Bury) else _reason_of(error)
         head = clean(" ".join(message.split())[:_MAX_HEAD], job, policy.redact)
     kind = BURIED if verdict.verb == "bury" else TIMEOUT if isinstance(error, JobTimeout) else RETRIED
