@@ -35,8 +35,9 @@ class Queue(Operators):
     """
     Jobs in, jobs out, with one meaning on every back end.
 
-    Safe to use from several threads.  After a fork the child must open its
-    own.  Delays, ttrs and timeouts are seconds, as int or float.
+    Safe to use from several threads, though not in a signal handler, which
+    may come in the middle of another call.  After a fork the child must open
+    its own.  Delays, ttrs and timeouts are seconds, as int or float.
     """
 
     # -- producers ---------------------------------------------------------
