@@ -105,10 +105,11 @@ class BackendBusy(BackendUnavailable):
 
 class PutUnknown(QueueError):
     """
-    The connection died when the server may already have stored the job.
+    The connection died when the server may already have stored the job, or part of a `put_many` is stored.
 
     `uid` names the job: on SQL back ends `put(..., uid=error.uid)` stores it
-    at most once.  `uids` holds one per payload after `put_many`.
+    at most once.  `uids` holds one per payload after `put_many`.  On SQLite,
+    where only a disk error leaves it open, there are none.
     """
 
     exit_code = 7

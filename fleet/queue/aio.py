@@ -101,8 +101,12 @@ class AsyncQueue:
 
     def _give_back(self, batch: Batch) -> None:
         releases = [Settlement(job=job, verb="release", counted=False) for job in batch]
-        if releases:
+        if not releases:
+            return
+        try:
             self._pool.submit(self.queue.exchange, releases, (), 0)
+        except RuntimeError:  # `close` waits for the threads of the pool, and this is one
+            self.queue.exchange(releases, (), 0)
 
     async def delete(self, job: Job) -> None:
         """Settle a reserved job for good.  Raises LeaseLost."""

@@ -10,6 +10,8 @@ from fleet.queue.causes import ErrorGroup
 from fleet.queue.job import BackendInfo, Filter, Job, JobState, PipelineStats, Pulse, Settlement
 from fleet.queue.minutes import Minute
 
+EVERYTHING = 2**31 - 1  # the limit of an operator who gave none
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:

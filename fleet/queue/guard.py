@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import AbstractContextManager
 
 from fleet.errors import BackendUnavailable
 from fleet.queue.backend import Backend
 
 
 class Guard:
-    """``with guard as backend``: one thread at a time, and no process that was forked since."""
+    """``with guard():``: one thread at a time, and no process that was forked since."""
 
     __slots__ = ("_backend", "_lock", "_pid")
 
@@ -19,17 +20,19 @@ class Guard:
         self._lock = threading.RLock()
         self._pid = os.getpid()
 
-    def __enter__(self) -> Backend:
+    def __call__(self) -> AbstractContextManager[bool]:
+        """
+        The lock itself.
+
+        With an `__enter__` of ours, what a signal handler raises could come
+        between taking the lock and the block that gives it back.
+        """
         if os.getpid() != self._pid:
             raise BackendUnavailable(
                 "this queue was opened before a fork, and a connection cannot be shared by two processes. "
                 "Call fleet.connect() in the child."
             )
-        self._lock.acquire()
-        return self._backend
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
+        return self._lock
 
     def close(self) -> None:
         """Close the back end, unless it is the parent's."""

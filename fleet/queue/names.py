@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from fleet.queue.job import MAX_PRIORITY
+from fleet.queue.job import MAX_PRIORITY, Settlement
 
 # The tube names of beanstalkd's protocol, so that a pipeline can move between back ends.
 _PIPELINE = re.compile(r"[A-Za-z0-9+/;.$_()][A-Za-z0-9+/;.$_()-]{0,199}")
@@ -87,3 +87,21 @@ def check_unique(key: str | None) -> str | None:
     if key is not None and (not isinstance(key, str) or not 0 < len(key) <= 255 or "\0" in key):
         raise ValueError(f"unique: expected 1 to 255 characters, got {str(key)[:80]!r}")
     return key
+
+
+def check_reason(reason: str) -> str:
+    """Raises ValueError unless *reason* is text."""
+    if not isinstance(reason, str):
+        raise ValueError(f"reason: expected text, got {reason!r}; say str() of it")
+    return reason
+
+
+def check_settlement(settlement: Settlement) -> Settlement:
+    """Raises ValueError for what `release` and `bury` would refuse."""
+    if settlement.verb not in ("delete", "release", "bury"):
+        raise ValueError(f"verb: expected delete, release or bury, got {settlement.verb!r}")
+    check_delay(settlement.delay)
+    if settlement.priority is not None:
+        check_priority(settlement.priority)
+    check_reason(settlement.reason)
+    return settlement

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from typing import Literal
 
 from fleet.errors import NotSupported
-from fleet.queue.backend import Backend, Capabilities
+from fleet.queue.backend import EVERYTHING, Backend, Capabilities
 from fleet.queue.causes import ErrorGroup
 from fleet.queue.guard import Guard
 from fleet.queue.job import BackendInfo, Filter, Job, JobState, PipelineStats, Pulse
 from fleet.queue.minutes import Minute
 from fleet.queue.names import check_delay, check_id, check_pipeline, check_priority, check_ttr
-
-_EVERYTHING = 2**31 - 1
 
 
 class Operators:
@@ -45,8 +43,8 @@ class Operators:
         *reason* is a pattern in which % stands for any text and _ for one
         character; upper and lower case differ.
         """
-        with self._guard as backend:
-            return backend.kick(check_pipeline(pipeline), _limit(limit), self._filter(reason, ids))
+        with self._guard():
+            return self._backend.kick(check_pipeline(pipeline), _limit(limit), self._filter(reason, ids))
 
     def discard(
         self,
@@ -58,8 +56,8 @@ class Operators:
         ids: Sequence[int] | None = None,
     ) -> int:
         """Delete jobs of one state, oldest first, whoever holds them; how many.  See `kick` for *reason*."""
-        with self._guard as backend:
-            return backend.discard(
+        with self._guard():
+            return self._backend.discard(
                 check_pipeline(pipeline), JobState(state), _limit(limit), self._filter(reason, ids)
             )
 
@@ -80,8 +78,8 @@ class Operators:
         were: a worker that still has one may do it a second time.
         """
         where = self._filter(reason, ids)
-        with self._guard as backend:
-            return backend.release_jobs(
+        with self._guard():
+            return self._backend.release_jobs(
                 check_pipeline(pipeline),
                 _one_of("release_jobs", state, JobState.DELAYED, JobState.RESERVED),
                 _limit(limit),
@@ -101,8 +99,8 @@ class Operators:
     ) -> int:
         """Put ready or delayed jobs aside, oldest first, with *because* as their reason; how many."""
         where = self._filter(reason, ids)
-        with self._guard as backend:
-            return backend.bury_jobs(
+        with self._guard():
+            return self._backend.bury_jobs(
                 check_pipeline(pipeline),
                 _one_of("bury_jobs", state, JobState.READY, JobState.DELAYED),
                 _limit(limit),
@@ -129,8 +127,8 @@ class Operators:
         if pipeline == target:
             raise ValueError(f"move_jobs: {pipeline} is where these jobs are")
         where = self._filter(reason, ids)
-        with self._guard as backend:
-            return backend.move_jobs(
+        with self._guard():
+            return self._backend.move_jobs(
                 check_pipeline(pipeline),
                 _one_of("move_jobs", state, JobState.READY, JobState.DELAYED, JobState.BURIED),
                 _limit(limit),
@@ -161,8 +159,8 @@ class Operators:
                 "of them: choose jobs by id, or take them all"
             )
         where = self._filter(reason, ids, above)
-        with self._guard as backend:
-            return backend.peek(check_pipeline(pipeline), JobState(state), _limit(limit), where)
+        with self._guard():
+            return self._backend.peek(check_pipeline(pipeline), JobState(state), _limit(limit), where)
 
     def peek_ready(self, pipeline: str) -> Job | None:
         """The job that the next reserve would get."""
@@ -178,28 +176,28 @@ class Operators:
 
     def find(self, job_id: int) -> Job | None:
         """One job by its id, or None."""
-        with self._guard as backend:
-            return backend.find(check_id(job_id))
+        with self._guard():
+            return self._backend.find(check_id(job_id))
 
     def pause(self, pipeline: str, seconds: float) -> None:
         """Hand out nothing from the pipeline for that long.  Jobs in hand go on."""
-        with self._guard as backend:
-            backend.pause(check_pipeline(pipeline), check_delay(seconds, "seconds"))
+        with self._guard():
+            self._backend.pause(check_pipeline(pipeline), check_delay(seconds, "seconds"))
 
     def resume(self, pipeline: str) -> None:
         """End a pause."""
-        with self._guard as backend:
-            backend.pause(check_pipeline(pipeline), 0)
+        with self._guard():
+            self._backend.pause(check_pipeline(pipeline), 0)
 
     def stats(self, pipeline: str, *, cap: int = 1_000) -> PipelineStats:
         """Count the jobs of one pipeline, each state up to *cap*: a count that reached it is "at least"."""
-        with self._guard as backend:
-            return backend.stats(check_pipeline(pipeline), cap)
+        with self._guard():
+            return self._backend.stats(check_pipeline(pipeline), cap)
 
     def pipelines(self) -> list[str]:
         """Names of the pipelines that hold jobs or are paused, sorted."""
-        with self._guard as backend:
-            return backend.pipelines()
+        with self._guard():
+            return self._backend.pipelines()
 
     def restore(self, jobs: Sequence[Job], memo: str, value: str) -> None:
         """
@@ -214,45 +212,45 @@ class Operators:
             check_priority(job.priority)
             check_ttr(job.ttr)
             check_delay(job.delay)
-        with self._guard as backend:
-            backend.restore(jobs, memo, value)
+        with self._guard():
+            self._backend.restore(jobs, memo, value)
 
     def recall(self, memo: str) -> str | None:
         """What `restore` kept under that name, or None."""
-        with self._guard as backend:
-            return backend.recall(memo)
+        with self._guard():
+            return self._backend.recall(memo)
 
     def publish(
         self, pulse: Pulse, minutes: Sequence[Minute] = (), errors: Sequence[ErrorGroup] = ()
     ) -> None:
         """Keep what a worker process says of itself, for the dashboard."""
-        with self._guard as backend:
-            backend.publish(pulse, minutes, errors)
+        with self._guard():
+            self._backend.publish(pulse, minutes, errors)
 
     def pulses(self) -> list[Pulse]:
         """The latest pulse of each worker process of the last hour."""
-        with self._guard as backend:
-            return backend.pulses()
+        with self._guard():
+            return self._backend.pulses()
 
     def minutes(self, seconds: float, pipeline: str | None = None) -> list[Minute]:
         """What each worker process did in each of the last minutes, at most two hours back."""
-        with self._guard as backend:
-            return backend.minutes(seconds, pipeline)
+        with self._guard():
+            return self._backend.minutes(seconds, pipeline)
 
     def errors(self, seconds: float, pipeline: str | None = None) -> list[ErrorGroup]:
         """Errors by cause, those that happened in the last *seconds*, the latest first."""
-        with self._guard as backend:
-            return backend.errors(seconds, pipeline)
+        with self._guard():
+            return self._backend.errors(seconds, pipeline)
 
     def info(self) -> BackendInfo:
         """Server, version, schema and the durability level that is in force."""
-        with self._guard as backend:
-            return backend.info()
+        with self._guard():
+            return self._backend.info()
 
     def migrate(self) -> tuple[int, int]:
         """Bring the tables to this version; returns (found, now)."""
-        with self._guard as backend:
-            return backend.migrate()
+        with self._guard():
+            return self._backend.migrate()
 
     def _filter(self, reason: str | None, ids: Sequence[int] | None, above: int | None = None) -> Filter:
         if reason and not self.capabilities.reasons:
@@ -265,7 +263,7 @@ class Operators:
 
 def _limit(limit: int | None) -> int:
     if limit is None:
-        return _EVERYTHING
+        return EVERYTHING
     if type(limit) is not int or limit < 0:
         raise ValueError(f"limit: expected a whole number of at least 0, got {limit!r}")
     return limit

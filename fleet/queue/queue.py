@@ -9,7 +9,16 @@ from typing import Any
 
 from fleet.errors import LeaseLost, NotSupported
 from fleet.queue.job import DEFAULT_PRIORITY, DEFAULT_TTR, Job, Settlement
-from fleet.queue.names import check_delay, check_pipeline, check_priority, check_ttr, check_uid, check_unique
+from fleet.queue.names import (
+    check_delay,
+    check_pipeline,
+    check_priority,
+    check_reason,
+    check_settlement,
+    check_ttr,
+    check_uid,
+    check_unique,
+)
 from fleet.queue.operators import Operators
 from fleet.queue.payload import encode
 
@@ -26,8 +35,9 @@ class Queue(Operators):
     """
     Jobs in, jobs out, with one meaning on every back end.
 
-    Safe to use from several threads.  After a fork the child must open its
-    own.  Delays, ttrs and timeouts are seconds, as int or float.
+    Safe to use from several threads, though not in a signal handler, which
+    may come in the middle of another call.  After a fork the child must open
+    its own.  Delays, ttrs and timeouts are seconds, as int or float.
     """
 
     # -- producers ---------------------------------------------------------
@@ -66,8 +76,8 @@ class Queue(Operators):
             )
         raw = encode(payload, self.capabilities.max_payload)
         uids = (check_uid(uid),) if uid is not None else ()
-        with self._guard as backend:
-            return backend.put(
+        with self._guard():
+            return self._backend.put(
                 check_pipeline(pipeline),
                 (raw,),
                 priority=check_priority(priority),
@@ -100,8 +110,8 @@ class Queue(Operators):
             check_pipeline(pipeline)
             return []
         fixed = [check_uid(uid) for uid in uids or ()]
-        with self._guard as backend:
-            return backend.put(
+        with self._guard():
+            return self._backend.put(
                 check_pipeline(pipeline),
                 raw,
                 priority=check_priority(priority),
@@ -142,7 +152,7 @@ class Queue(Operators):
         as soon as there is at least one job, an empty batch after *timeout*.
         ``batch.lost`` names the settled jobs whose lease was over.
         """
-        settlements = [Settlement(s, "delete") if isinstance(s, Job) else s for s in settle]
+        settlements = [Settlement(s, "delete") if isinstance(s, Job) else check_settlement(s) for s in settle]
         verdicts, jobs = self.exchange(settlements, pipelines, limit, timeout=timeout)
         batch = Batch(jobs)
         if False in verdicts:
@@ -177,8 +187,8 @@ class Queue(Operators):
             # The token is made before the question: a claim whose answer was lost can be found again by it.
             # `secrets` would cost 4 MB of OpenSSL.
             token = (int.from_bytes(os.urandom(8), "big") >> 2) + 1 if limit else 0
-            with self._guard as backend:
-                taken, jobs = backend.exchange(settlements if first else (), names, limit, token)
+            with self._guard():
+                taken, jobs = self._backend.exchange(settlements if first else (), names, limit, token)
             if first:
                 verdicts = taken
                 for settlement, ok in zip(settlements, verdicts, strict=True):
@@ -194,7 +204,7 @@ class Queue(Operators):
             left = give_up - time.monotonic()
             if left <= 0:
                 return verdicts, jobs
-            backend.wait(names, min(left, _SLICE))
+            self._backend.wait(names, min(left, _SLICE))
 
     def wait(self, pipelines: str | Sequence[str], timeout: float) -> None:
         """
@@ -215,14 +225,12 @@ class Queue(Operators):
 
     def release(self, job: Job, *, delay: float = 0, priority: int | None = None, reason: str = "") -> None:
         """Give a reserved job back, ready after *delay* seconds; it keeps its place.  Raises LeaseLost."""
-        check_delay(delay)
-        if priority is not None:
-            check_priority(priority)
-        self._settle_one(Settlement(job=job, verb="release", delay=delay, priority=priority, reason=reason))
+        settlement = Settlement(job=job, verb="release", delay=delay, priority=priority, reason=reason)
+        self._settle_one(check_settlement(settlement))
 
     def bury(self, job: Job, reason: str = "") -> None:
         """Put a reserved job aside, with the reason, until it is kicked.  Raises LeaseLost."""
-        self._settle_one(Settlement(job=job, verb="bury", reason=reason))
+        self._settle_one(Settlement(job=job, verb="bury", reason=check_reason(reason)))
 
     def touch(self, job: Job, ttr: float | None = None) -> None:
         """
@@ -241,8 +249,8 @@ class Queue(Operators):
         for job in jobs:
             if not job.token:
                 raise _not_held(job)
-        with self._guard as backend:
-            verdicts = backend.touch(jobs, ttr)
+        with self._guard():
+            verdicts = self._backend.touch(jobs, ttr)
         for job, renewed in zip(jobs, verdicts, strict=True):
             job.lost = job.lost or not renewed
         return verdicts
@@ -265,7 +273,7 @@ class Queue(Operators):
             settlements.append(Settlement(job=job, verb="release", delay=check_delay(delay)))
         for entry in buried:
             job, reason = (entry, "") if isinstance(entry, Job) else entry
-            settlements.append(Settlement(job=job, verb="bury", reason=reason))
+            settlements.append(Settlement(job=job, verb="bury", reason=check_reason(reason)))
         verdicts, _ = self.exchange(settlements, (), 0)
         return [s.job for s, taken in zip(settlements, verdicts, strict=True) if not taken]
 
@@ -273,8 +281,8 @@ class Queue(Operators):
         job = settlement.job
         if not job.token:
             raise _not_held(job)
-        with self._guard as backend:
-            verdicts, _ = backend.exchange((settlement,), (), 0, 0)
+        with self._guard():
+            verdicts, _ = self._backend.exchange((settlement,), (), 0, 0)
         job.settled = verdicts[0]
         if not verdicts[0]:
             job.lost = True

@@ -11,6 +11,11 @@ from fleet.errors import FleetError
 from fleet.queue.job import Job
 
 Handler = Callable[[Job], Any]
+_NOT_BEGUN = (
+    "coroutine",
+    "generator",
+    "async_generator",
+)  # the names of their types: `types` is not worth its import
 _CO_COROUTINE = 0x80  # inspect.CO_COROUTINE; inspect itself costs more than a megabyte
 
 
@@ -81,3 +86,20 @@ def is_async(handler: Handler) -> bool:
         target = getattr(type(target), "__call__", target)  # noqa: B004 - the method itself, not a test
     code = getattr(target, "__code__", None)
     return bool(code and code.co_flags & _CO_COROUTINE)
+
+
+def check_result(result: object) -> None:
+    """
+    What a plain handler gave back is ignored, unless it shows that nothing was done.
+
+    Raises:
+        HandlerError: a coroutine, as from a plain decorator around `async def`, or a generator.
+    """
+    kind = type(result).__name__
+    if kind in _NOT_BEGUN:
+        if kind == "coroutine":
+            result.close()  # type: ignore[attr-defined]  # else Python warns of it as well
+        raise HandlerError(
+            f"the handler gave back a {kind} that nobody runs, so nothing was done. "
+            "Make it, and each decorator around it, `def` or `async def` without `yield`."
+        )

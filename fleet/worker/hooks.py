@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from fleet.queue.job import Job
-from fleet.worker.handler import Handler, HandlerError, import_object, is_async, load_handler
+from fleet.worker.handler import Handler, HandlerError, check_result, import_object, is_async, load_handler
 from fleet.worker.spec import WorkerSpec
 
 
@@ -81,7 +81,7 @@ def with_hooks(handler: Handler, hooks: Sequence[Hooks]) -> Handler:
 
     def run(job: Job) -> Any:
         with _around(job, hooks):
-            handler(job)
+            check_result(handler(job))
 
     return run
 

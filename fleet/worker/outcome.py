@@ -22,7 +22,9 @@ _HIDDEN = "***"
 class Bury(Exception):
     """Raise it in a handler to put the job aside, with the reason, without another attempt."""
 
-    def __init__(self, reason: str = "") -> None:
+    reason: object = ""  # also of a subclass that sets none
+
+    def __init__(self, reason: object = "") -> None:
         super().__init__(reason)
         self.reason = reason
 
@@ -34,6 +36,8 @@ class Retry(Exception):
     Without *after* the pipeline's own schedule decides.  It counts as a failed
     attempt, so that a job cannot go round for ever.
     """
+
+    after: float | None = None  # also of a subclass that sets none
 
     def __init__(self, reason: str = "", *, after: str | float | None = None) -> None:
         super().__init__(reason)
@@ -76,7 +80,7 @@ def after_error(job: Job, error: BaseException, policy: Policy, chance: float) -
     if isinstance(error, Interrupted):
         return interrupted(job)
     if isinstance(error, Bury):
-        return Settlement(job=job, verb="bury", reason=clean(error.reason or "Bury", job, policy.redact))
+        return Settlement(job=job, verb="bury", reason=clean(_reason_of(error), job, policy.redact))
     reason = describe(error, job, policy.redact)
     if job.failures >= policy.max:
         return Settlement(job=job, verb="bury", reason=reason)
@@ -115,8 +119,8 @@ def group_of(job: Job, error: BaseException | None, verdict: Settlement, policy:
     place = ""
     if error is not None:
         path, function = _where(error)
-        place = f"{path} {function}".strip()
-        message = _head(error) if not isinstance(error, Bury) else error.reason or "Bury"
+        place = clean(f"{path} {function}".strip())  # a file's name need not be text
+        message = _head(error) if not isinstance(error, Bury) else _reason_of(error)
         head = clean(" ".join(message.split())[:_MAX_HEAD], job, policy.redact)
     kind = BURIED if verdict.verb == "bury" else TIMEOUT if isinstance(error, JobTimeout) else RETRIED
     return ErrorGroup(
@@ -139,6 +143,12 @@ def describe(error: BaseException, job: Job, redact: Iterable[str] = ()) -> str:
     if place:
         head = f"{head} at {place}"
     return clean(f"{head}\n{_traceback_of(error)}", job, redact)
+
+
+def _reason_of(error: Bury) -> str:
+    """As text, for ``raise Bury(error)`` gives another exception."""
+    reason = error.reason
+    return (_head(reason) if isinstance(reason, BaseException) else str(reason or "")) or "Bury"
 
 
 def _head(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Protocol
 
 from fleet.queue.job import Job
-from fleet.worker.handler import Handler
+from fleet.worker.handler import Handler, check_result
 from fleet.worker.log import current_job
 
 # A real-time signal, because handlers may use SIGALRM themselves; macOS has none.
@@ -55,7 +55,9 @@ class MainThread:
             current_job.set(job)
             try:
                 try:
-                    handler(job)
+                    result = handler(job)
+                    if result is not None:
+                        check_result(result)
                 finally:
                     self._job = None  # a blow that falls from here on is void
             except BaseException as raised:
@@ -120,7 +122,7 @@ class Threads:
             self._at[job] = me
         current_job.set(job)
         try:
-            self._handler(job)
+            check_result(self._handler(job))
         except BaseException as raised:
             error = raised
         while job in self._at:

@@ -85,7 +85,7 @@ class FleetQueue:
         again is delayed: move the clock, and call this again.
         """
         from fleet.queue.consumer import Consumer
-        from fleet.worker.handler import is_async, load_handler
+        from fleet.worker.handler import check_result, is_async, load_handler
         from fleet.worker.hooks import with_hooks
         from fleet.worker.outcome import Policy
 
@@ -102,7 +102,7 @@ class FleetQueue:
 
                         asyncio.run(function(job))
                     else:
-                        function(job)
+                        check_result(function(job))
                 except KeyboardInterrupt:
                     raise
                 except BaseException as raised:

@@ -88,6 +88,7 @@ class Model:
         delay: float = 0,
         priority: int | None = None,
         reason: str = "",
+        counted: bool = True,
     ) -> bool:
         """The verdict: only the latest holder may settle, also late, until somebody takes the job again."""
         row = self.rows.get(id_)
@@ -102,6 +103,7 @@ class Model:
             row.state, row.deadline = "reserved", self.now + row.ttr
             return True
         row.lease, row.reason = 0, reason
+        row.attempts -= not counted
         if verb == "bury":
             row.state = "buried"
         else:

@@ -6,6 +6,7 @@ import asyncio
 import time
 
 import fleet
+from fleet.queue import Queue
 
 
 def test_asyncio_programs_put_reserve_and_settle(dsn: str, pipeline: str):
@@ -63,3 +64,25 @@ def test_a_cancelled_reserve_leaves_no_job_behind(dsn: str, pipeline: str):
             await queue.delete(job)
 
     asyncio.run(story())
+
+
+def test_a_reserve_that_was_cancelled_before_the_end_leaves_no_job_behind(
+    dsn: str, queue: Queue, pipeline: str
+):
+    """The thread of a cancelled reserve may still wait while the queue is closed."""
+
+    async def story() -> None:
+        asyncs = await fleet.connect_async(dsn)
+        waiting = asyncio.create_task(asyncs.reserve(pipeline, timeout=30))
+        await asyncio.sleep(0.2)
+        waiting.cancel()
+        closing = asyncio.create_task(asyncs.close())
+        await asyncio.sleep(0.05)
+        queue.put(pipeline, "kept", ttr=600)
+        await closing
+
+    asyncio.run(story())
+    job = queue.reserve(pipeline, timeout=5)
+    assert job is not None
+    assert job.attempt == 1
+    job.delete()

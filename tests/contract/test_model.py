@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -28,6 +30,15 @@ from tests.contract.model import Model
 
 _names = itertools.count(1)
 _MINUTES = 600.0  # delays and leases never end by themselves: only `advance` ends them
+
+# How an exchange may end an attempt.
+_ENDS: dict[str, dict[str, Any]] = {
+    "done": {"verb": "delete"},
+    "aside": {"verb": "bury", "reason": "why"},
+    "again": {"verb": "release", "priority": 0},
+    "later": {"verb": "release", "delay": _MINUTES, "reason": "later"},
+    "unbegun": {"verb": "release", "counted": False},
+}
 
 workers = st.sampled_from([0, 1])
 sides = st.sampled_from("aaab")  # mostly one pipeline: stories that meet are the interesting ones
@@ -88,14 +99,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(target=leases, worker=workers, order=st.sampled_from(["a", "a", "ab", "ba"]), limit=few)
     def reserve(self, worker: int, order: str, limit: int) -> object:
         pipelines = [self.prefix + side for side in order]
-        jobs = self.queues[worker].reserve_many(pipelines, limit)
-        expected = self.model.reserve(pipelines, limit)
-        assert [job.id for job in jobs] == [row.id for row, _ in expected]
-        for job, (row, _) in zip(jobs, expected, strict=True):
-            assert job.priority == row.priority
-            if self.able.tables:
-                assert (job.attempt, job.crashes, job.reason) == (row.attempts, row.crashes, row.reason)
-        return multiple(*((job, lease) for job, (_, lease) in zip(jobs, expected, strict=True)))
+        return self._compared(self.queues[worker].reserve_many(pipelines, limit), pipelines, limit)
 
     @rule(lease=leases, verb=st.sampled_from(["delete", "bury", "bury", "touch"]))
     def settle(self, lease: tuple[Job, int], verb: str) -> None:
@@ -129,6 +133,33 @@ class QueueMachine(RuleBasedStateMachine):
             queue = self.queues[0]
             verdicts, _ = queue.exchange([Settlement(job=job, verb="delete") for job, _ in batch], (), 0)
             assert verdicts == [self.model.settle(job.id, number, "delete") for job, number in batch]
+
+    @rule(
+        target=leases,
+        batch=st.lists(st.tuples(leases, st.sampled_from(sorted(_ENDS))), min_size=1, max_size=4),
+        order=st.sampled_from(["a", "ab"]),
+        limit=few,
+    )
+    def settle_and_reserve(self, batch: list[tuple[tuple[Job, int], str]], order: str, limit: int) -> object:
+        """In one step, as workers do: what is given back may come at once."""
+        ends = {number: (job, _ENDS[end]) for (job, number), end in batch}  # each lease once
+        if not self.able.late_settle:  # beanstalkd: on its own connection only
+            ends = {number: end for number, end in ends.items() if end[0]._queue is self.queues[0]}
+        pipelines = [self.prefix + side for side in order]
+        settlements = [Settlement(job=job, **end) for job, end in ends.values()]
+        verdicts, jobs = self.queues[0].exchange(settlements, pipelines, limit)
+        assert verdicts == [self.model.settle(job.id, number, **end) for number, (job, end) in ends.items()]
+        return self._compared(jobs, pipelines, limit)
+
+    def _compared(self, jobs: Sequence[Job], pipelines: Sequence[str], limit: int) -> object:
+        """The leases of *jobs*, which must be what the model gives."""
+        expected = self.model.reserve(pipelines, limit)
+        assert [job.id for job in jobs] == [row.id for row, _ in expected]
+        for job, (row, _) in zip(jobs, expected, strict=True):
+            assert job.priority == row.priority
+            if self.able.tables:
+                assert (job.attempt, job.crashes, job.reason) == (row.attempts, row.crashes, row.reason)
+        return multiple(*((job, lease) for job, (_, lease) in zip(jobs, expected, strict=True)))
 
     @rule(worker=workers, side=sides, limit=few)
     def kick(self, worker: int, side: str, limit: int) -> None:

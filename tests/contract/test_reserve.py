@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -106,6 +107,30 @@ def test_reserve_wakes_up_when_another_connection_puts(queue: Queue, rival: Queu
     timer.join()
     assert job is not None
     assert 0.2 < waited < 1.5
+
+
+def test_threads_of_one_queue_wait_side_by_side(queue: Queue, rival: Queue, pipeline: str):
+    """A thread that waits for one pipeline keeps no other from waking for its own, nor from giving up."""
+    other = f"{pipeline}-other"
+    with ThreadPoolExecutor() as threads:
+        first = threads.submit(queue.reserve, pipeline, timeout=20)
+        time.sleep(0.2)
+        started = time.monotonic()
+        assert queue.reserve(other, timeout=0.3) is None
+        assert time.monotonic() - started < 2
+        second = threads.submit(queue.reserve, other, timeout=20)
+        time.sleep(0.2)
+        started = time.monotonic()
+        rival.put(other, "second")
+        job = second.result()
+        assert time.monotonic() - started < 2
+        assert job is not None
+        job.delete()
+        rival.put(pipeline, "first")
+        job = first.result()
+        assert time.monotonic() - started < 4
+        assert job is not None
+        job.delete()
 
 
 def test_reserve_gives_up_after_its_timeout(queue: Queue, pipeline: str):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from fleet.errors import LeaseLost
@@ -71,6 +73,47 @@ def test_a_buried_job_waits_for_an_operator_with_its_reason(queue: Queue, pipeli
     assert buried.priority == 3
     if queue.capabilities.reasons:
         assert buried.reason == "no such address"
+
+
+@pytest.mark.parametrize("reason", ["\N{PILE OF POO} \0", "half of a character: \udcff", "x" * 100_000])
+def test_no_text_is_too_strange_for_a_reason(queue: Queue, pipeline: str, reason: str):
+    """It often quotes what made the trouble; a job that cannot be buried for that would run again."""
+    queue.put(pipeline, 1)
+    job = queue.reserve(pipeline)
+    assert job is not None
+    job.bury(reason)
+    buried = queue.peek_buried(pipeline)
+    assert buried is not None
+    if queue.capabilities.reasons:
+        assert buried.reason[:1] == reason[:1]
+        assert len(buried.reason) == len(reason)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"verb": "relase"},
+        {"delay": -1},
+        {"delay": float("nan")},
+        {"priority": -1},
+        {"priority": 2**32},
+        {"priority": 1.5},
+        {"reason": KeyError("to")},
+    ],
+)
+def test_a_settlement_out_of_range_is_refused_before_anything_is_sent(
+    queue: Queue, pipeline: str, wrong: dict[str, Any]
+):
+    """Some servers would store it, and claim it out of order for ever after."""
+    queue.put(pipeline, 1)
+    job = queue.reserve(pipeline)
+    assert job is not None
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        queue.reserve_many(pipeline, 1, settle=[Settlement(**{"job": job, "verb": "release", **wrong})])
+    if "reason" in wrong:
+        with pytest.raises(ValueError, match="reason"):
+            job.bury(**wrong)
+    job.delete()
 
 
 def test_an_attempt_that_was_never_begun_is_given_back(queue: Queue, pipeline: str):

@@ -26,7 +26,7 @@ from fleet.errors import (
 )
 from fleet.queue import Queue
 from fleet.queue import dsn as dsns
-from fleet.queue.backends.mysql import mark
+from fleet.queue.backends.mysql import MysqlBackend, mark
 from fleet.queue.backends.mysql.claim import Claims
 from fleet.queue.backends.mysql.literal import bind, literal
 from fleet.queue.backends.mysql.statements import Statements
@@ -950,3 +950,16 @@ def test_tables_of_a_newer_fleet_are_refused(mariadb_dsn: str, db: Any):
     db.execute("UPDATE newer_meta SET value = '99' WHERE name = 'schema'")
     with pytest.raises(SchemaError, match="99"):
         fleet.connect(mariadb_dsn, prefix="newer")
+
+
+def test_what_an_exchange_gives_back_it_may_claim_however_slow_a_look_is(queue: Queue, pipeline: str):
+    """As on every back end; looks that take long are made less often, and this one would be left out."""
+    queue.put(pipeline, 1)
+    job = queue.reserve(pipeline)
+    assert job is not None
+    backend = queue.backend
+    assert isinstance(backend, MysqlBackend)
+    backend._claims.mark(pipeline).cost = 1.0  # seconds, as on a machine that is busy
+    verdicts, jobs = queue.exchange([Settlement(job=job, verb="release")], pipeline, 1)
+    assert verdicts == [True]
+    assert [again.id for again in jobs] == [job.id]

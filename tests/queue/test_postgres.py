@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -221,6 +222,50 @@ def test_a_put_many_that_is_cut_off_is_unknown_and_safe_to_repeat(
     assert proxy.cuts == 1
     shaky.put_many("emails", payloads, uids=caught.value.uids)
     assert queue.stats("emails", cap=10_000).ready == 3_000
+
+
+def test_a_put_many_that_stops_half_way_is_unknown_and_safe_to_repeat(
+    queue: Queue, admin: psycopg.Connection[Any], prefix: str
+):
+    """An error that says "nothing is stored" would have the caller store the first chunk twice."""
+    admin.execute(f"""
+        CREATE FUNCTION {prefix}_is_full() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN RAISE 'no space left' USING ERRCODE = '53100'; END $$""")
+    admin.execute(f"""
+        CREATE TRIGGER is_full BEFORE INSERT ON {prefix}_jobs FOR EACH ROW
+            WHEN (new.payload = 'last') EXECUTE FUNCTION {prefix}_is_full()""")
+    payloads = [b"x"] * 12_000 + [b"last"]
+    with pytest.raises(PutUnknown, match="10,000 of 12,001 jobs are stored") as caught:
+        queue.put_many("emails", payloads)
+    assert queue.stats("emails", cap=20_000).ready == 10_000
+    admin.execute(f"DROP TRIGGER is_full ON {prefix}_jobs")
+    queue.put_many("emails", payloads, uids=caught.value.uids)
+    assert queue.stats("emails", cap=20_000).ready == 12_001
+
+
+def test_a_time_limit_in_the_middle_of_a_call_does_not_break_the_calls_after_it(
+    queue: Queue, admin: psycopg.Connection[Any], prefix: str
+):
+    """What a signal handler raises, as for a time limit, leaves an answer that nobody reads."""
+
+    class TooLong(Exception): ...
+
+    def give_up(_number: int, _frame: object) -> None:
+        raise TooLong
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    try:
+        with admin.transaction():
+            admin.execute(f"LOCK TABLE {prefix}_jobs IN ACCESS EXCLUSIVE MODE")
+            signal.setitimer(signal.ITIMER_REAL, 0.3)
+            with pytest.raises(TooLong):
+                queue.put("emails", "given up")
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    id_ = queue.put("emails", "next")
+    job = queue.find(id_)
+    assert job is not None
+    assert job.data == "next"
 
 
 @LOST

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -14,7 +16,15 @@ from pathlib import Path
 import pytest
 
 import fleet
-from fleet.errors import BackendBusy, BackendUnavailable, DsnError, QueueError, SchemaError
+from fleet.errors import (
+    BackendBusy,
+    BackendUnavailable,
+    DsnError,
+    OutcomeUnknown,
+    PutUnknown,
+    QueueError,
+    SchemaError,
+)
 from fleet.queue import Queue
 from fleet.queue.backends.sqlite import SqliteBackend
 from fleet.queue.backends.sqlite.statements import Statements
@@ -55,6 +65,9 @@ def test_the_claim_reads_its_index_in_order_at_a_million_rows(file: Path, queue:
         plan = [row[3] for row in db.execute("EXPLAIN QUERY PLAN " + statement, values)]
         assert not any("TEMP B-TREE" in step for step in plan), plan
         assert not any(step.startswith("SCAN fleet_jobs") for step in plan), plan
+    peek = sql.peek.format(indexed="NOT INDEXED", state=0, where=" AND id IN (?, ?)", order="priority, id")
+    (first, *_) = [row[3] for row in db.execute("EXPLAIN QUERY PLAN " + peek, ("emails", 1, 2, 9))]
+    assert first == "SEARCH fleet_jobs USING INTEGER PRIMARY KEY (rowid=?)"
     db.close()
     job = queue.reserve("emails")  # a quarter of a million due jobs are made ready first
     assert job is not None
@@ -196,6 +209,107 @@ def test_a_full_disk_rejects_the_put_and_keeps_what_was_there(file: Path, queue:
     assert job is not None
     assert job.payload == b"kept"
     job.delete()
+
+
+def test_a_put_many_that_stops_half_way_tells_how_many_are_stored(file: Path, queue: Queue):
+    """An error that says "nothing is stored" would have the caller store the first chunk twice."""
+    backend = queue.backend
+    assert isinstance(backend, SqliteBackend)
+    backend._link.db.execute("PRAGMA max_page_count = 800")  # enough for the first chunk only
+    with pytest.raises(PutUnknown, match=r"full.*the first 5,000 of 12,000 jobs are stored"):
+        queue.put_many("emails", [b"x" * 400] * 12_000)
+    assert queue.stats("emails", cap=20_000).ready == 5_000
+
+
+def test_a_signal_in_the_middle_leaves_no_transaction_open(queue: Queue, file: Path, monkeypatch):
+    """It may come between BEGIN and what follows it: an open transaction would lock everybody out."""
+    backend = queue.backend
+    assert isinstance(backend, SqliteBackend)
+    patiently = backend._link._patiently
+
+    def struck(attempt, *values):
+        patiently(attempt, *values)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(backend._link, "_patiently", struck)
+    with pytest.raises(KeyboardInterrupt):
+        queue.put_many("emails", [1, 2])
+    monkeypatch.undo()
+    with fleet.connect(f"sqlite:///{file}") as rival:
+        rival.put_many("emails", [3, 4])
+    queue.put_many("emails", [5, 6])
+    assert queue.stats("emails").ready == 4
+
+
+def test_a_signal_handler_that_puts_does_not_end_the_transaction_it_met(queue: Queue, monkeypatch):
+    backend = queue.backend
+    assert isinstance(backend, SqliteBackend)
+    put_chunk = backend._puts._chunk
+    refused: list[QueueError] = []
+
+    def handle(_number, _frame):
+        try:
+            queue.put_many("emails", ["of the handler", "too"])
+        except QueueError as error:
+            refused.append(error)
+
+    def struck(*arguments):
+        monkeypatch.undo()
+        ids = put_chunk(*arguments)
+        signal.raise_signal(signal.SIGUSR1)
+        return ids
+
+    monkeypatch.setattr(backend._puts, "_chunk", struck)
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        queue.put_many("emails", [1, 2])
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert len(refused) == 1
+    assert queue.stats("emails").ready == 2
+
+
+def test_an_operator_who_changes_thousands_leaves_the_lock_to_others_in_between(queue: Queue):
+    """A million in one transaction would keep every worker waiting, until it gives up after five seconds."""
+    queue.put_many("emails", [b"x"] * 12_000)
+    backend = queue.backend
+    assert isinstance(backend, SqliteBackend)
+    said: list[str] = []
+    backend._link.db.set_trace_callback(said.append)
+    assert queue.bury_jobs("emails", "ready", "aside") == 12_000
+    assert said.count("COMMIT") == 3
+    assert queue.kick("emails", 11_000) == 11_000
+    assert queue.move_jobs("emails", "others", "ready") == 11_000
+    assert queue.discard("others", "ready", 6_000) == 6_000
+    assert queue.discard("others", "ready", 0) == 0
+    assert queue.stats("others", cap=20_000).ready == 5_000
+
+
+def test_an_operator_who_is_locked_out_half_way_is_told_so(file: Path, queue: Queue):
+    queue.put_many("emails", [b"x"] * 12_000)
+    backend = queue.backend
+    assert isinstance(backend, SqliteBackend)
+    backend._link._patience = 0.3
+    over = threading.Event()
+
+    def lock_out():
+        db = sqlite3.connect(file, isolation_level=None)
+        while True:
+            with contextlib.suppress(sqlite3.OperationalError):
+                db.execute("BEGIN IMMEDIATE")
+                if db.execute("SELECT count(*) FROM fleet_jobs WHERE state = 3").fetchone()[0]:
+                    break
+                db.execute("ROLLBACK")
+        over.wait(10)
+        db.close()
+
+    rival = threading.Thread(target=lock_out)
+    rival.start()
+    with pytest.raises(OutcomeUnknown, match="5,000 jobs were changed"):
+        queue.bury_jobs("emails", "ready", "aside")
+    over.set()
+    rival.join()
+    assert queue.bury_jobs("emails", "ready", "aside") == 7_000
 
 
 @pytest.mark.slow

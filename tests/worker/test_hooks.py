@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
@@ -54,6 +54,32 @@ def test_hooks_lie_around_the_handler_like_the_skins_of_an_onion(
     fleet_queue.put("emails", True)
     assert fleet_queue.work("emails", handler, hooks=hooks).buried == ["no"]
     assert told == ["outer before", "inner before", "inner Bury", "outer Bury"]
+
+
+def decorated(job: Job) -> object:
+    """As a plain decorator makes of an `async def`."""
+    return async_(job)
+
+
+def yielding(job: Job) -> Iterator[Job]:
+    yield job
+
+
+async def yielding_async(job: Job) -> AsyncIterator[Job]:
+    yield job
+
+
+@pytest.mark.parametrize("handler", [decorated, yielding, yielding_async])
+@pytest.mark.parametrize("hooks", [False, True])
+def test_a_body_that_nobody_runs_is_no_job_done(
+    fleet_queue: FleetQueue, handler: Callable[[Job], object], hooks: bool
+) -> None:
+    """The body of the handler has not begun: such a job must not be deleted."""
+    told: list[str] = []
+    fleet_queue.put("emails", False)
+    done = fleet_queue.work("emails", handler, hooks=[Notes("hook", told)] if hooks else [])
+    assert (done.ok, fleet_queue.count("emails").delayed) == (0, 1)
+    assert told == (["hook before", "hook HandlerError"] if hooks else [])
 
 
 def test_a_handler_without_hooks_is_left_alone() -> None:

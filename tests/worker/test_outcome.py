@@ -78,6 +78,20 @@ def test_bury_keeps_its_reason_alone() -> None:
     assert (verdict.verb, verdict.reason) == ("bury", "not an address")
 
 
+class Unfit(Bury):
+    def __init__(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"), [(Bury(KeyError("to")), "KeyError: 'to'"), (Bury(404), "404"), (Unfit(), "Bury")]
+)
+def test_a_burial_is_one_whatever_its_reason_is_made_of(error: Bury, reason: str) -> None:
+    """``raise Bury(error)`` is a natural thing to write; such a job must not go round for ever."""
+    verdict = after_error(job(), raised(error), STEADY, 0)
+    assert (verdict.verb, verdict.reason) == ("bury", reason)
+    assert group_of(job(), raised(error), verdict, STEADY) is not None
+
+
 def test_an_interrupted_job_is_not_to_blame() -> None:
     """Released at once, the attempt given back."""
     verdict = after_error(job(attempt=9), raised(Interrupted("the worker has to end")), STEADY, 0)
@@ -177,3 +191,17 @@ def test_a_secret_in_a_message_is_masked_in_its_group_too() -> None:
     group = group_of(its_job, error, after_error(its_job, error, policy, 0), policy)
     assert group is not None
     assert "hunter22" not in group.cause + group.sample
+
+
+def test_the_place_in_a_file_with_a_strange_name_can_be_stored() -> None:
+    """Linux has names that are no UTF-8; a pulse that cannot be written for that would end the worker."""
+    names: dict[str, object] = {}
+    code = compile("def fail():\n    raise KeyError('to')", "caf\udce9.py", "exec")
+    exec(code, names)  # noqa: S102 - for a frame in a file of that name
+    try:
+        names["fail"]()  # type: ignore[operator]
+    except KeyError as error:
+        verdict = after_error(job(), error, STEADY, 0)
+        group = group_of(job(), error, verdict, STEADY)
+    assert group is not None
+    assert group.place.encode() == b"caf?.py:2 fail"

@@ -133,6 +133,17 @@ def test_each_way_out_of_a_handler_has_its_outcome(site: Site, end: End) -> None
     assert end(worker) == 0
 
 
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_a_coroutine_that_nobody_awaits_is_a_failure(site: Site, end: End, concurrency: int) -> None:
+    """The job was not even begun: it is kept, and the reason says what is wrong with the handler."""
+    site.queue.put("emails", 1)
+    worker = site.worker("decorated", concurrency=concurrency, retries={"max": 0})
+    eventually(lambda: site.queue.stats("emails").buried == 1)
+
+    assert "gave back a coroutine that nobody runs" in site.queue.peek("emails", "buried")[0].reason
+    assert end(worker) == 0
+
+
 @pytest.mark.slow
 def test_a_job_that_kills_its_workers_is_buried_and_its_neighbours_are_not(site: Site, end: End) -> None:
     """The innocents that were claimed beside it come through, and it stops after max_crashes."""

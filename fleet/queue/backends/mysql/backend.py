@@ -7,13 +7,12 @@ their ids: with gap locks, or in another order, rivals would deadlock.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from fleet.errors import OutcomeUnknown, SchemaError
-from fleet.queue.backend import Capabilities
+from fleet.queue.backend import EVERYTHING, Capabilities
 from fleet.queue.backends.mysql import server
 from fleet.queue.backends.mysql.claim import CHUNK, Claims
 from fleet.queue.backends.mysql.connection import Link
@@ -22,7 +21,7 @@ from fleet.queue.backends.mysql.mishaps import Lost
 from fleet.queue.backends.mysql.put import Put, restore
 from fleet.queue.backends.mysql.rows import BURIED, NUMBER, seen, text
 from fleet.queue.backends.mysql.statements import NOW, Statements
-from fleet.queue.backends.mysql.wake import Watch, nudge, path_of
+from fleet.queue.backends.mysql.waiting import Waiting
 from fleet.queue.causes import KEPT as ERRORS_KEPT
 from fleet.queue.causes import ErrorGroup, error_from_row
 from fleet.queue.dsn import Dsn
@@ -33,8 +32,6 @@ from fleet.queue.pulse import PULSES_KEPT, PULSES_SHOWN, is_time_to_prune, pulse
 from fleet.queue.schema import migrate
 from fleet.queue.uids import fresh
 
-_POLL_SECONDS = 0.75  # behind the bell
-_EVERYTHING = 2**31 - 1  # the limit of an operator who gave none
 _MOST_PRIORITIES = 64  # that stats looks at for the oldest job
 
 
@@ -62,11 +59,7 @@ class MysqlBackend:
         self._sql = Statements(prefix)
         self._link = Link(dsn, connection=connection, commits=commits)
         self._claims = Claims(self._link, self._sql)
-        self._waiting = threading.Lock()
-        self._watch: Watch | None = None
-        self._path: str | None = None  # of the file that a nudge touches
-        self._misses = 0  # waits in a row that ended although the claim then got nothing
-        self._in_vain = False  # the last wait ended with its time, and nothing else
+        self._waiting = Waiting(self._link, self._sql, prefix)
         try:
             if not self._link.borrowed:
                 server.check_version(self._link)
@@ -94,7 +87,7 @@ class MysqlBackend:
     ) -> list[int]:
         put = Put(self._link, self._sql, pipeline, priority=priority, delay=delay, ttr=ttr, unique=unique)
         ids = put.store(uids or fresh(len(payloads)), payloads)
-        self._nudge()
+        self._waiting.nudge()
         return ids
 
     # -- settle and claim --------------------------------------------------
@@ -102,12 +95,11 @@ class MysqlBackend:
     def exchange(
         self, settlements: Sequence[Settlement], pipelines: Sequence[str], limit: int, token: int
     ) -> tuple[list[bool], list[Job]]:
-        if self._in_vain and limit and not settlements and self._next_due(pipelines) > 0:
-            return [], []  # one question where a claim would be six: so idle workers go on
-        self._in_vain = False
+        if limit and not settlements and self._waiting.is_in_vain(pipelines):
+            return [], []  # so idle workers go on
         verdicts, jobs = self._claims.exchange(settlements, pipelines, limit, token)
         if any(s.verb == "release" for s in settlements):
-            self._nudge()
+            self._waiting.nudge()
         return verdicts, jobs
 
     def touch(self, jobs: Sequence[Job], ttr: float | None) -> list[bool]:
@@ -140,54 +132,10 @@ class MysqlBackend:
     # -- waiting -----------------------------------------------------------
 
     def wait(self, pipelines: Sequence[str], timeout: float) -> None:
-        with self._waiting:
-            if self._watch is None:
-                self._watch = Watch(self._nudged_path())
-            watch = self._watch
-            watch.listen()
-            self._in_vain = False
-            if self._link.borrowed:  # it is the caller's, also while we wait
-                watch.sleep(min(timeout, _POLL_SECONDS))
-                return
-            give_up = time.monotonic() + timeout
-            # It was ready, and the claim got nothing: somebody else is at it.  Ask less and less often.
-            if self._misses and watch.sleep(min(timeout, 0.001 * 2 ** min(self._misses, 6))):
-                return
-            while (due := self._next_due(pipelines)) > 0:
-                self._misses = 0
-                left = give_up - time.monotonic()
-                if left <= 0 or watch.sleep(min(due, left, _POLL_SECONDS)):
-                    return
-                if left <= min(due, _POLL_SECONDS):
-                    self._in_vain = True
-                    return
-            self._misses += 1
+        self._waiting.wait(pipelines, timeout)
 
     def interrupt(self) -> None:
-        if self._watch is not None:
-            self._watch.interrupt()
-
-    def _next_due(self, pipelines: Sequence[str]) -> float:
-        """Seconds until something is claimable: 0 is now, infinity is "not by waiting alone"."""
-        each = [bind(self._sql.next_due, name, name, name, name) for name in pipelines]
-        soonest = float("inf")
-        for now, paused_until, ready, *dues in self._link.read(" UNION ALL ".join(each))[0].rows:
-            if paused_until and paused_until > now:
-                soonest = min(soonest, (paused_until - now) / 1e6)
-                continue
-            if ready:
-                return 0.0
-            soonest = min(soonest, *[(due - now) / 1e6 for due in dues if due is not None], soonest)
-        return max(0.0, soonest)
-
-    def _nudged_path(self) -> str:
-        if self._path is None:
-            self._path = path_of(server.identity(self._link), self._prefix)
-        return self._path
-
-    def _nudge(self) -> None:
-        if not self._link.in_callers_transaction:
-            nudge(self._nudged_path())
+        self._waiting.interrupt()
 
     # -- operators ---------------------------------------------------------
 
@@ -196,7 +144,7 @@ class MysqlBackend:
             return [bind(self._sql.kick, ids), bind(self._sql.returned, pipeline)]
 
         moved = self._in_chunks(pipeline, BURIED, limit, where, change)
-        self._nudge()
+        self._waiting.nudge()
         return moved
 
     def discard(self, pipeline: str, state: JobState, limit: int, where: Filter) -> int:
@@ -213,7 +161,7 @@ class MysqlBackend:
             return [bind(self._sql.release, ids, number), bind(self._sql.returned, pipeline)]
 
         moved = self._in_chunks(pipeline, number, limit, where, change, over)
-        self._nudge()
+        self._waiting.nudge()
         return moved
 
     def bury_jobs(self, pipeline: str, state: JobState, limit: int, where: Filter, *, reason: str) -> int:
@@ -229,7 +177,7 @@ class MysqlBackend:
             return [bind(self._sql.move, target, ids, number), bind(self._sql.returned, target)]
 
         moved = self._in_chunks(pipeline, number, limit, where, change, self._sql.key_is_free, target)
-        self._nudge()
+        self._waiting.nudge()
         return moved
 
     def _in_chunks(
@@ -246,7 +194,7 @@ class MysqlBackend:
         condition, values = _condition(where)
         condition, values = f"{condition} {also}", [*values, *others]
         # Oldest first, which is the index's own order for buried jobs, and no matter when all are meant.
-        order = "turn, id" if state == BURIED or limit >= _EVERYTHING else "id"
+        order = "turn, id" if state == BURIED or limit >= EVERYTHING else "id"
         select = self._sql.select.format(table=self._table(where), where=condition, order=order)
         moved = 0
 
@@ -286,7 +234,7 @@ class MysqlBackend:
     def pause(self, pipeline: str, seconds: float) -> None:
         until = f"{NOW} + {round(seconds * 1e6)}" if seconds else "0"
         self._write(bind(self._sql.pause.format(until=until), pipeline))
-        self._nudge()
+        self._waiting.nudge()
 
     def stats(self, pipeline: str, cap: int) -> PipelineStats:
         values: list[str | int] = [pipeline, cap]
@@ -329,7 +277,7 @@ class MysqlBackend:
 
     def restore(self, jobs: Sequence[Job], memo: str, value: str) -> None:
         restore(self._link, self._sql, jobs, memo, value)
-        self._nudge()
+        self._waiting.nudge()
 
     def recall(self, memo: str) -> str | None:
         rows = self._link.read(bind(self._sql.get_meta, memo))[0].rows
@@ -382,10 +330,7 @@ class MysqlBackend:
 
     def close(self) -> None:
         self._link.close()
-        with self._waiting:
-            if self._watch is not None:
-                self._watch.close()
-                self._watch = None
+        self._waiting.close()
 
     def _write(self, *statements: str) -> None:
         """Statements of one transaction that do no harm when they are done twice."""

@@ -174,6 +174,7 @@ class _Call:
         self._looked: set[str] = set()
         self._one_by_one = False
         self._begun = False  # the transaction is open
+        self._given_back = {s.job.pipeline for s in settlements if s.verb == "release" and not s.delay}
         self.settlements = settlements
         self.pipelines = pipelines
         self.limit = limit
@@ -244,7 +245,9 @@ class _Call:
             yield pipeline
         for pipeline in self.pipelines if not jobs else ():
             mark = self._claims.mark(pipeline)
-            if pipeline not in self._looked and mark.allows_a_look(time.monotonic()):
+            # What this very call gives back is before the mark, and no glance tells of it yet.
+            wanted = pipeline in self._given_back or mark.allows_a_look(time.monotonic())
+            if pipeline not in self._looked and wanted:
                 self._look(pipeline)
                 yield pipeline
 

@@ -179,6 +179,7 @@ class PostgresBackend:
         condition, values = values_of.condition(where)
         statement = statement.replace(b"{where}", condition)
         statement = statement.replace(b"{state}", b"%d" % values_of.STATES.index(state))
+        statement = statement.replace(b"{order}", _oldest(state))
         values |= {"pipeline": pipeline, "limit": limit, **more}
         try:
             return self._runner.run(lambda session: self._runner.ask(session, statement, values).rowcount)
@@ -188,9 +189,12 @@ class PostgresBackend:
     def peek(self, pipeline: str, state: JobState, limit: int, where: Filter) -> list[Job]:
         condition, values = values_of.condition(where)
         statement = self._sql.peek.replace(b"{state}", b"%d" % values_of.STATES.index(state))
-        statement = statement.replace(b"{where}", condition).replace(
-            b"{order}", b"id" if where.above is not None else _PEEK_ORDER[state]
-        )
+        order = _oldest(state) if where.above is not None else _PEEK_ORDER[state]
+        if where.ids is not None:
+            order = order.replace(
+                b",", b" + 0,"
+            )  # so that the index of that order is not read from its start
+        statement = statement.replace(b"{where}", condition).replace(b"{order}", order)
         return [
             values_of.seen(row)
             for row in self._runner.read(statement, values | {"pipeline": pipeline, "limit": limit})
@@ -332,3 +336,8 @@ class PostgresBackend:
     def close(self) -> None:
         self._waiting.close()
         self._runner.close()
+
+
+def _oldest(state: JobState) -> bytes:
+    """The order of ids.  The few reserved jobs are sorted: the primary key would lead past all others."""
+    return b"id + 0" if state is JobState.RESERVED else b"id"

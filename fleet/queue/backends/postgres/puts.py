@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg import errors as pg
 
-from fleet.errors import BackendBusy, PutUnknown, UidConflict
+from fleet.errors import BackendBusy, BackendUnavailable, PutUnknown, UidConflict
 from fleet.queue.backends.postgres import bulk
 from fleet.queue.backends.postgres.bell import Bell
 from fleet.queue.backends.postgres.runner import RETRIES, Runner
@@ -50,10 +50,10 @@ class Puts:
         given = bool(uids)
         again = any(map(may_be_ours, uids))
         uids = uids or fresh(len(payloads))
+        ids: list[int] = []
         try:
             if len(payloads) == 1 and not again:
                 return [self._put_one(values, uids[0], payloads[0], given)]
-            ids: list[int] = []
             for start, end in _borders(payloads):
                 store = self._copy if end - start >= _COPY_FROM else self._insert
                 chunk = _Chunk(values, uids[start:end], payloads[start:end], again)
@@ -61,6 +61,13 @@ class Puts:
                 self._bell.ring([values["pipeline"]], values["delay"])
         except Cut as cut:
             raise PutUnknown(f"{cut}; the job may be stored. Put it again with its uid.", uids) from cut
+        except BackendUnavailable as error:
+            if not ids or self._runner.joins():
+                raise
+            text = (
+                f"{error}; {len(ids):,} of {len(payloads):,} jobs are stored. Put all again with their uids."
+            )
+            raise PutUnknown(text, uids) from error
         return ids
 
     def _put_one(self, values: dict[str, Any], uid: bytes, payload: bytes, given: bool) -> int:

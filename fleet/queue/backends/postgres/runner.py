@@ -81,6 +81,12 @@ class Runner:
                     raise _cut(self.where, error) from error
                 if error.sqlstate not in _TRY_AGAIN:
                     raise self._translate(error) from error
+            except QueueError:
+                raise
+            except BaseException:
+                # Ctrl-C, a time limit by signal: the rest of an answer may still be under way.
+                session.db.close()
+                raise
             time.sleep(random.uniform(0.0, 0.01) * attempt)  # noqa: S311 - so that the two do not meet again
         raise BackendBusy(f"{self.where}: could not get past other transactions")
 

@@ -108,7 +108,7 @@ class Statements:
                 AND deadline > {NOW}
             ORDER BY priority, id""")
 
-        # -- operators; {where} and {state} are filled in by the back end, never by a caller's text
+        # -- operators; {where} and its like are filled in by the back end, never by a caller's text
         self.kick = sql(f"""
             UPDATE {jobs} SET state = 0, attempts = 0, crashes = 0, token = 0, late = true, run_at = {NOW}
             WHERE state = 3 AND id = ANY (ARRAY(
@@ -117,13 +117,13 @@ class Statements:
         self.discard = sql(f"""
             DELETE FROM {jobs} WHERE state = {{state}} AND id = ANY (ARRAY(
                 SELECT id FROM {jobs} WHERE pipeline = %(pipeline)s AND state = {{state}}{{where}}
-                ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED))""")
+                ORDER BY {{order}} LIMIT %(limit)s FOR UPDATE SKIP LOCKED))""")
         # State 1, or 2: there it is what a rescue does.
         self.release = sql(f"""
             UPDATE {jobs} SET state = 0, late = true, run_at = {NOW}, crashes = crashes + (state = 2)::int
             WHERE state = {{state}} AND id = ANY (ARRAY(
                 SELECT id FROM {jobs} WHERE pipeline = %(pipeline)s AND state = {{state}}{{where}}
-                ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED))""")
+                ORDER BY {{order}} LIMIT %(limit)s FOR UPDATE SKIP LOCKED))""")
         self.lease_is_over = sql(f" AND deadline <= {NOW}")
         self.bury = sql(f"""
             UPDATE {jobs} SET state = 3, token = 0, reason = %(because)s, run_at = {NOW}

@@ -14,13 +14,21 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from fleet.errors import DsnError, QueueError, SchemaError, UidConflict
-from fleet.queue.backend import Capabilities
+from fleet.errors import (
+    BackendUnavailable,
+    DsnError,
+    OutcomeUnknown,
+    QueueError,
+    SchemaError,
+    UidConflict,
+)
+from fleet.queue.backend import EVERYTHING, Capabilities
 from fleet.queue.backends.sqlite import rows as values_of
 from fleet.queue.backends.sqlite.claim import Claims
 from fleet.queue.backends.sqlite.clock import Clock
 from fleet.queue.backends.sqlite.connection import Link
 from fleet.queue.backends.sqlite.files import boot_id, location, refuse_network_file_system
+from fleet.queue.backends.sqlite.puts import Puts
 from fleet.queue.backends.sqlite.statements import Statements
 from fleet.queue.backends.sqlite.waiting import Waiting
 from fleet.queue.backends.sqlite.wake import Nudge
@@ -32,7 +40,9 @@ from fleet.queue.minutes import Minute, minute_from_text, minute_to_text
 from fleet.queue.pulse import PULSES_KEPT, PULSES_SHOWN, is_time_to_prune, pulse_from_text, pulse_to_text
 from fleet.queue.schema import migrate
 
-_PUT_CHUNK = 5_000
+# Jobs that an operator changes in one transaction, for a million would stop everybody for seconds;
+# and seconds that the lock is then left to others, who ask for it every 10 ms.
+_CHANGE_CHUNK, _CHANGE_PAUSE = 5_000, 0.012
 _GREATEST_ID = 2**63 - 1
 _WAL_RESET_FIXED = (3, 51, 3)  # https://sqlite.org/wal.html, "the WAL-reset bug"
 
@@ -76,6 +86,7 @@ class SqliteBackend:
         if connection is None and path != ":memory:" and not force:
             refuse_network_file_system(path)
         self._link = Link(path, connection, commits=commits, synchronous=synchronous)
+        self._puts = Puts(self._link, self._sql, self._clock)
         self._claims = Claims(self._link, self._sql, self._clock)
         self._waiting = Waiting(path, self._link, self._sql, self._clock)
         try:
@@ -100,55 +111,9 @@ class SqliteBackend:
         unique: str | None,
     ) -> list[int]:
         head = (pipeline, values_of.DELAYED if delay else values_of.READY, priority, round(ttr * 1e6))
-        ids: list[int] = []
-        if len(payloads) == 1 and not uids and unique is None:
-            row = (*head, self._clock.wall() + round(delay * 1e6), values_of.blob(payloads[0]))
-            cursor = self._link.write(lambda db: db.execute(self._sql.insert, row), puts=True, alone=True)
-            ids = [int(cursor.lastrowid or 0)]
-        elif uids or unique is not None:
-            checked = partial(self._put_checked, head, delay, unique, payloads, uids or [None])
-            ids = self._link.write(checked, puts=True)
-        else:
-            for start in range(0, len(payloads), _PUT_CHUNK):
-                chunk = partial(self._put_chunk, head, delay, payloads[start : start + _PUT_CHUNK])
-                ids += self._link.write(chunk, puts=True)
+        ids = self._puts.put(head, round(delay * 1e6), payloads, uids, unique)
         self._nudge()
         return ids
-
-    def _put_checked(
-        self,
-        head: tuple[Any, ...],
-        delay: float,
-        unique: str | None,
-        payloads: Sequence[bytes],
-        uids: Sequence[bytes | None],
-        db: sqlite3.Connection,
-    ) -> list[int]:
-        run_at = self._clock.wall() + round(delay * 1e6)
-        ids = []
-        for payload, uid in zip(payloads, uids, strict=True):
-            stored = db.execute(self._sql.by_uid, (uid,)).fetchone() if uid is not None else None
-            if stored and stored[1] != payload:
-                raise UidConflict(f"job {stored[0]} has this uid and another payload")
-            if not stored and unique is not None:
-                stored = db.execute(self._sql.by_unique, (head[0], unique)).fetchone()
-            if stored:
-                ids.append(int(stored[0]))
-            else:
-                row = (*head, run_at, payload, unique, uid)
-                ids.append(int(db.execute(self._sql.insert_named, row).lastrowid or 0))
-        return ids
-
-    def _put_chunk(
-        self, head: tuple[Any, ...], delay: float, payloads: Sequence[bytes], db: sqlite3.Connection
-    ) -> list[int]:
-        # The write lock is ours, so the numbers are ours to count up.
-        first = int(db.execute(self._sql.next_id).fetchone()[0])
-        ids = range(first, first + len(payloads))
-        row = (*head, self._clock.wall() + round(delay * 1e6))
-        rows = [(id_, *row, values_of.blob(payload)) for id_, payload in zip(ids, payloads, strict=True)]
-        db.executemany(self._sql.insert_as, rows)
-        return list(ids)
 
     # -- settle and claim --------------------------------------------------
 
@@ -191,47 +156,72 @@ class SqliteBackend:
     # -- operators ---------------------------------------------------------
 
     def kick(self, pipeline: str, limit: int, where: Filter) -> int:
-        condition, values = values_of.condition(where)
-        statement = self._sql.kick.format(where=condition)
-        return self._change(statement, [self._clock.wall(), pipeline, *values, limit])
+        values = [self._clock.wall(), pipeline]
+        return self._change(self._sql.kick, JobState.BURIED, values, limit, where)
 
     def discard(self, pipeline: str, state: JobState, limit: int, where: Filter) -> int:
-        condition, values = values_of.condition(where)
-        statement = self._sql.discard.format(where=condition, state=values_of.NUMBER[state])
-
-        def delete(db: sqlite3.Connection) -> int:
-            db.execute(self._sql.keep_last, (_GREATEST_ID,))
-            return db.execute(statement, [pipeline, *values, limit]).rowcount
-
-        return self._link.write(delete)
+        return self._change(self._sql.discard, state, [pipeline], limit, where)
 
     def release_jobs(self, pipeline: str, state: JobState, limit: int, where: Filter, *, force: bool) -> int:
-        condition, values = values_of.condition(where)
+        statement, values = self._sql.release, [self._clock.wall(), pipeline]
         if state is JobState.RESERVED and not force:
-            condition, values = condition + " AND deadline <= ?", [*values, self._clock.boot()]
-        statement = self._sql.release.format(where=condition, state=values_of.NUMBER[state])
-        return self._change(statement, [self._clock.wall(), pipeline, *values, limit])
+            statement = statement.replace("{where}", " AND deadline <= ?{where}")
+            values.append(self._clock.boot())
+        return self._change(statement, state, values, limit, where)
 
     def bury_jobs(self, pipeline: str, state: JobState, limit: int, where: Filter, *, reason: str) -> int:
-        condition, values = values_of.condition(where)
-        statement = self._sql.bury.format(where=condition, state=values_of.NUMBER[state])
-        return self._change(statement, [reason, self._clock.wall(), pipeline, *values, limit])
+        values = [reason, self._clock.wall(), pipeline]
+        return self._change(self._sql.bury, state, values, limit, where)
 
     def move_jobs(self, pipeline: str, state: JobState, limit: int, where: Filter, *, target: str) -> int:
-        condition, values = values_of.condition(where)
-        statement = self._sql.move.format(where=condition, state=values_of.NUMBER[state])
-        return self._change(statement, [target, pipeline, *values, target, limit])
+        return self._change(self._sql.move, state, [target, pipeline], limit, where, target)
 
-    def _change(self, statement: str, values: list[Any]) -> int:
-        """Change jobs, and wake who waits for them; how many were changed."""
-        moved = self._link.write(lambda db: db.execute(statement, values).rowcount)
+    def _change(
+        self, statement: str, state: JobState, values: list[Any], limit: int, where: Filter, *more: str
+    ) -> int:
+        """Change jobs, chunk by chunk, and wake who waits for them; how many were changed."""
+        condition, chosen = values_of.condition(where)
+        # Oldest first, which is no matter when all are meant: then without a sort for each chunk.
+        all_are_meant = limit >= EVERYTHING and where.ids is None
+        order = values_of.PEEK_ORDER[state] if all_are_meant else "id"
+        deletes = statement is self._sql.discard
+        statement = statement.format(where=condition, state=values_of.NUMBER[state], order=order)
+        moved = 0
+
+        def change(size: int, db: sqlite3.Connection) -> int:
+            if deletes:
+                db.execute(self._sql.keep_last, (_GREATEST_ID,))
+            return db.execute(statement, [*values, *chosen, *more, size]).rowcount
+
+        try:
+            while True:
+                left = limit - moved
+                size = left if self._link.joins() else min(left, _CHANGE_CHUNK)
+                changed = self._link.write(partial(change, size))
+                moved += changed
+                if changed < size or moved == limit:
+                    break
+                time.sleep(_CHANGE_PAUSE)
+        except BackendUnavailable as error:
+            if not moved:
+                raise
+            raise OutcomeUnknown(
+                f"{error}; {moved:,} jobs were changed, do it again for the others"
+            ) from error
         self._nudge()
         return moved
 
     def peek(self, pipeline: str, state: JobState, limit: int, where: Filter) -> list[Job]:
         condition, values = values_of.condition(where)
         order = "id" if where.above is not None else values_of.PEEK_ORDER[state]
-        statement = self._sql.peek.format(where=condition, state=values_of.NUMBER[state], order=order)
+        # By the ids alone, or on from one: the index of ready jobs would be read, and sorted, for each page.
+        by_id = where.ids is not None or (where.above is not None and state is JobState.READY)
+        statement = self._sql.peek.format(
+            indexed="NOT INDEXED" if by_id else "",
+            where=condition,
+            state=values_of.NUMBER[state],
+            order=order,
+        )
         rows = self._link.read(statement, [pipeline, *values, limit])
         now = self._clock.wall()
         return [values_of.seen(row, now) for row in rows]

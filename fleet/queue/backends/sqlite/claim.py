@@ -81,7 +81,7 @@ class Claims:
                     state,
                     now + round(s.delay * 1e6),
                     s.priority,
-                    s.reason,
+                    s.reason.encode(errors="replace").decode(),  # a lone surrogate is no reason to fail
                     0 if s.counted else 1,
                     *fence,
                 )

@@ -88,12 +88,14 @@ class Link:
                 return work(db)
             if alone and db.isolation_level is None:
                 return self._patiently(work, db)
-            self._patiently(db.execute, "BEGIN IMMEDIATE")
+            idle = not db.in_transaction  # or a signal handler interrupted a transaction that is not its own
             try:
+                self._patiently(db.execute, "BEGIN IMMEDIATE")
                 result = work(db)
                 db.execute("COMMIT")
             except BaseException:
-                _roll_back(db)
+                if idle:
+                    _roll_back(db)
                 raise
             return result
         except sqlite3.Error as error:

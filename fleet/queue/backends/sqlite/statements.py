@@ -77,34 +77,34 @@ class Statements:
             WHERE id = ? AND token = ?"""
         self.end_leases = f"UPDATE {jobs} SET deadline = 0 WHERE state = 2"
 
-        # -- operators; {where} and {state} are filled in by the back end, never by a caller's text
+        # -- operators; {where} and its like are filled in by the back end, never by a caller's text
         self.kick = f"""
             UPDATE {jobs} SET state = 0, attempts = 0, crashes = 0, token = 0, run_at = ? WHERE id IN (
                 SELECT id FROM {jobs} WHERE pipeline = ? AND state = 3{{where}} ORDER BY id LIMIT ?)"""
         self.discard = f"""
             DELETE FROM {jobs} WHERE id IN (
                 SELECT id FROM {jobs} WHERE pipeline = ? AND state = {{state}}{{where}}
-                ORDER BY id LIMIT ?)"""
+                ORDER BY {{order}} LIMIT ?)"""
         # State 1, or 2: there it is what `rescue` does.
         self.release = f"""
             UPDATE {jobs} SET state = 0, deadline = 0, run_at = ?, crashes = crashes + (state = 2)
             WHERE id IN (
                 SELECT id FROM {jobs} WHERE pipeline = ? AND state = {{state}}{{where}}
-                ORDER BY id LIMIT ?)"""
+                ORDER BY {{order}} LIMIT ?)"""
         self.bury = f"""
             UPDATE {jobs} SET state = 3, token = 0, deadline = 0, reason = ?, run_at = ? WHERE id IN (
                 SELECT id FROM {jobs} WHERE pipeline = ? AND state = {{state}}{{where}}
-                ORDER BY id LIMIT ?)"""
+                ORDER BY {{order}} LIMIT ?)"""
         self.move = f"""
             UPDATE {jobs} SET pipeline = ? WHERE id IN (
                 SELECT id FROM {jobs} AS here WHERE pipeline = ? AND state = {{state}}{{where}}
                     AND NOT EXISTS (SELECT 1 FROM {jobs}
                         WHERE pipeline = ? AND unique_key = here.unique_key)
-                ORDER BY id LIMIT ?)"""
+                ORDER BY {{order}} LIMIT ?)"""
         columns = """id, pipeline, payload, priority, ttr, attempts, crashes, state, run_at,
                 reason, uid, unique_key"""
         self.peek = f"""
-            SELECT {columns} FROM {jobs} WHERE pipeline = ? AND state = {{state}}{{where}}
+            SELECT {columns} FROM {jobs} {{indexed}} WHERE pipeline = ? AND state = {{state}}{{where}}
             ORDER BY {{order}} LIMIT ?"""
         self.find = f"SELECT {columns} FROM {jobs} WHERE id = ?"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -12,43 +11,33 @@ from fleet.queue.backends.sqlite.clock import Clock
 from fleet.queue.backends.sqlite.connection import Link
 from fleet.queue.backends.sqlite.statements import Statements
 from fleet.queue.backends.sqlite.wake import Watch
+from fleet.queue.watches import Watches
 
 
 class Waiting:
-    """Watches the file over a connection of its own.  `wait` may run beside any other method."""
+    """Watches the file over connections of its own.  `wait` may run beside any other method, and itself."""
 
     def __init__(self, path: str, link: Link, sql: Statements, clock: Clock) -> None:
         self._path = path
         self._link = link
         self._sql = sql
         self._clock = clock
-        self._watch: Watch | None = None
-        self._interrupted = False
-        self._one_at_a_time = threading.Lock()
+        self._watches = Watches(lambda: Watch(path, link.reader()))
 
     def wait(self, pipelines: Sequence[str], timeout: float) -> None:
         """As `Backend.wait`."""
         if self._link.borrowed or self._path == ":memory:":
             time.sleep(min(timeout, 0.01))  # there is no second connection to watch with
             return
-        with self._one_at_a_time:
-            if self._watch is None:
-                self._watch = Watch(self._path, self._link.reader())
-            if self._interrupted:  # before there was a watch, perhaps
-                self._interrupted = False
-                return
-            self._watch.wait(partial(self._next_due, pipelines), timeout)
+        with self._watches.one() as watch:
+            if watch is not None:
+                watch.wait(partial(self._next_due, pipelines), timeout)
 
     def interrupt(self) -> None:
-        self._interrupted = True
-        if self._watch is not None:
-            self._watch.interrupt()
+        self._watches.interrupt()
 
     def close(self) -> None:
-        with self._one_at_a_time:
-            if self._watch is not None:
-                self._watch.close()
-                self._watch = None
+        self._watches.close()
 
     def _next_due(self, pipelines: Sequence[str], db: sqlite3.Connection) -> float:
         """Seconds until something is claimable: 0 is now, infinity is "not by waiting alone"."""
