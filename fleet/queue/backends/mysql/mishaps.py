@@ -6,7 +6,8 @@ from fleet.errors import BackendUnavailable, PayloadTooLarge, QueueError, Schema
 
 _DENIED = (1142, 1143, 1227, 1044)
 _CLASH = (1205, 1213, 1020)  # lock wait, deadlock, and MariaDB's snapshot conflict
-# Gone away, lost, killed, shut down, and the server's own word for "you were idle for too long".
+# Gone away, lost, killed, shut down, the server's own word for "you were idle for too long", and
+# Galera's for a node that lost the others while it committed (1180).
 _LOST = (
     0,
     2006,
@@ -22,6 +23,7 @@ _LOST = (
     1159,
     1160,
     1161,
+    1180,
     1184,
     1927,
     3169,
@@ -65,8 +67,9 @@ def translated(error: Exception, where: str, *, maybe: bool) -> Exception:
         return PayloadTooLarge(f"{where}: {text}")
     if code in _DENIED:
         return SchemaError(f"{where}: {text}")
-    if code in (1021, 1114, 1030, 1836, 1290, 1792):
-        # No space, table full, storage, read-only: nothing was done, and it may be mended.
+    if code in (1021, 1114, 1030, 1836, 1290, 1792, 1047):
+        # No space, table full, storage, read-only, a Galera node without the others: nothing was done,
+        # and it may be mended.
         return BackendUnavailable(f"{where}: {text}")
     if code == 1146:
         return SchemaError(f"{where}: {text}. Create the tables with: fleet queue migrate")
