@@ -20,7 +20,7 @@ def events(
     ] = False,
 ) -> None:
     """
-    Deploys, restarts, scaling and the like, oldest first.
+    Deploys, restarts, scaling, pauses and the like, oldest first.
 
     The file is .fleet/events.jsonl, one JSON object a line.
 
@@ -39,6 +39,8 @@ def events(
     with slips_are_usage_errors():
         start = time.time() - parse_duration(since) if since else 0.0
     folder = load_manifest().state_dir
+    with suppress(FileNotFoundError), open(str(folder / file.FILE), "rb"):
+        pass  # `read` takes one that it may not read for an empty one: the screen goes on without it
     found = [event for event in file.read(folder, limit=lines) if event.at >= start]
     for event in found:
         _say(event)

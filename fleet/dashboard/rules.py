@@ -113,6 +113,9 @@ def paused(evidence: Evidence) -> Finding | None:
     facts = [("ready", f"{waiting:,} jobs wait")]
     if row.flow.arrivals:
         facts.append(("arrives", f"{row.flow.arrivals:.1f}/s"))
+    mark = last_event(evidence, {"pause", "resume"})
+    if mark is not None and mark.kind == "pause":  # else somebody did it from another host
+        facts.append(("paused", f"at {evidence.clock(mark.at)} by {mark.by or 'somebody'}"))
     return Finding(
         rule="paused",
         headline=f"no jobs are handed out {left}",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pexpect
 import pytest
 
@@ -226,7 +228,10 @@ def test_pause_and_resume(fleet, queue):
     assert fleet("pause", "emails", "--for", "10m").code == 0
     assert queue.reserve("emails") is None
     assert 590 < queue.stats("emails").paused <= 600
+    assert "paused   at " in fleet("why", "emails").out
     assert fleet("resume", "emails").code == 0
+    told = [json.loads(line) for line in fleet("events", "--json").out.splitlines()]
+    assert [(e["kind"], e["text"]) for e in told] == [("pause", "emails for 10m"), ("resume", "emails")]
     assert queue.reserve("emails") is not None
     assert fleet("pause", "emails", "--for", "0").code == 2
 
