@@ -35,7 +35,7 @@ def info() -> None:
     if settings().json:
         output.document({"schema": "fleet.queue/1", **asdict(found)})
         return
-    tables = "none" if found.schema_found is None else str(found.schema_found)
+    tables = "none" if found.schema_found is None else f"version {found.schema_found}"
     if found.schema_wanted is not None and found.schema_found != found.schema_wanted:
         tables += f" (this fleet wants {found.schema_wanted}: fleet queue migrate)"
     rows = {
@@ -72,9 +72,12 @@ def migrate(
         output.say(_statements(manifest.queue.dsn))
         return
     confirm.free()
-    found, now = open_queue(manifest).migrate()
+    queue = open_queue(manifest)
+    found, now = queue.migrate() if queue.capabilities.tables else (None, None)
     if settings().json:
         output.document({"schema": "fleet.migrate/1", "found": found, "now": now})
+    elif now is None:
+        output.say(f"{queue.info().backend} needs no tables: nothing to do")
     elif found == now:
         output.say(f"tables are at version {now}: nothing to do")
     else:
