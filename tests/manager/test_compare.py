@@ -105,6 +105,9 @@ def test_more_than_the_room_is_a_surge(want) -> None:
     """supervisord cannot add to a group that runs; more of the very same may stand beside it."""
     found = step(plan(want(TWO.replace("4", "9")), want(), runs(want())), "emails")
     assert (found.action, found.tried, found.drains) == ("surge", 9, 4)
+    bare = want(TWO.replace("numprocs = 4", "numprocs = 4\nroom = 0"))
+    more = want(TWO.replace("numprocs = 4", "numprocs = 5\nroom = 0"))
+    assert step(plan(more, bare, runs(bare)), "emails").why == ("numprocs 4 → 5",), "and not: room 0 → 0"
 
 
 def test_a_pipeline_that_is_gone_drains(want) -> None:
