@@ -14,7 +14,7 @@ PAUSE = 0.3  # seconds between two looks at the file
 
 def events(
     since: Annotated[str, typer.Option(metavar="TIME", help="of the last 1h, 7d …")] = "",
-    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="at most so many")] = 50,
+    lines: Annotated[int, typer.Option("--lines", "-n", metavar="N", min=1, help="at most so many")] = 50,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="go on with what is added, until Ctrl-C")
     ] = False,

@@ -24,7 +24,8 @@ def logs(
         bool, typer.Option("--follow", "-f", help="go on with what is added, until Ctrl-C")
     ] = False,
     lines: Annotated[
-        int | None, typer.Option("--lines", "-n", min=0, help="the last lines of each process; 50")
+        int | None,
+        typer.Option("--lines", "-n", metavar="N", min=0, help="the last lines of each process; 50"),
     ] = None,
     since: Annotated[str, typer.Option(metavar="TIME", help="what was written in the last 10m, 2h …")] = "",
     grep: Annotated[
