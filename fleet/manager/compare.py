@@ -219,6 +219,9 @@ def _step(
         why.append(f"{len(asked_for)} of {len(shape.wanted)} {'is' if len(asked_for) == 1 else 'are'} down")
     if group in numbers and numbers[group] != desired.numprocs[group]:
         why.append(f"scaled to {numbers[group]} by hand")
+    ended = running.record.scaled.get(group) if running.daemon == running.record.daemon else None
+    if ended is not None and ended.manifest != desired.numprocs[group]:  # explains who starts or drains
+        why.append(f"scaled to {ended.number} by hand until now")
     rewrites = any(desired.files.get(name) != on_disk.get(name) for name in _names(group, desired.files))
     action = "scale" if drains else "start" if starts else "rewrite" if rewrites else "keep"
     return replace(

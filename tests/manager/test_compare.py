@@ -163,7 +163,9 @@ def test_a_number_by_hand_holds_until_its_end_or_a_newer_word(want) -> None:
     over = plan(wanted, wanted, scaled(until=999.0))
     assert step(over, "emails").drains == 2
     assert "is over" in over.notes[0]
-    assert step(plan(want(TWO.replace("4", "5")), wanted, scaled()), "emails").drains == 1
+    newer = step(plan(want(TWO.replace("4", "5")), wanted, scaled()), "emails")
+    assert newer.drains == 1
+    assert newer.why == ("numprocs 4 → 5", "scaled to 6 by hand until now")
 
 
 def test_a_pending_split_is_told(want) -> None:
