@@ -115,14 +115,14 @@ def log_files(manifest: Manifest, targets: list[str]) -> dict[str, Path]:
     from pathlib import Path
 
     from fleet.errors import SupervisorError
-    from fleet.manager.desired import worker_path
     from fleet.manager.places import place_of
     from fleet.manager.plan import programs
     from fleet.manager.targets import select
 
     place = place_of(manifest)
     found: dict[str, str] = {}
-    for group in programs(manifest, conf_dir=place.conf_dir, worker=worker_path()):
+    # No log's name depends on the worker's path, which would cost loading jinja2.
+    for group in programs(manifest, conf_dir=place.conf_dir, worker="fleet-worker"):
         for program in group.programs:
             for number in program.numbers():
                 name = program.text(program.process_name, number)
