@@ -12,7 +12,7 @@ _DIR = Path(".fleet/demo")
 
 def demo(
     directory: Annotated[
-        Path, typer.Option("--dir", help="Where the demo lives; the next one wipes it.")
+        Path, typer.Option("--dir", metavar="DIR", help="Where the demo lives; the next one wipes it.")
     ] = _DIR,
     seconds: Annotated[
         float | None,

@@ -85,6 +85,8 @@ def not_running(evidence: Evidence) -> Finding | None:
         facts.append(("stopped", f"at {evidence.clock(stop.at)} by {stop.by or 'somebody'}"))
     if row.by_hand is not None:
         facts.append(("wanted", _by_hand(row)))
+    if not row.running and row.oldest_ready is not None and row.jobs is not None:
+        facts.append(("ready", f"{row.jobs.ready:,} wait, the oldest for {short_duration(row.oldest_ready)}"))
     do = []
     if broken := [each.name for each in down if each.state not in (ABSENT, "STOPPED")]:
         do.append(f"fleet logs {evidence.name}")

@@ -293,6 +293,15 @@ def test_a_silent_supervisord_is_told_as_such():
     assert answer.do == ("fleet doctor",), "one that is not fleet's own, it does not start"
 
 
+def test_a_backlog_where_nothing_runs_is_no_matter_of_speed():
+    """More processes than were stopped would be odd advice."""
+    about = evidence(scenes.BACKLOG, "thumbs", oldest_alert=30.0)
+    down = tuple(replace(row, state="STOPPED", health=Health.STOPPED) for row in about.processes)
+    about = replace(about, row=replace(about.row, running=0), processes=down)
+    assert "ready 1,270 wait, the oldest for 2m31s" in told(found(about, "not-running"))
+    assert "backlog" not in {finding.rule for finding in why(about)}
+
+
 def test_what_most_payloads_share_and_not_all():
     """What all share tells nothing."""
     mixed = [{"kind": "thumb", "batch": 7 if n < 8 else n} for n in range(10)]
