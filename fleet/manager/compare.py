@@ -200,7 +200,8 @@ def _step(
     if group in todo.replace:
         old = [p for p in members if running.revisions.get(p.full_name, shape.revision) != shape.revision]
         if old and not why:
-            why.append(f"{len(old)} of {len(active)} run an older revision")
+            alive = active | {p.name for p in old}  # one that drains is not active, and may be old
+            why.append(f"{len(old)} of {len(alive)} run an older revision")
         rollout = rollout_of(group, desired, shape, members, running.revisions)
         tried = {"surge": len(shape.wanted), "trial": 1}.get(rollout, 0) if active else 0
         # In a surge the new ones start beside the old, and leave when the group itself runs again.

@@ -133,6 +133,9 @@ def test_drift_shows(want) -> None:
     old = replace(running, revisions={**running.revisions, "shop-pdf:shop-pdf_00": "other"})
     stale = step(plan(wanted, wanted, old), "pdf")
     assert (stale.action, stale.why) == ("replace", ("1 of 1 run an older revision",))
+    leaving = [replace(p, state=ProcessState.STOPPING) if p.group == "shop-pdf" else p for p in old.processes]
+    stale = step(plan(wanted, wanted, replace(old, processes=tuple(leaving))), "pdf")
+    assert stale.why == ("1 of 1 run an older revision",), "and not 1 of 0, while it drains"
 
 
 def test_a_restarted_daemon_makes_nobody_restart(want) -> None:
