@@ -152,9 +152,8 @@ def _raw(options: Mapping[str, str], guesses: list[str]) -> dict[str, Any]:
         guesses.append("startsecs is 1: with 0 a program that dies at once is restarted without a pause")
     if "startsecs" in raw:
         raw["startsecs"] = _number(raw["startsecs"], 1)
-    raw["autorestart"] = raw.get(
-        "autorestart", "unexpected"
-    ).lower()  # supervisord's default; fleet's is true
+    # supervisord's own default is "unexpected", and fleet's is true.
+    raw["autorestart"] = raw.get("autorestart", "unexpected").lower()
     for option in ("autostart", "autorestart"):
         if raw.get(option, "").lower() == "true":
             del raw[option]
