@@ -147,7 +147,8 @@ class Folder:
                     os.fsync(handle)
                 os.replace(temp, name, src_dir_fd=self._handle, dst_dir_fd=self._handle)
             except BaseException:
-                os.unlink(temp, dir_fd=self._handle)
+                with suppress(FileNotFoundError):  # Ctrl-C between the rename and here
+                    os.unlink(temp, dir_fd=self._handle)
                 raise
         except OSError as error:
             raise Refused(
