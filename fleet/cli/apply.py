@@ -270,7 +270,7 @@ def _say_revisions(known: Any, current: dict[str, str]) -> None:
         (
             revision.number,
             revision.revision,
-            datetime.fromtimestamp(revision.at).astimezone().isoformat(" ", "seconds"),
+            datetime.fromtimestamp(revision.at).astimezone().strftime("%Y-%m-%d %H:%M:%S"),
             len(revision.desired.groups),
             "in force" if revision.desired.files == current else "",
         )

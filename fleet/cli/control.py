@@ -83,8 +83,12 @@ def stop(
         weight = confirm.Weight.SEVERE if now else confirm.Weight.MODERATE
         label = " ".join(targets)
         confirm.ask(weight, f"{processes(len(names))} will {how}. Stop?", name=label, confirmed=confirmed)
-    with DrainLine() as tell:
-        done = end(run.client, names, now=now, timeout=run.seconds, tell=tell)
+    try:
+        with DrainLine() as tell:
+            done = end(run.client, names, now=now, timeout=run.seconds, tell=tell)
+    except KeyboardInterrupt:
+        run.tell("stop", names)  # they were told to, and stop
+        raise
     if done.stopped:
         run.tell("stop", done.stopped)
     if settings().json:

@@ -12,11 +12,13 @@ _DIR = Path(".fleet/demo")
 
 def demo(
     directory: Annotated[
-        Path, typer.Option("--dir", help="Where the demo lives; the next one wipes it.")
+        Path, typer.Option("--dir", metavar="DIR", help="Where the demo lives; the next one wipes it.")
     ] = _DIR,
     seconds: Annotated[
         float | None,
-        typer.Option(min=0, max=3600, help="Spread the jobs over so long (60 on a terminal, else 0)."),
+        typer.Option(
+            metavar="SEC", min=0, max=3600, help="Spread the jobs over so long (60 on a terminal, else 0)."
+        ),
     ] = None,
 ) -> int:
     """
@@ -26,9 +28,9 @@ def demo(
     Elsewhere it works to the end, proves every result, prints a table, stops
     all that it started, and ends with 7 if anything does not add up.
 
-    fleet demo
-    fleet demo --seconds 300
-    fleet demo | cat
+      fleet demo
+      fleet demo --seconds 300
+      fleet demo | cat
     """
     from fleet.cli import demo_run
 

@@ -155,8 +155,8 @@ def _say_goodbye(queue: Queue, jobs: Work, directory: Path, stays: bool) -> None
     output.note(f"dashboard closed. {state} · {done:,} jobs done · {buried} buried on purpose")
     fleet = f"{_this_fleet()} -m {shlex.quote(str(directory / 'fleet.toml'))}"
     for command, what in (
-        ("jobs list emails --state buried", "why jobs were buried"),
-        ("render -o -", "the supervisord files behind this"),
+        ("why emails", "why jobs were buried"),
+        ("render", "the supervisord files behind this"),
         ("status", "the dashboard again"),
         ("down", f"stop all; {directory} stays for a look"),
     ):

@@ -17,7 +17,9 @@ def doctor() -> int:
     """
     Look at everything that fleet needs here, and change nothing.
 
-    Exit 3 when something is wrong; warnings alone are 0.
+    Only a database without the queue's tables gets them, as it does from any
+    command that looks into it.  Exit 3 when something is wrong; 0 when there
+    are only warnings.
 
       fleet doctor
       fleet doctor --json | jq '.findings[] | select(.level != "ok")'

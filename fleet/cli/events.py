@@ -14,13 +14,13 @@ PAUSE = 0.3  # seconds between two looks at the file
 
 def events(
     since: Annotated[str, typer.Option(metavar="TIME", help="of the last 1h, 7d …")] = "",
-    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="at most so many")] = 50,
+    lines: Annotated[int, typer.Option("--lines", "-n", metavar="N", min=1, help="at most so many")] = 50,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="go on with what is added, until Ctrl-C")
     ] = False,
 ) -> None:
     """
-    Deploys, restarts, scaling and the like, oldest first.
+    Deploys, restarts, scaling, pauses and the like, oldest first.
 
     The file is .fleet/events.jsonl, one JSON object a line.
 
@@ -37,6 +37,8 @@ def events(
 
     start = time.time() - duration("--since", since) if since else 0.0
     folder = load_manifest().state_dir
+    with suppress(FileNotFoundError), open(str(folder / file.FILE), "rb"):
+        pass  # `read` takes one that it may not read for an empty one: the screen goes on without it
     found = [event for event in file.read(folder, limit=lines) if event.at >= start]
     for event in found:
         _say(event)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 import traceback
 from difflib import get_close_matches
@@ -16,6 +17,7 @@ from fleet.dashboard.text import show
 from fleet.errors import FleetError, ManifestError, Refused
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # the world's fault, not ours
+_PLANNED = ("apply", "up", "rollback")
 INTERRUPTED = 130  # 128 + SIGINT
 PIPE_CLOSED = 141  # 128 + SIGPIPE: what `git log | head` ends with
 
@@ -51,10 +53,14 @@ def report(error: BaseException) -> int:
         return error.exit_code
     if isinstance(error, typer.TyperException):  # wrong usage; typer has no public name for it
         message = error.format_message().removeprefix("Invalid value: ")
-        if not getattr(error, "possibilities", None):
-            message += _near_option(getattr(error, "option_name", ""))
-        _error(message)
+        message = re.sub(r"is not a valid int( range)?\.$", "is not a whole number.", message)
         context = getattr(error, "ctx", None)
+        option = getattr(error, "option_name", "")
+        if option == "--dry-run" and context is not None and context.info_name in _PLANNED:
+            message += ". That is: fleet plan"
+        elif not getattr(error, "possibilities", None):
+            message += _near_option(option)
+        _error(message)
         if context is not None:
             _say(f"see: {context.command_path} -h")
         return error.exit_code

@@ -30,16 +30,16 @@ class Hands:
     def act(self, verb: str, words: tuple[str, ...]) -> tuple[str, list[str]]:
         if verb == "run":
             return self._run(words)
-        from fleet.cli.queue import UNTIL_RESUMED
+        from fleet.cli.queue import UNTIL_RESUMED, hold, let_go
 
         queue, name = self._eyes.queue, words[0]
         if queue is None:
             return "the queue does not answer: nothing was changed", []
         queue_name = self._manifest.pipelines[name].queue_name
         if verb == "pause":
-            queue.pause(queue_name, UNTIL_RESUMED)
+            hold(self._manifest, queue, [queue_name], UNTIL_RESUMED)
             return f"paused {name} until resumed: p resumes it", []
-        queue.resume(queue_name)
+        let_go(self._manifest, queue, [queue_name])
         return f"resumed {name}", []
 
     def _why(self, name: str) -> tuple[str, list[str]]:

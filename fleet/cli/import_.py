@@ -12,7 +12,7 @@ _LISTED = 20  # skipped rows that are shown one by one
 def import_(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="simple-job-queue")],
     dsn: Annotated[str, typer.Argument(metavar="DSN", help="where its table is: mysql://user@host/db")],
-    table: Annotated[str, typer.Option("--table", help="its name")] = "job_queue_jobs",
+    table: Annotated[str, typer.Option("--table", metavar="NAME", help="its name")] = "job_queue_jobs",
     to: Annotated[
         str | None, typer.Option("--to", metavar="DSN", help="the queue, by default the manifest's")
     ] = None,

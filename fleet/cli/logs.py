@@ -24,7 +24,8 @@ def logs(
         bool, typer.Option("--follow", "-f", help="go on with what is added, until Ctrl-C")
     ] = False,
     lines: Annotated[
-        int | None, typer.Option("--lines", "-n", min=0, help="the last lines of each process; 50")
+        int | None,
+        typer.Option("--lines", "-n", metavar="N", min=0, help="the last lines of each process; 50"),
     ] = None,
     since: Annotated[str, typer.Option(metavar="TIME", help="what was written in the last 10m, 2h …")] = "",
     grep: Annotated[
@@ -112,14 +113,14 @@ def log_files(manifest: Manifest, targets: list[str]) -> dict[str, Path]:
     from pathlib import Path
 
     from fleet.errors import SupervisorError
-    from fleet.manager.desired import worker_path
     from fleet.manager.places import place_of
     from fleet.manager.plan import programs
     from fleet.manager.targets import select
 
     place = place_of(manifest)
     found: dict[str, str] = {}
-    for group in programs(manifest, conf_dir=place.conf_dir, worker=worker_path()):
+    # No log's name depends on the worker's path, which would cost loading jinja2.
+    for group in programs(manifest, conf_dir=place.conf_dir, worker="fleet-worker"):
         for program in group.programs:
             for number in program.numbers():
                 name = program.text(program.process_name, number)

@@ -76,7 +76,9 @@ def say(manifest: Manifest, place: Place, found: Plan) -> None:
     from fleet.cli import output
     from fleet.dashboard.text import show
 
-    where = "a supervisord that is to be started" if found.starts_supervisord else place.url
+    where = "its own supervisord" if place.private else place.url
+    if found.starts_supervisord:
+        where = "a supervisord that is to be started"
     clock = time.strftime("%H:%M:%S")
     head = f"{manifest.path.name} rev {found.revision} against {show(where)} · read {clock}"
     output.say(head)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from fleet.manifest import Manifest
     from fleet.queue.queue import Queue
 
 UNTIL_RESUMED = 365 * 86400.0  # seconds; every back end wants an end
@@ -33,7 +35,7 @@ def info() -> None:
     if settings().json:
         output.document({"schema": "fleet.queue/1", **asdict(found)})
         return
-    tables = "none" if found.schema_found is None else str(found.schema_found)
+    tables = "none" if found.schema_found is None else f"version {found.schema_found}"
     if found.schema_wanted is not None and found.schema_found != found.schema_wanted:
         tables += f" (this fleet wants {found.schema_wanted}: fleet queue migrate)"
     rows = {
@@ -70,9 +72,12 @@ def migrate(
         output.say(_statements(manifest.queue.dsn))
         return
     confirm.free()
-    found, now = open_queue(manifest).migrate()
+    queue = open_queue(manifest)
+    found, now = queue.migrate() if queue.capabilities.tables else (None, None)
     if settings().json:
         output.document({"schema": "fleet.migrate/1", "found": found, "now": now})
+    elif now is None:
+        output.say(f"{queue.info().backend} needs no tables: nothing to do")
     elif found == now:
         output.say(f"tables are at version {now}: nothing to do")
     else:
@@ -100,11 +105,10 @@ def pause(
     seconds = duration("--for", for_) if for_ else UNTIL_RESUMED
     if seconds == 0:
         raise typer.BadParameter("--for 0 would end the pause: that is fleet resume")
-    queue, names = _open(pipelines)
+    manifest, queue, names = _open(pipelines)
     confirm.free()
     with slips_are_usage_errors():
-        for name in names:
-            queue.pause(name, seconds)
+        hold(manifest, queue, names, seconds)
     how_long = f"for {format_duration(seconds)}" if for_ else "until resumed"
     output.say(f"paused {how_long}: {', '.join(names)}")
     output.note(f"undo: fleet resume {shlex.join(pipelines)}")
@@ -119,20 +123,44 @@ def resume(pipelines: PipelinesArgument) -> None:
     """
     from fleet.cli import confirm, output
 
-    queue, names = _open(pipelines)
+    manifest, queue, names = _open(pipelines)
     confirm.free()
-    for name in names:
-        queue.resume(name)
+    let_go(manifest, queue, names)
     output.say(f"resumed: {', '.join(names)}")
 
 
-def _open(pipelines: list[str]) -> tuple[Queue, list[str]]:
+def hold(manifest: Manifest, queue: Queue, names: Sequence[str], seconds: float) -> None:
+    """Pause pipelines of the queue, and note who did it."""
+    from fleet.units import format_duration
+
+    for name in names:
+        queue.pause(name, seconds)
+    how_long = "until resumed" if seconds == UNTIL_RESUMED else f"for {format_duration(seconds)}"
+    _tell(manifest, "pause", names, how_long)
+
+
+def let_go(manifest: Manifest, queue: Queue, names: Sequence[str]) -> None:
+    """End their pauses, and note who did it."""
+    for name in names:
+        queue.resume(name)
+    _tell(manifest, "resume", names)
+
+
+def _tell(manifest: Manifest, kind: str, names: Sequence[str], how_long: str = "") -> None:
+    from fleet.manager import events
+
+    concerned = [each.name for each in manifest.pipelines.values() if each.queue_name in names]
+    text = f"{', '.join(names)} {how_long}".rstrip()
+    events.tell(manifest.state_dir, kind, text, concerned or names)
+
+
+def _open(pipelines: list[str]) -> tuple[Manifest, Queue, list[str]]:
     from fleet.cli.context import load_manifest, open_queue
     from fleet.cli.names import queue_names
 
     manifest = load_manifest()
     queue = open_queue(manifest)
-    return queue, queue_names(manifest, queue, pipelines)
+    return manifest, queue, queue_names(manifest, queue, pipelines)
 
 
 def _statements(dsn: str) -> str:

@@ -167,7 +167,8 @@ def _say_up(done: Applied, wide: int) -> None:
     running = sum(group.running for group in done.groups)
     pid = f"supervisord pid {done.daemon.pid}"
     if done.is_unchanged and not done.failed:
-        what = f"{processes(running)} of {len(done.groups)} pipelines"
+        pipelines = f"{len(done.groups)} pipeline{'' if len(done.groups) == 1 else 's'}"
+        what = f"{processes(running)} of {pipelines}"
         output.say(f"nothing to change: {what} running as asked ({pid})")
         return
     kept = [group for group in done.groups if group.action == "kept"]

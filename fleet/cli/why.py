@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 def why(
-    pipeline: Annotated[str, typer.Argument(metavar="PIPELINE", help="of the manifest")],
+    pipelines: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PIPELINE…", help="without any: all that are not well", show_default=False),
+    ] = None,
     since: Annotated[str, typer.Option(metavar="TIME", help="errors of that long")] = "1h",
 ) -> None:
     """
@@ -22,7 +25,7 @@ def why(
 
     Rules and arithmetic, no guessing; the last lines are the commands that help.
 
-      fleet why reports
+      fleet why
       fleet why reports --since 6h
       fleet why thumbs --json | jq .findings[0].do
     """
@@ -30,24 +33,38 @@ def why(
     from fleet.cli.context import load_manifest, settings
     from fleet.cli.names import duration, unknown
     from fleet.cli.status import Eyes
-    from fleet.dashboard.text import show
+    from fleet.dashboard.facts import Health
     from fleet.dashboard.why import lines
 
     seconds = duration("--since", since)
     manifest = load_manifest()
-    if pipeline not in manifest.pipelines:
-        raise unknown("pipeline", pipeline, manifest.pipelines)
+    for name in pipelines or ():
+        if name not in manifest.pipelines:
+            raise unknown("pipeline", name, manifest.pipelines)
     eyes = Eyes(manifest)
     snapshot = eyes.look(None)
-    evidence, findings = examine(manifest, eyes.queue, snapshot, pipeline, seconds)
-    if settings().json:
-        output.document(_document(evidence, findings))
-        return
-    for number, line in enumerate(lines(evidence, findings)):
-        text = show(line)
-        if number == 0 or line.startswith(("also:", "do ")):
-            text = output.paint(text, "bold")
-        output.say(text)
+    chosen = pipelines or [row.name for row in snapshot.pipelines if row.health is not Health.OK]
+    for number, name in enumerate(chosen):
+        evidence, findings = examine(manifest, eyes.queue, snapshot, name, seconds)
+        if settings().json:
+            output.document(_document(evidence, findings))
+            continue
+        if number:
+            output.say("")
+        _say(lines(evidence, findings))
+    if not chosen and not settings().json:
+        output.say(f"all is well: {', '.join(manifest.pipelines)}")
+
+
+def _say(text: list[str]) -> None:
+    from fleet.cli import output
+    from fleet.dashboard.text import show
+
+    begins = True
+    for line in map(show, text):
+        is_bold = line and (begins or line.startswith("do "))
+        output.say(output.paint(line, "bold") if is_bold else line)
+        begins = not line
 
 
 def examine(

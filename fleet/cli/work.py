@@ -27,10 +27,10 @@ def work(
     """
     Run a pipeline's handler in this terminal, as its workers do.
 
-    fleet work emails
-    fleet work emails --once --payload '{"to": "ada@example.org"}'
-    fleet work emails --once --payload @bad.json --pdb
-    fleet work emails --reload
+      fleet work emails
+      fleet work emails --once --payload '{"to": "ada@example.org"}'
+      fleet work emails --once --payload @bad.json --pdb
+      fleet work emails --reload
 
     Same handler, retries, leases and timeout as under supervisord; what the
     handler prints comes here.  Ctrl-C leaves after the job in hand, a second

@@ -25,7 +25,7 @@ def backlog(evidence: Evidence) -> Finding | None:
     limit = evidence.oldest_alert
     is_late = limit is not None and oldest > limit
     grows = row.drains_in == float("inf") and ready > 0 and oldest > 5
-    if row.paused > 0 or not (is_late or grows):
+    if row.paused > 0 or not row.running or not (is_late or grows):
         return None
     before = flow(
         evidence.minutes,
@@ -46,7 +46,9 @@ def backlog(evidence: Evidence) -> Finding | None:
         slots = evidence.concurrency
         keep_up = -(-workers_for(now.arrivals, now.run_mean) // slots)
         empty = -(-workers_for(now.arrivals, now.run_mean, backlog=ready, within=_WITHIN) // slots)
-        facts.append(("help", f"{keep_up} processes keep up; {empty} empty the backlog in about 10 minutes"))
+        keeps = "1 process keeps up" if keep_up == 1 else f"{keep_up} processes keep up"
+        empties = f"{empty} empt{'ies' if empty == 1 else 'y'} the backlog"
+        facts.append(("help", f"{keeps}; {empties} in about 10 minutes"))
         if empty > running:
             do.append(_scale(evidence, empty))
         elif now.busy is not None and running and now.busy < 0.5 * running * slots:

@@ -31,6 +31,8 @@ class Evidence:
     timeout: float = 0.0
     concurrency: int = 1
     can_scale: bool = False
+    private: bool = True  # the supervisord is fleet's own
+    reasons: bool = True  # the queue can choose jobs by the reason of their burial
     timezone: tzinfo | None = None
 
     @property

@@ -61,7 +61,7 @@ class Source:
     @property
     def complaint(self) -> str:
         """The error without the place in front of it, which stands beside it anyway."""
-        place, colon, what = self.error.partition(": ")
+        place, colon, what = self.error.removeprefix("supervisord does not answer at ").partition(": ")
         return what if colon and "://" in place and " " not in place else self.error
 
 

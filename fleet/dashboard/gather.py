@@ -51,6 +51,8 @@ def gather(
         timeout=pipeline.timeout,
         concurrency=pipeline.concurrency,
         can_scale=can_scale,
+        private=manifest.supervisor is None,
+        reasons=queue is None or queue.capabilities.reasons,
     )
     if queue is None or not snapshot.queue.ok:
         return evidence

@@ -149,7 +149,8 @@ def footer(look: Look, width: int) -> Line:
     if look.command is not None:
         text = show(command_text(look.command), max(width - 30, 10))
         cursor = "▏" if look.number else ""
-        return fit((Span(f" {text}{cursor}", "reverse"), Span("   ⏎ run · esc cancel", "bold")), width)
+        keys = f"   {_enter(look)} run · esc cancel"
+        return fit((Span(f" {text}{cursor}", "reverse"), Span(keys, "bold")), width)
     if look.note:
         return fit((Span(f" {show(look.note, 400)}", "bold"),), width)
     right = "read-only " if look.read_only else ""
@@ -171,8 +172,13 @@ def footer(look: Look, width: int) -> Line:
 _OVERLAY_HINTS = [("esc", "back"), ("jk", "scroll"), ("q", "quit")]
 
 
+def _enter(look: Look) -> str:
+    return "enter" if look.ascii else "⏎"
+
+
 def _hints(look: Look) -> list[tuple[str, str]]:
-    hints = [("?", "help"), ("q", "quit"), ("⏎", "back" if look.only else "details"), ("tab", "pane")]
+    hints = [("?", "help"), ("q", "quit"), (_enter(look), "back" if look.only else "details")]
+    hints += [("tab", "pane")]
     hints += [("w", "why"), ("l", "logs"), ("e", "errors"), ("p", "pause")]
     if not look.read_only:
         hints += [("K", "kick"), ("R", "restart")]

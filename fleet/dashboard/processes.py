@@ -13,6 +13,7 @@ from fleet.dashboard.facts import ABSENT, OUTSIDE, Asked, Heard, ProcessRow, Sna
 from fleet.dashboard.procfs import usage
 from fleet.dashboard.sources import log_of
 from fleet.manager.stand_in import BESIDE, is_stand_in
+from fleet.queue.vitals import EVERY
 
 if TYPE_CHECKING:
     from fleet.manifest import Manifest, Pipeline
@@ -161,17 +162,23 @@ def _of_pulse(
     return {
         "done": pulse.done,
         "failed": pulse.failed,
-        "cpu": pulse.cpu if fresh else None,
+        # The first pulse comes at once: a share of the milliseconds since the start.
+        "cpu": pulse.cpu if fresh and pulse.up >= 1 else None,
         "rss": pulse.rss or None,
         "rate": _rate(fields["pid"], pulse, clock, last) if fresh else None,
         "job": pulse.job,
-        "job_for": pulse.job_for + (pulse.age if pulse.job is not None else 0.0),
+        "job_for": _job_for(pulse),
         "doing": pulse.state,
         "note": pulse.note or fields.get("note", ""),
         "beat": clock - pulse.age,
         "pulse_age": pulse.age,
         "skew": time.time() - pulse.age - pulse.clock if pulse.clock else None,
     }
+
+
+def _job_for(pulse: Pulse) -> float:
+    """Seconds; a job that was younger than the time between two pulses may be over since the last one."""
+    return pulse.job_for + pulse.age if pulse.job is not None and pulse.job_for >= EVERY else pulse.job_for
 
 
 def _rate(pid: int | None, pulse: Pulse, clock: float, last: ProcessRow | None) -> float:

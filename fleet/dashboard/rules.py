@@ -51,7 +51,7 @@ def not_running(evidence: Evidence) -> Finding | None:
             rule="supervisord-away",
             headline="supervisord does not answer, so nobody knows what runs",
             facts=tuple((host.name, host.error) for host in silent),
-            do=("fleet up",),
+            do=("fleet up" if evidence.private else "fleet doctor",),
         )
     row = evidence.row
     if row.by_hand == 0 and not wanted:
@@ -66,11 +66,17 @@ def not_running(evidence: Evidence) -> Finding | None:
     counted = Counter(row.state for row in down)
     states = ", ".join(f"{count} {state}" for state, count in counted.items())
     facts: list[tuple[str, str]] = []
+    ends: dict[str, str] = {}  # the last line of a log that was shown: whose
     for each in down[:3]:
-        facts.append(("process", f"{each.name}: {each.state}" + (f", {each.note}" if each.note else "")))
+        text = f"{each.name}: {each.state}" + (f", {each.note}" if each.note else "")
         tail = evidence.logs.get(each.name, ())
-        if tail and each.state not in (ABSENT, "STOPPED"):
-            facts[-1] = ("process", f"{facts[-1][1]}; last lines of its log:")
+        if not tail or each.state in (ABSENT, "STOPPED"):
+            facts.append(("process", text))
+        elif tail[-1] in ends:
+            facts.append(("process", f"{text}; its log ends as that of {ends[tail[-1]]}"))
+        else:
+            ends[tail[-1]] = each.name
+            facts.append(("process", f"{text}; last lines of its log:"))
             facts += [("", f"  {line}") for line in tail]
     if len(down) > 3:
         facts.append(("", f"and {len(down) - 3} more"))
@@ -79,6 +85,8 @@ def not_running(evidence: Evidence) -> Finding | None:
         facts.append(("stopped", f"at {evidence.clock(stop.at)} by {stop.by or 'somebody'}"))
     if row.by_hand is not None:
         facts.append(("wanted", _by_hand(row)))
+    if not row.running and row.oldest_ready is not None and row.jobs is not None:
+        facts.append(("ready", f"{row.jobs.ready:,} wait, the oldest for {short_duration(row.oldest_ready)}"))
     do = []
     if broken := [each.name for each in down if each.state not in (ABSENT, "STOPPED")]:
         do.append(f"fleet logs {evidence.name}")
@@ -113,6 +121,9 @@ def paused(evidence: Evidence) -> Finding | None:
     facts = [("ready", f"{waiting:,} jobs wait")]
     if row.flow.arrivals:
         facts.append(("arrives", f"{row.flow.arrivals:.1f}/s"))
+    mark = last_event(evidence, {"pause", "resume"})
+    if mark is not None and mark.kind == "pause":  # else somebody did it from another host
+        facts.append(("paused", f"at {evidence.clock(mark.at)} by {mark.by or 'somebody'}"))
     return Finding(
         rule="paused",
         headline=f"no jobs are handed out {left}",
@@ -158,8 +169,8 @@ def buried(evidence: Evidence) -> Finding | None:
     known = sum(many for _, many in groups)
     earlier = count - known
     if earlier > 0:
-        since = format_duration(evidence.since)
-        facts.append(("besides", f"{earlier:,} more, put aside over {since} ago, just now, or by hand"))
+        when = f"put aside over {format_duration(evidence.since)} ago, just now, or by hand"
+        facts.append(("besides", f"{earlier:,} more, {when}") if groups else ("cause", f"not told: {when}"))
     headline = f"{count:,}{'+' if capped else ''} buried"
     if groups:
         first = min(cause.first_at for cause, _ in groups)
@@ -174,9 +185,11 @@ def _after_the_fix(evidence: Evidence, groups: Sequence[tuple[Cause, int]]) -> t
     name = quoted(evidence.name)
     if not groups:
         return (f"fleet jobs list {name} --state buried", f"after the fix:  fleet jobs kick {name} --all")
-    kick = f"after the fix:  fleet restart {name} && fleet jobs kick {name} --error"
+    kick = f"after the fix:  fleet restart {name} && fleet jobs kick {name}"
+    if not evidence.reasons:
+        return (f"{kick} --all",)
     worst = sorted(groups, key=lambda pair: -pair[1])[:2]
-    return tuple(f"{kick} {quoted(pattern(cause.cause))}" for cause, _ in worst)
+    return tuple(f"{kick} --error {quoted(pattern(cause.cause))}" for cause, _ in worst)
 
 
 def failing(evidence: Evidence) -> Finding | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from textwrap import wrap
 
 from fleet.dashboard.columns import (
     ICONS,
@@ -262,13 +263,21 @@ def _all_minutes(snapshot: Snapshot, what: str) -> str:
 
 def _trouble(snapshot: Snapshot, look: Look, width: int) -> list[Line]:
     """Who is silent since when, and why which pipeline is not well."""
-    lines = silences(snapshot, look)
+    lines = [part for line in silences(snapshot, look) for part in _folded(line, width)]
     for row in sorted(snapshot.pipelines, key=lambda row: row.health.rank):
         if row.health.is_trouble and row.reason not in _SAID_ALREADY:
             icon = Span(f" {ICONS[row.health]} ", STYLES[row.health])
             name = Span(f"{show(row.name, 30)} {row.health.value}: ", WORDS[row.health])
             lines.append((icon, name, Span(show(row.reason, 200))))
     return [fit(line, width) for line in lines]
+
+
+def _folded(line: Line, width: int) -> list[Line]:
+    """Its complaint on lines of its own where one is too narrow: its end says what to do."""
+    *head, complaint = line
+    if len(text_of(line)) <= width:
+        return [line]
+    return [tuple(head), *((Span(f"   {part}"),) for part in wrap(complaint.text, max(width - 3, 1))[:2])]
 
 
 def _silence(what: str, source: Source, now: float, look: Look) -> Line:

@@ -200,7 +200,8 @@ def _step(
     if group in todo.replace:
         old = [p for p in members if running.revisions.get(p.full_name, shape.revision) != shape.revision]
         if old and not why:
-            why.append(f"{len(old)} of {len(active)} run an older revision")
+            alive = active | {p.name for p in old}  # one that drains is not active, and may be old
+            why.append(f"{len(old)} of {len(alive)} run an older revision")
         rollout = rollout_of(group, desired, shape, members, running.revisions)
         tried = {"surge": len(shape.wanted), "trial": 1}.get(rollout, 0) if active else 0
         # In a surge the new ones start beside the old, and leave when the group itself runs again.
@@ -219,6 +220,9 @@ def _step(
         why.append(f"{len(asked_for)} of {len(shape.wanted)} {'is' if len(asked_for) == 1 else 'are'} down")
     if group in numbers and numbers[group] != desired.numprocs[group]:
         why.append(f"scaled to {numbers[group]} by hand")
+    ended = running.record.scaled.get(group) if running.daemon == running.record.daemon else None
+    if ended is not None and ended.manifest != desired.numprocs[group]:  # explains who starts or drains
+        why.append(f"scaled to {ended.number} by hand until now")
     rewrites = any(desired.files.get(name) != on_disk.get(name) for name in _names(group, desired.files))
     action = "scale" if drains else "start" if starts else "rewrite" if rewrites else "keep"
     return replace(

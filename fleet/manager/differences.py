@@ -57,7 +57,8 @@ def _of_confs(old: list[dict[str, str]], new: list[dict[str, str]], has_spec: bo
     follows = totals[0] == 2 * int(was.get("numprocs", "0")) and totals[1] == 2 * int(
         now.get("numprocs", "0")
     )
-    if totals[0] != totals[1] and not (follows and was.get("numprocs") != now.get("numprocs")):
+    is_told = totals[0] == totals[1] or (follows and was.get("numprocs") != now.get("numprocs"))
+    if rooms[0] != rooms[1] and not is_told:
         yield f"room {rooms[0]} → {rooms[1]}"
     if was.get("command") != now.get("command"):
         yield "command" if has_spec else f"command {now.get('command', '')}"

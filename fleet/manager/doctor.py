@@ -22,7 +22,7 @@ from fleet.manager.daemon import environ
 from fleet.manager.desired import desired
 from fleet.manager.places import Place
 from fleet.manager.plan import programs
-from fleet.manifest import Manifest, machine
+from fleet.manifest import Manifest, imports, machine
 from fleet.manifest.values import STOP_MARGIN
 from fleet.supervisor import parser, pids
 from fleet.supervisor.client import DaemonState
@@ -63,7 +63,7 @@ def examine(manifest: Manifest, place: Place) -> Iterator[Finding]:
 
 
 def _manifest(manifest: Manifest) -> Iterator[Finding]:
-    problems = [*manifest.warnings, *machine.problems(manifest)]
+    problems = [*manifest.warnings, *machine.problems(manifest), *imports.problems(manifest)]
     for problem in problems:
         level = Level.WARNING if problem.is_warning else Level.BAD
         hint = (problem.hint,) if problem.hint else ()
@@ -97,7 +97,7 @@ def _unreachable(place: Place, error: Exception) -> Finding:
         )
         text = f"{path}: permission denied ({owner_and_mode(path)})"
         return Finding(what="socket", level=Level.BAD, text=text, mend=mend)
-    if place.url.startswith("unix://") and not _exists(path):
+    if not place.private and place.url.startswith("unix://") and not _exists(path):
         mend = ("sudo systemctl start supervisor",)
     return Finding(what="supervisord", level=Level.BAD, text=str(error), mend=mend)
 
@@ -171,11 +171,13 @@ def _log_folders(manifest: Manifest, place: Place) -> Iterator[Finding]:
     bad = 0
     for folder in folders:
         there = next((path for path in [folder, *folder.parents] if _exists(path)), Path("/"))
+        if not place.private and folder.is_dir():
+            continue  # supervisord opens the files in it, with its own rights
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
             bad += 1
-            mend = f"sudo install -d -o {_own_user()} {quote(str(folder))}"
+            mend = (f"sudo install -d -o {_own_user()} {quote(str(folder))}",) if not place.private else ()
             text = f"{folder} cannot be written ({there}: {owner_and_mode(there)})"
-            yield Finding(what="logs", level=Level.BAD, text=text, mend=(mend,))
+            yield Finding(what="logs", level=Level.BAD, text=text, mend=mend)
     if folders and not bad:
         yield Finding(what="logs", level=Level.OK, text=", ".join(map(str, folders[:3])))
 
@@ -258,13 +260,16 @@ def _libraries() -> Iterator[Finding]:
 def _orphans(manifest: Manifest, place: Place, daemon: DaemonState | None) -> Iterator[Finding]:
     """Workers of ours that no supervisord looks after: left behind when one was killed."""
     known: set[int] = set()
-    if daemon is not None and daemon.state != "SHUTDOWN":
+    asked = daemon is not None and daemon.state != "SHUTDOWN"
+    if asked:
         try:
             known = {p.pid for p in place.client().processes() if p.pid is not None}
         except SupervisorError:
             return
     groups = {pipeline.group for pipeline in manifest.pipelines.values()}
     left = [pid for pid in pids.of_groups(groups, place.url) if pid not in known]
+    if not asked:  # one that lives and does not let us in looks after its own
+        left = [pid for pid in left if not pids.is_supervised(pid)]
     if left:
         text = (
             f"{_count(len(left), 'process')} of an earlier supervisord: pid {', '.join(map(str, left[:8]))}"

@@ -147,7 +147,8 @@ class Folder:
                     os.fsync(handle)
                 os.replace(temp, name, src_dir_fd=self._handle, dst_dir_fd=self._handle)
             except BaseException:
-                os.unlink(temp, dir_fd=self._handle)
+                with suppress(FileNotFoundError):  # Ctrl-C between the rename and here
+                    os.unlink(temp, dir_fd=self._handle)
                 raise
         except OSError as error:
             raise Refused(
@@ -266,7 +267,8 @@ def _check_unreachable(folder: Path) -> None:
     found = folder.stat()
     if found.st_uid not in (0, os.geteuid()):
         raise Refused(
-            f"{folder} belongs to somebody else ({owner_and_mode(folder)}), who could swap files in it."
+            f"{folder} belongs to somebody else ({owner_and_mode(folder)}), who could swap files in it. "
+            "Run fleet as that user."
         )
     if found.st_mode & stat.S_IWOTH:
         shared = found.st_mode & stat.S_ISVTX  # as /tmp: it is meant to be everybody's

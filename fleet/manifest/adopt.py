@@ -152,10 +152,11 @@ def _raw(options: Mapping[str, str], guesses: list[str]) -> dict[str, Any]:
         guesses.append("startsecs is 1: with 0 a program that dies at once is restarted without a pause")
     if "startsecs" in raw:
         raw["startsecs"] = _number(raw["startsecs"], 1)
-    if raw.get("autorestart", "").lower() == "unexpected":
-        raw["autorestart"] = "unexpected"
-    if "autorestart" not in raw:
-        raw["autorestart"] = "unexpected"  # supervisord's own default; fleet's is true
+    # supervisord's own default is "unexpected", and fleet's is true.
+    raw["autorestart"] = raw.get("autorestart", "unexpected").lower()
+    for option in ("autostart", "autorestart"):
+        if raw.get(option, "").lower() == "true":
+            del raw[option]
     return raw
 
 

@@ -120,7 +120,8 @@ def _try(pipelines: Sequence[Pipeline], uid: int | None, limit: float) -> Mappin
             extra_groups=os.getgrouplist(person.pw_name, person.pw_gid) if person else None,
         )
     except OSError as error:
-        return dict.fromkeys(handlers, (f"{python} cannot be run: {error.strerror}", ""))
+        who = f" as {person.pw_name}" if person else ""
+        return dict.fromkeys(handlers, (f"{python} cannot be run{who}: {error.strerror}", ""))
     try:
         output, _ = child.communicate(timeout=limit)
         ended = f"the import ended the process (exit {child.returncode})"

@@ -51,9 +51,9 @@ def stays_around(script: str, *, forks: bool) -> bool:
         words = list(lexer)
     except ValueError:
         return False
-    if "exec" in words or "trap" in words:
-        return False
     firsts = [*_first_words(words)]
+    if "exec" in firsts or "trap" in firsts:
+        return False
     if _NO_PROGRAM.issuperset(firsts):
         return False
     return forks or "|" in words or firsts[-1] in _NO_PROGRAM

@@ -127,6 +127,15 @@ def of_groups(groups: Container[str], url: str) -> list[int]:
     return found
 
 
+def is_supervised(pid: int) -> bool:
+    """Whether the supervisord that started it still lives: nobody else can be its parent."""
+    try:
+        parent = Process(pid).parent()
+        return parent is not None and any("supervisord" in word for word in parent.cmdline())
+    except psutil.Error:
+        return False
+
+
 def _leads(pid: int) -> bool:
     """supervisord makes each of its processes the leader of a group."""
     try:

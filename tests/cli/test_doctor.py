@@ -79,6 +79,38 @@ def test_what_an_earlier_supervisord_left_is_found(shop: Path) -> None:  # noqa:
             worker.kill()
 
 
+def test_workers_of_a_supervisord_that_lives_are_no_orphans(shop: Path) -> None:  # noqa: F811
+    """Its socket is gone, or refuses us, and it goes on looking after them."""
+    fleet(shop, "up")
+    socket = shop / ".fleet" / "supervisor.sock"
+    text = (shop / "fleet.toml").read_text()
+    place = f'[supervisor]\nurl = "unix://{socket}"\nconf_dir = "{shop}/.fleet/conf.d"\n'
+    (shop / "fleet.toml").write_text(text + place)
+    socket.rename(shop / "away")
+    try:
+        said = fleet(shop, "doctor", code=3)
+    finally:
+        (shop / "away").rename(socket)
+    assert "✖ supervisord" in said
+    assert "✔ orphans      none" in said
+
+
+def test_a_handler_that_cannot_be_imported_is_told(tmp_path: Path) -> None:
+    """As `fleet check` does: its worker would end at once, again and again."""
+    (tmp_path / "fleet.toml").write_text('[pipelines.emails]\nhandler = "nowhere:send"\n')
+    assert "no module nowhere" in fleet(tmp_path, "doctor", code=3)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
+def test_a_python_that_the_user_may_not_run_is_told_with_the_user(tmp_path: Path) -> None:
+    """A virtual environment below /root, most often."""
+    (tmp_path / "python").touch(mode=0o700)
+    (tmp_path / "fleet.toml").write_text(
+        '[pipelines.emails]\nhandler = "nowhere:send"\nuser = "nobody"\npython = "./python"\n'
+    )
+    assert "cannot be run as nobody: Permission denied" in fleet(tmp_path, "check", code=4)
+
+
 def test_a_place_that_cannot_be_used_is_told(shop: Path) -> None:  # noqa: F811
     """A supervisord that is not there, a conf_dir that is not there."""
     text = (shop / "fleet.toml").read_text()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pexpect
 import pytest
 
 from tests.cli.command import FLEET
+from tests.cli.command import fleet as typed
 from tests.cli.conftest import MANIFEST, bury
 
 
@@ -226,7 +229,10 @@ def test_pause_and_resume(fleet, queue):
     assert fleet("pause", "emails", "--for", "10m").code == 0
     assert queue.reserve("emails") is None
     assert 590 < queue.stats("emails").paused <= 600
+    assert "paused   at " in fleet("why", "emails").out
     assert fleet("resume", "emails").code == 0
+    told = [json.loads(line) for line in fleet("events", "--json").out.splitlines()]
+    assert [(e["kind"], e["text"]) for e in told] == [("pause", "emails for 10m"), ("resume", "emails")]
     assert queue.reserve("emails") is not None
     assert fleet("pause", "emails", "--for", "0").code == 2
 
@@ -245,10 +251,17 @@ def test_a_pause_takes_globs_and_all(fleet, queue):
 def test_info_and_migrate(fleet):
     """Running it twice changes nothing; --sql needs no server."""
     assert fleet("queue", "info", "--json").json["backend"] == "sqlite"
-    assert "tables" in fleet("queue", "info").out
+    assert "tables    version " in fleet("queue", "info").out
     ran = fleet("queue", "migrate", "--json").json
     assert ran["found"] == ran["now"]
     assert "CREATE TABLE" in fleet("queue", "migrate", "--sql").out.upper()
+
+
+def test_a_queue_without_tables_has_nothing_to_migrate(beanstalkd_dsn, tmp_path):
+    """A deploy script says `fleet queue migrate` on every back end."""
+    (tmp_path / "fleet.toml").write_text(f'[queue]\ndsn = "{beanstalkd_dsn}"\n[pipelines.x]\ncommand = "y"\n')
+    ran = typed("queue", "migrate", folder=tmp_path)
+    assert (ran.returncode, ran.stdout) == (0, "beanstalkd needs no tables: nothing to do\n")
 
 
 def test_a_manifest_with_mistakes_is_exit_4(fleet, folder):

@@ -29,6 +29,14 @@ def test_every_spelling_of_an_option_with_a_value_is_understood():
         assert options.hoist([*words, "status"], {})[0].manifest == "a.toml"
 
 
+def test_slips_are_told_in_words_for_people():
+    """No type of Python's, and where the thing that was meant is found."""
+    assert "'abc' is not a whole number.\n" in fleet("jobs", "show", "abc").stderr
+    assert "'high' is not a whole number.\n" in fleet("jobs", "put", "x", "1", "--priority", "high").stderr
+    assert "No such option: --dry-run. That is: fleet plan" in fleet("apply", "--dry-run").stderr
+    assert "fleet plan" not in fleet("scale", "--dry-run").stderr
+
+
 def test_words_after_a_double_dash_belong_to_the_command():
     """`--` ends fleet's own options, as everywhere."""
     settings, rest = options.hoist(["jobs", "put", "x", "--", "--json"], {})
@@ -91,6 +99,7 @@ def test_every_command_has_help_with_an_example(command, capsys):
     assert app.run([*command.name.split(), "-h"]) == 0
     assert capsys.readouterr().out == text
     assert re.search(rf"^ +fleet {command.name}", text, re.MULTILINE), "an example line"
+    assert not re.search(r" <\w+( range)?>  ", text), "a word for people, and no type of typer's"
     assert max(map(len, text.splitlines())) <= 80
     assert len(command.summary) <= 60
     assert command.panel in app.PANELS

@@ -8,6 +8,7 @@ import pty
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -168,6 +169,24 @@ def test_ctrl_c_while_waiting_leaves_what_the_next_up_finishes(sign: str, shop: 
         os.close(follower)
     assert fleet(shop, "up")
     assert len(pids_below(shop)) == 4
+
+
+def test_ctrl_c_while_a_job_drains_says_who_goes_on(shop: Path) -> None:
+    """Exit 130; they were told to stop, and do so: it is an event like any other stop."""
+    worker = shop / "worker.py"
+    worker.write_text(worker.read_text().replace("time.sleep(0.5)", "time.sleep(3)"))
+    fleet(shop, "up")
+    eventually(lambda: fleet(shop, "logs", "thumbs").count("ready"))
+    with subprocess.Popen(
+        [FLEET, "stop", "thumbs", "-y"], cwd=shop, stderr=-1, stdout=-1, text=True
+    ) as child:
+        eventually(lambda: '"STOPPING"' in fleet(shop, "status", "--json"))
+        time.sleep(0.3)  # it looks five times a second
+        child.send_signal(signal.SIGINT)
+        _, said = child.communicate(timeout=20)
+    assert child.returncode == 130
+    assert said == "interrupted\nTold to stop, and still busy: shop-thumbs_00\n"
+    assert "stop      thumbs: 1 process" in fleet(shop, "events")
 
 
 def test_logs_of_many_are_safe_to_show(shop: Path) -> None:

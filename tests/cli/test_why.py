@@ -51,6 +51,17 @@ def test_why_tells_the_cause_and_the_command(folder):
     assert """fleet jobs kick emails --error "KeyError: '<b>TZ</b>'\"""" in ran.stdout
 
 
+def test_why_alone_is_about_all_that_are_not_well(folder):
+    """At night nobody wants to type names first."""
+    manifest = (folder / "fleet.toml").read_text()
+    (folder / "fleet.toml").write_text(manifest + '[pipelines.thumbs]\ncommand = "sleep 1000"\n')
+    said = fleet("why", folder=folder).stdout
+    assert said.startswith("emails is failing: ")
+    assert "\n\nthumbs is unknown: supervisord does not answer" in said
+    assert len(fleet("why", "--json", folder=folder).stdout.splitlines()) == 2
+    assert fleet("why", "nope", folder=folder).returncode == 2
+
+
 def test_why_as_json(folder):
     """Rule, numbers and commands."""
     document = json.loads(fleet("why", "emails", "--json", folder=folder).stdout)

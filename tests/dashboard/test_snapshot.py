@@ -449,6 +449,22 @@ def test_a_job_that_takes_far_longer_than_others_makes_its_process_slow(manifest
     assert "job #7 runs for 41s" in row(snapshot, "emails").reason
 
 
+def test_only_a_job_that_outlasts_two_pulses_grows_older_in_between(manifest, queue, place):
+    """A worker with jobs of 0.1 s is not seen at one of 2 s because it spoke 2 s ago."""
+    queue.publish(pulse(manifest, place, job_for=0.1), rows_of_this_minute())
+    queue.publish(pulse(manifest, place, 1, job_for=4.0), rows_of_this_minute())
+    time.sleep(0.3)
+    snapshot = take(manifest, queue, place)
+    assert row(snapshot, "emails_00").job_for == 0.1
+    assert row(snapshot, "emails_01").job_for >= 4.3
+
+
+def test_a_share_of_cpu_is_not_told_of_the_first_milliseconds(manifest, queue, place):
+    """A worker's first pulse comes while it starts, at full speed."""
+    queue.publish(pulse(manifest, place, cpu=1.1, up=0.02), rows_of_this_minute())
+    assert row(take(manifest, queue, place), "emails_00").cpu is None
+
+
 def test_the_last_line_of_a_log_and_a_clock_that_is_wrong(manifest, queue, place, tmp_path):
     """The file is read where it lies; the worker's clock is compared with ours."""
     queue.publish(pulse(manifest, place, clock=time.time() - 90))

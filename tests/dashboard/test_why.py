@@ -68,6 +68,16 @@ def test_processes_that_do_not_run_come_first_with_their_last_log_lines():
     assert why(evidence(scenes.FATAL, "reports"))[0].rule == "not-running"
 
 
+def test_a_log_that_ends_as_another_is_told_once():
+    """Twenty processes that die of one thing are one thing."""
+    fatal = scenes.FATAL.processes[0]
+    twins = tuple(replace(fatal, name=f"reports_{n:02d}", state="FATAL") for n in range(2))
+    logs = {"reports_00": ["at 12:00", "no module shop"], "reports_01": ["at 12:01", "no module shop"]}
+    answer = found(evidence(scenes.FATAL, "reports", processes=twins, logs=logs), "not-running")
+    assert told(answer).count("no module shop") == 1
+    assert "its log ends as that of reports_00" in told(answer)
+
+
 def test_what_is_replaced_by_a_surge_is_not_missing():
     """Stand-ins do the work meanwhile."""
     own, beside = scenes.ALL_WELL.processes[0], scenes.ALL_WELL.processes[1]
@@ -165,6 +175,13 @@ def test_jobs_buried_before_the_time_asked_for_are_counted_too():
     assert "besides 3 more, put aside over 1h ago, just now, or by hand" in told(answer)
     answer = found(evidence(scenes.FATAL, "reports", causes=()), "buried")
     assert answer.do[0] == "fleet jobs list reports --state buried"
+    assert "cause not told: put aside over 1h ago" in told(answer)
+
+
+def test_only_what_the_queue_can_do_is_advised():
+    """beanstalkd keeps no reasons to choose jobs by."""
+    answer = found(evidence(scenes.FATAL, "reports", reasons=False), "buried")
+    assert answer.do == ("after the fix:  fleet restart reports && fleet jobs kick reports --all",)
 
 
 def test_attempts_that_fail_before_they_are_buried():
@@ -272,6 +289,17 @@ def test_a_silent_supervisord_is_told_as_such():
     """Nobody knows what runs, so nothing is claimed about processes."""
     answer = found(evidence(scenes.NOTHING_ANSWERS, "emails"), "supervisord-away")
     assert answer.do == ("fleet up",)
+    answer = found(evidence(scenes.NOTHING_ANSWERS, "emails", private=False), "supervisord-away")
+    assert answer.do == ("fleet doctor",), "one that is not fleet's own, it does not start"
+
+
+def test_a_backlog_where_nothing_runs_is_no_matter_of_speed():
+    """More processes than were stopped would be odd advice."""
+    about = evidence(scenes.BACKLOG, "thumbs", oldest_alert=30.0)
+    down = tuple(replace(row, state="STOPPED", health=Health.STOPPED) for row in about.processes)
+    about = replace(about, row=replace(about.row, running=0), processes=down)
+    assert "ready 1,270 wait, the oldest for 2m31s" in told(found(about, "not-running"))
+    assert "backlog" not in {finding.rule for finding in why(about)}
 
 
 def test_what_most_payloads_share_and_not_all():

@@ -105,6 +105,9 @@ def test_more_than_the_room_is_a_surge(want) -> None:
     """supervisord cannot add to a group that runs; more of the very same may stand beside it."""
     found = step(plan(want(TWO.replace("4", "9")), want(), runs(want())), "emails")
     assert (found.action, found.tried, found.drains) == ("surge", 9, 4)
+    bare = want(TWO.replace("numprocs = 4", "numprocs = 4\nroom = 0"))
+    more = want(TWO.replace("numprocs = 4", "numprocs = 5\nroom = 0"))
+    assert step(plan(more, bare, runs(bare)), "emails").why == ("numprocs 4 → 5",), "and not: room 0 → 0"
 
 
 def test_a_pipeline_that_is_gone_drains(want) -> None:
@@ -130,6 +133,9 @@ def test_drift_shows(want) -> None:
     old = replace(running, revisions={**running.revisions, "shop-pdf:shop-pdf_00": "other"})
     stale = step(plan(wanted, wanted, old), "pdf")
     assert (stale.action, stale.why) == ("replace", ("1 of 1 run an older revision",))
+    leaving = [replace(p, state=ProcessState.STOPPING) if p.group == "shop-pdf" else p for p in old.processes]
+    stale = step(plan(wanted, wanted, replace(old, processes=tuple(leaving))), "pdf")
+    assert stale.why == ("1 of 1 run an older revision",), "and not 1 of 0, while it drains"
 
 
 def test_a_restarted_daemon_makes_nobody_restart(want) -> None:
@@ -160,7 +166,9 @@ def test_a_number_by_hand_holds_until_its_end_or_a_newer_word(want) -> None:
     over = plan(wanted, wanted, scaled(until=999.0))
     assert step(over, "emails").drains == 2
     assert "is over" in over.notes[0]
-    assert step(plan(want(TWO.replace("4", "5")), wanted, scaled()), "emails").drains == 1
+    newer = step(plan(want(TWO.replace("4", "5")), wanted, scaled()), "emails")
+    assert newer.drains == 1
+    assert newer.why == ("numprocs 4 → 5", "scaled to 6 by hand until now")
 
 
 def test_a_pending_split_is_told(want) -> None:

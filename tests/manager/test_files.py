@@ -26,6 +26,20 @@ def test_a_file_has_its_mode_whatever_the_umask(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "a.worker.json").stat().st_mode) == 0o600
 
 
+def test_ctrl_c_just_after_the_rename_is_ctrl_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no complaint about a temporary file that is not there any more."""
+    rename = os.replace
+
+    def renamed_then_interrupted(*args: str, **folders: int) -> None:
+        rename(*args, **folders)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", renamed_then_interrupted)
+    with opened(tmp_path, private=True) as folder, pytest.raises(KeyboardInterrupt):
+        folder.write("a.conf", "text", Access())
+    assert [path.name for path in tmp_path.iterdir()] == ["a.conf"]
+
+
 def test_a_full_disk_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
     """A size limit of the process is the nearest thing to a full disk that needs no root."""
     path = tmp_path / "a.conf"

@@ -19,6 +19,8 @@ LARAVEL = """\
 process_name=%(program_name)s_%(process_num)02d
 command=php artisan queue:work --id=%(process_num)02d --rate=5%% {process} ; a comment
 numprocs=8
+autostart=true
+autorestart=True
 stopwaitsecs=3600
 stopasgroup=true
 stopsignal=INT
@@ -54,6 +56,7 @@ def test_a_file_of_supervisord(tmp_path: Path) -> None:
         3600,
         True,
     )
+    assert worker.supervisor == {}, "what fleet does anyway is not written down"
     assert str(worker.directory) == "/srv/app"
     assert str(worker.logs.dir) == "/var/log/shop"
     assert worker.logs.max_size == 5 * 1024**2

@@ -27,6 +27,7 @@ from tests.waiting import eventually
         ("while :; do A=1 sleep 60; done", True),
         ("sleep 60 & wait", True),
         ("(sleep 60; echo ended)", True),
+        ("nice sleep 60 && echo exec", True),
         ("cd / && exec sleep 60", False),
         ("trap 'kill $!; exit' TERM; sleep 60 & wait", False),
     ],
