@@ -126,6 +126,13 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "F47": ("a worker's clock", ("worker-clock",)),
     "F48": ("the server's clock", ("clock",)),
+    "F49": (
+        "a host that slept",
+        (
+            QUEUE + "test_suspended.py::test_a_lease_in_a_file_is_over_for_everybody_after_a_sleep",
+            QUEUE + "test_suspended.py::test_a_handle_of_beanstalkd_is_over_after_a_sleep",
+        ),
+    ),
     "F51": ("two at once", (MANAGER + "test_apply.py::test_two_applies_at_once_take_turns",)),
     "P1": ("nothing is lost", (CHECKER,)),
     "P2": ("at least once", (CHECKER,)),
@@ -195,6 +202,5 @@ WITHOUT: dict[str, str] = {
     "F39": "a transaction held for ten minutes: benchmarks, and the plans of claims in tests/queue",
     "F44": "a slow line: the proxy has no rate limit",
     "F46": "names that do not resolve: each connection asks the resolver anew",
-    "F49": "suspended hosts need a time namespace: only a new boot is tried",
     "F50": "limits on processes and descriptors of fleet's own commands",
 }
