@@ -120,9 +120,14 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "F42": ("connections reset", ("cut",)),
     "F43": ("half-open", ("stall",)),
+    "F44": ("a slow line", (WORKER_BACK_ENDS + "test_a_slow_line_costs_no_lease",)),
     "F45": (
         "answers that are none",
         (QUEUE + "test_beanstalkd.py::test_after_an_answer_that_cannot_be_the_connection_is_closed",),
+    ),
+    "F46": (
+        "names that do not resolve",
+        (WORKER_BACK_ENDS + "test_a_name_that_does_not_resolve_is_waited_for",),
     ),
     "F47": ("a worker's clock", ("worker-clock",)),
     "F48": ("the server's clock", ("clock",)),
@@ -200,7 +205,5 @@ WITHOUT: dict[str, str] = {
     "F31": "a write that fails once: only a sync that fails, and no space",
     "F36": "Galera is not installed; several writers are not supported",
     "F39": "a transaction held for ten minutes: benchmarks, and the plans of claims in tests/queue",
-    "F44": "a slow line: the proxy has no rate limit",
-    "F46": "names that do not resolve: each connection asks the resolver anew",
     "F50": "limits on processes and descriptors of fleet's own commands",
 }
