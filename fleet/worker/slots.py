@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Protocol
 
 from fleet.queue.job import Job
+from fleet.worker.habits import Habits
 from fleet.worker.handler import Handler
 from fleet.worker.log import current_job
 
@@ -45,6 +46,7 @@ class MainThread:
         self._job: Job | None = None
         self._blow: tuple[Job, Exception] | None = None
         self._thread = threading.get_ident()
+        self._habits = Habits()
         signal.signal(STRIKE, self._struck)
 
     def work(self, take: Take, ended: Ended) -> None:
@@ -62,6 +64,7 @@ class MainThread:
                 self._job = None
                 error = raised
             current_job.set(None)
+            self._habits.resume()
             ended(job, error)
 
     def strike(self, job: Job, error: Exception) -> None:

@@ -46,6 +46,10 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "F7": ("out of memory", ("oom",)),
     "F9": ("every way out of a handler", (WORKER + "test_each_way_out_of_a_handler_has_its_outcome", POISON)),
+    "F10": (
+        "a handler's own descriptors, umask, directory and signals",
+        (WORKER + "test_what_a_handler_does_to_its_process_is_not_for_the_next_job",),
+    ),
     "F11": ("nobody reads stdout", ("stdout", WORKER + "test_a_full_stdout_stops_no_job")),
     "F12": (
         "an import that fails",
@@ -199,7 +203,6 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
 # What nothing tries, and why.
 WITHOUT: dict[str, str] = {
     "F8": "a fork bomb: supervisord cannot limit a program, and killasgroup ends what stays in the group",
-    "F10": "a handler's own descriptors and signals: only a closed stdout and forked children are tried",
     "F20": "supervisord's clock while it stops: its own timer, which fleet neither sets nor reads",
     "F21": "an upgrade of supervisord under load: each version is tried by itself",
     "F31": "a write that fails once: only a sync that fails, and no space",

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 from fleet import Bury, Hooks, Job, JobTimeout, Retry
 
@@ -134,6 +135,21 @@ async def nap_async(job: Job) -> None:
     say(job.id, "begun")
     await asyncio.sleep(job.data)
     say(job.id)
+
+
+def vandal(job: Job) -> None:
+    """Payload "spoil" changes what it can of its process; another tells what it finds."""
+    if job.data == "spoil":
+        os.closerange(0, 3)
+        os.umask(0o777)
+        os.chdir("/")
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.set_wakeup_fd(-1)
+    mask = os.umask(0)
+    os.umask(mask)
+    print("said", job.data)
+    with open(os.environ["DIARY"], "a") as diary:
+        diary.write(f"{job.data} {Path.cwd()} {mask:03o} {signal.getsignal(signal.SIGTERM)!r:.20}\n")
 
 
 def fork(job: Job) -> None:

@@ -488,6 +488,27 @@ def test_a_signal_to_a_forked_child_is_not_for_the_worker(site: Site, end: End) 
     assert end(worker) == 0
 
 
+def test_what_a_handler_does_to_its_process_is_not_for_the_next_job(site: Site, end: End) -> None:
+    """F10: descriptors, umask, working directory and signals; what it prints then is logged all the same."""
+    diary = site.folder / "diary"
+    diary.touch()
+    site.queue.put_many("emails", ["before", "spoil", "after"])
+    worker = site.worker("vandal", env={"DIARY": str(diary)})
+    site.wait_until_empty()
+    before, spoil, after = (line.split(maxsplit=1) for line in diary.read_text().splitlines())
+
+    assert spoil[1].startswith("/ 777 <Handlers.SIG_IGN")
+    assert before[1].startswith(f"{site.folder} ") and "function" in before[1]
+    assert after[1] == before[1]
+    assert [line for line in site.log.splitlines() if line.startswith("said")] == [
+        *("said before", "said spoil", "said after"),
+    ]
+    site.queue.put("emails", "later")
+    eventually(lambda: "later" in diary.read_text())
+    assert end(worker) == 0
+    assert "draining why=SIGTERM" in site.log
+
+
 def test_a_supervisord_that_died_during_our_start_is_missed(site: Site) -> None:
     """No parent is left to change, but the pipe that supervisord gave as stdin has no writer any more."""
     read, write = os.pipe()
