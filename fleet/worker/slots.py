@@ -8,10 +8,12 @@ the last job is over; `strike`, which raises an error inside a handler; and
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Protocol
 
@@ -38,6 +40,27 @@ class Slots(Protocol):
         """Where its handler is, as lines of "file:line function", outermost first."""
 
 
+def end_child(pid: int, error: BaseException | None) -> None:
+    """
+    A child that a handler forked, and that comes back from it, ends here: only *pid* goes on.
+
+    It holds a copy of everything that was claimed, and would work on it as well.
+    """
+    if os.getpid() == pid:
+        return
+    code = 0 if error is None else 1
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    elif error is not None:
+        import traceback
+
+        traceback.print_exception(error)
+    with suppress(Exception):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
 class MainThread:
     """One job at a time, in the main thread, where a signal ends even a blocking system call."""
 
@@ -46,6 +69,7 @@ class MainThread:
         self._job: Job | None = None
         self._blow: tuple[Job, Exception] | None = None
         self._thread = threading.get_ident()
+        self._pid = os.getpid()
         self._habits = Habits()
         signal.signal(STRIKE, self._struck)
 
@@ -63,6 +87,7 @@ class MainThread:
             except BaseException as raised:
                 self._job = None
                 error = raised
+            end_child(self._pid, error)
             current_job.set(None)
             self._habits.resume()
             ended(job, error)
@@ -91,6 +116,7 @@ class Threads:
     def __init__(self, handler: Handler, count: int) -> None:
         self._handler = handler
         self._count = count
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._at: dict[Job, int] = {}  # job -> its thread
         self._struck: set[Job] = set()
@@ -126,6 +152,7 @@ class Threads:
             self._handler(job)
         except BaseException as raised:
             error = raised
+        end_child(self._pid, error)
         while job in self._at:
             try:
                 with self._lock:

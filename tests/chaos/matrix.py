@@ -45,6 +45,13 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
         ("tests/worker/test_lifeline.py::test_a_handler_that_holds_the_interpreter_keeps_its_lease",),
     ),
     "F7": ("out of memory", ("oom",)),
+    "F8": (
+        "a fork bomb, and children that come back",
+        (
+            MANAGER + "test_forks.py::test_a_fork_bomb_is_contained_and_ends_with_its_worker",
+            WORKER + "test_a_forked_child_that_comes_back_is_no_second_worker",
+        ),
+    ),
     "F9": ("every way out of a handler", (WORKER + "test_each_way_out_of_a_handler_has_its_outcome", POISON)),
     "F10": (
         "a handler's own descriptors, umask, directory and signals",
@@ -202,7 +209,6 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 # What nothing tries, and why.
 WITHOUT: dict[str, str] = {
-    "F8": "a fork bomb: supervisord cannot limit a program, and killasgroup ends what stays in the group",
     "F20": "supervisord's clock while it stops: its own timer, which fleet neither sets nor reads",
     "F21": "an upgrade of supervisord under load: each version is tried by itself",
     "F31": "a write that fails once: only a sync that fails, and no space",

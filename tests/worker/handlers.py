@@ -164,6 +164,32 @@ def fork(job: Job) -> None:
     say(os.waitstatus_to_exitcode(status))
 
 
+def fork_and_return(job: Job) -> None:
+    """The child comes back as well: by sys.exit, by an error, or as the parent does."""
+    child = os.fork()
+    say(f"{job.data} {'child' if child == 0 else 'parent'}")
+    if child == 0 and job.data == "exit":
+        sys.exit(3)
+    if child == 0 and job.data == "error":
+        raise KeyError(job.data)
+    if child:
+        say(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), "codes")
+
+
+def bomb(job: Job) -> None:
+    """Joins the group of processes that is the payload, and forks until it is full, its children too."""
+    if job.data is None:
+        say(job.id)
+        return
+    Path(job.data, "cgroup.procs").write_text(f"{os.getpid()}")
+    while True:
+        try:
+            if os.fork() == 0:
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        except BlockingIOError:
+            time.sleep(60)
+
+
 def forgotten_thread(job: Job) -> None:
     threading.Thread(target=time.sleep, args=(60,)).start()
     say(job.id)

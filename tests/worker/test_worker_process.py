@@ -488,6 +488,20 @@ def test_a_signal_to_a_forked_child_is_not_for_the_worker(site: Site, end: End) 
     assert end(worker) == 0
 
 
+def test_a_forked_child_that_comes_back_is_no_second_worker(site: Site, end: End) -> None:
+    """F8: it ends where its handler ends, settles nothing, and runs nothing of what was claimed ahead."""
+    jobs = ["exit", "error", "return", "return", "return"]
+    site.queue.put_many("emails", jobs)
+    worker = site.worker("fork_and_return")
+    site.wait_until_empty()
+
+    assert sorted(site.lines()) == sorted(f"{what} {who}" for what in jobs for who in ("child", "parent"))
+    assert site.lines("codes") == ["3", "1", "0", "0", "0"]
+    assert "KeyError: 'error'" in site.log
+    assert end(worker) == 0
+    assert "done=5 failed=0 buried=0 lost=0" in site.log
+
+
 def test_what_a_handler_does_to_its_process_is_not_for_the_next_job(site: Site, end: End) -> None:
     """F10: descriptors, umask, working directory and signals; what it prints then is logged all the same."""
     diary = site.folder / "diary"
