@@ -87,6 +87,20 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
         ),
     ),
     "F19": ("the partition of the logs is full", ("log-full",)),
+    "F20": (
+        "supervisord's clock jumps while it stops",
+        (
+            MANAGER + "test_supervisord_changes.py"
+            "::test_a_clock_that_jumps_while_a_worker_drains_costs_an_attempt_and_no_job",
+        ),
+    ),
+    "F21": (
+        "an upgrade of supervisord under load",
+        (
+            MANAGER + "test_supervisord_changes.py"
+            "::test_an_upgrade_under_load_costs_no_job_and_none_runs_twice",
+        ),
+    ),
     "F22m": (
         "one event for each change of state",
         ("tests/dashboard/test_changes.py::test_a_process_that_goes_down_is_an_event",),
@@ -209,8 +223,6 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 # What nothing tries, and why.
 WITHOUT: dict[str, str] = {
-    "F20": "supervisord's clock while it stops: its own timer, which fleet neither sets nor reads",
-    "F21": "an upgrade of supervisord under load: each version is tried by itself",
     "F31": "a write that fails once: only a sync that fails, and no space",
     "F36": "Galera is not installed; several writers are not supported",
     "F39": "a transaction held for ten minutes: benchmarks, and the plans of claims in tests/queue",
