@@ -117,6 +117,10 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
         "fsync fails once",
         ("fsync", QUEUE + "test_beanstalkd.py::test_a_log_that_is_no_longer_written_is_noticed"),
     ),
+    "F31": (
+        "write fails once",
+        ("write", QUEUE + "test_beanstalkd.py::test_a_log_that_is_no_longer_written_is_noticed"),
+    ),
     "F32": (
         "read-only",
         (BAD + "test_disks.py::test_r4_d8_nothing_is_half_written_on_a_read_only_disk",),
@@ -223,7 +227,6 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 # What nothing tries, and why.
 WITHOUT: dict[str, str] = {
-    "F31": "a write that fails once: only a sync that fails, and no space",
     "F36": "Galera is not installed; several writers are not supported",
     "F39": "a transaction held for ten minutes: benchmarks, and the plans of claims in tests/queue",
     "F50": "limits on processes and descriptors of fleet's own commands",
