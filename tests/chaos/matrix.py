@@ -136,6 +136,10 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
         "migration under load",
         ("migrate", WORKER + "test_tables_that_are_too_new_end_the_worker_in_words"),
     ),
+    "F39": (
+        "a transaction that stays open",
+        (QUEUE + "test_old_snapshot.py::test_an_old_snapshot_keeps_no_worker_from_its_pace",),
+    ),
     "F40": (
         "a draining server",
         (QUEUE + "test_beanstalkd.py::test_a_draining_server_takes_no_jobs_and_its_workers_go_on",),
@@ -228,6 +232,5 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
 # What nothing tries, and why.
 WITHOUT: dict[str, str] = {
     "F36": "Galera is not installed; several writers are not supported",
-    "F39": "a transaction held for ten minutes: benchmarks, and the plans of claims in tests/queue",
     "F50": "limits on processes and descriptors of fleet's own commands",
 }
