@@ -171,6 +171,15 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
             QUEUE + "test_suspended.py::test_a_handle_of_beanstalkd_is_over_after_a_sleep",
         ),
     ),
+    "F50": (
+        "limits on files and memory",
+        (
+            WORKER + "test_a_worker_that_may_open_too_few_files_ends_in_words",
+            WORKER + "test_a_job_that_needs_more_memory_than_there_is_fails_alone",
+            BAD + "test_limits.py::test_an_apply_that_may_open_too_few_files_changes_nothing",
+            BAD + "test_limits.py::test_a_supervisord_that_may_open_too_few_files_is_not_there",
+        ),
+    ),
     "F51": ("two at once", (MANAGER + "test_apply.py::test_two_applies_at_once_take_turns",)),
     "P1": ("nothing is lost", (CHECKER,)),
     "P2": ("at least once", (CHECKER,)),
@@ -232,5 +241,4 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
 # What nothing tries, and why.
 WITHOUT: dict[str, str] = {
     "F36": "Galera is not installed; several writers are not supported",
-    "F50": "limits on processes and descriptors of fleet's own commands",
 }

@@ -202,6 +202,12 @@ def hold_the_interpreter(job: Job) -> None:
     say(f"{job.id} {job.attempt} {job.crashes} {job.lost}")
 
 
+def allocate(job: Job) -> None:
+    """As many bytes as the payload says."""
+    bytes(job.data)
+    say(job.id)
+
+
 def grow(job: Job) -> None:
     """Keeps 40 MB more each time."""
     hoard.append(os.urandom(1) * 40_000_000)

@@ -429,6 +429,30 @@ def test_a_worker_is_lean(site: Site, end: End) -> None:
     assert rss < 22 * 1024  # 18 MiB where it was measured; the rest is the build of Python
 
 
+def test_a_worker_that_may_open_too_few_files_ends_in_words(site: Site, end: End) -> None:
+    """F50: at each of its steps it names the limit, and leaves the job to a worker that has more."""
+    id_ = site.queue.put("emails", 1)
+    limits = (6, 7, 9, 12, 14)
+    workers = [site.worker("note", before=("prlimit", f"--nofile={most}")) for most in limits]
+    assert {worker.wait(20) for worker in workers} <= {6, 71}
+    for most in limits:
+        assert f"may not open more than {most} files (ulimit -n)" in site.log
+    assert "Traceback" not in site.log
+
+    enough = site.worker("note", before=("prlimit", "--nofile=64"))
+    assert site.wait_for(1) == [f"{id_}"]
+    assert end(enough) == 0
+
+
+def test_a_job_that_needs_more_memory_than_there_is_fails_alone(site: Site, end: End) -> None:
+    """F50: the error is an error like others, and the next job has what it needs."""
+    site.queue.put_many("emails", [1 << 30, 1000])
+    worker = site.worker("allocate", retries={"max": 0}, before=("prlimit", f"--as={400 << 20}"))
+    assert site.wait_for(1) == ["2"]
+    assert site.reason().startswith("MemoryError")
+    assert end(worker) == 0
+
+
 def test_the_exec_shim_becomes_the_command(site: Site) -> None:
     """Environment and secrets are set, and the process is the command itself."""
     script = 'import os; print(os.environ["WORD"], os.getpid(), os.environ["FLEET_PIPELINE"])'
