@@ -65,8 +65,8 @@ def translated(error: Exception, where: str, *, maybe: bool) -> Exception:
         return PayloadTooLarge(f"{where}: {text}")
     if code in _DENIED:
         return SchemaError(f"{where}: {text}")
-    if code in (1021, 1114, 1030, 1836, 1290, 1792):
-        # No space, table full, storage, read-only: nothing was done, and it may be mended.
+    if code in (1021, 1114, 1030, 1836, 1290, 1792, 1047):
+        # No space, table full, storage, read-only, a Galera node alone: nothing was done, it may be mended.
         return BackendUnavailable(f"{where}: {text}")
     if code == 1146:
         return SchemaError(f"{where}: {text}. Create the tables with: fleet queue migrate")
