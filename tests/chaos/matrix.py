@@ -247,7 +247,7 @@ PARTLY: dict[str, str] = {
     "F8": "a child that calls setsid survives: it has left the group, and doctor does not look for it",
     "F10": "the locale, and more than one job at a time: both belong to the process, and stay",
     "F31": "beanstalkd by strace: its log ends with the first error, and nothing is promised after that",
-    "F36": "a second node: it takes ten seconds to join; several writers are told of and not refused",
+    "F36": "a second node, tried by hand: it takes ten seconds to join; several writers are not refused",
     "F39": "ten minutes: 60,000 jobs under the snapshot; only PostgreSQL tells that a transaction is old",
     "F44": "a lease of a minute: one of 3 s, and a line that is faster in the same measure",
     "F49": "a host that sleeps: a process whose CLOCK_BOOTTIME is an hour ahead; one with one thread only",

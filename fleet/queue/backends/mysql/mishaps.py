@@ -7,6 +7,7 @@ from fleet.errors import BackendUnavailable, PayloadTooLarge, QueueError, Schema
 _DENIED = (1142, 1143, 1227, 1044)
 _CLASH = (1205, 1213, 1020)  # lock wait, deadlock, and MariaDB's snapshot conflict
 # Gone away, lost, killed, shut down, and the server's own word for "you were idle for too long".
+# 1180 is a commit that failed, as on a Galera node that loses its cluster.
 _LOST = (
     0,
     2006,
@@ -22,6 +23,7 @@ _LOST = (
     1159,
     1160,
     1161,
+    1180,
     1184,
     1927,
     3169,
