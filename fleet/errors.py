@@ -32,6 +32,8 @@ Exit codes are stable: scripts rely on them.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -203,3 +205,18 @@ class Refused(FleetError):
     """Not done: it needs --yes, another run holds the lock, or permissions are unsafe."""
 
     exit_code = 8
+
+
+def limit_hit(error: BaseException) -> str:
+    """Which limit of this process or machine *error* speaks of, in words; "" when of none."""
+    number = error.errno if isinstance(error, OSError) else 0
+    if number == errno.EMFILE:
+        most = os.sysconf("SC_OPEN_MAX")  # an import of `resource` would open a file
+        return f"this process may not open more than {most} files (ulimit -n)"
+    if number == errno.ENFILE:
+        return "this machine can open no more files (sysctl fs.file-max)"
+    if number == errno.EAGAIN or (isinstance(error, RuntimeError) and "start new thread" in str(error)):
+        return "no more processes or threads can be had here (ulimit -u, TasksMax=, or memory)"
+    if number == errno.ENOMEM or isinstance(error, MemoryError):
+        return "no more memory can be had here (ulimit -v, MemoryMax=)"
+    return ""

@@ -17,6 +17,8 @@ import socket
 import struct
 import termios
 import threading
+import time
+from collections import deque
 from types import TracebackType
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST instead of FIN
@@ -27,24 +29,30 @@ class Proxy:
     """
     Passes bytes between clients and 127.0.0.1:*target*, from a thread of its own.
 
+    It listens at *address*, a free port of the loopback unless another is given.
+
     port      where clients connect
     accepted  connections so far
     cuts      connections that were broken on purpose so far
+    delayed   bytes that a slow line has made wait so far
     """
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, address: tuple[str, int] = ("127.0.0.1", 0)) -> None:
         self.target = target
         self.accepted = 0
         self.cuts = 0
+        self.delayed = 0
         self._budget: dict[str, int | None] = {"requests": None, "replies": None}
         self._marker: tuple[bytes, bool] | None = (
             None  # what a request must hold to be cut, and whether it is passed on
         )
         self._stalled = False
+        self._line = (0.0, 0.0)  # what `slow` was told
+        self._waiting: dict[socket.socket, deque[tuple[float, bytes]]] = {}  # when to pass on what it sent
         self._refusing = False
         self._peers: dict[socket.socket, tuple[socket.socket, str]] = {}  # where its bytes go, and as what
         self._lock = threading.RLock()
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(address)
         self.port: int = self._listener.getsockname()[1]
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
@@ -91,7 +99,15 @@ class Proxy:
             self._stalled = stalled
         self._wake_write.send(b".")
 
+    def slow(self, delay: float, rate: float) -> None:
+        """From now on each piece takes *delay* seconds, and a second more for each *rate* bytes."""
+        with self._lock:
+            self._line = (delay, rate)
+        self._wake_write.send(b".")
+
     def close(self) -> None:
+        if self._closed:
+            return
         self._closed = True
         self._wake_write.send(b".")
         self._thread.join(5)
@@ -113,7 +129,8 @@ class Proxy:
 
     def _run(self) -> None:
         while not self._closed:
-            for key, _ in self._selector.select(0.02 if self._stalled else None):
+            busy = self._stalled or self._waiting
+            for key, _ in self._selector.select(0.02 if busy else None):
                 with self._lock:
                     if key.fileobj is self._listener:
                         self._accept()
@@ -121,6 +138,9 @@ class Proxy:
                         self._wake_read.recv(_PIECE)
                     elif key.fileobj in self._peers and not self._stalled:
                         self._pass(key.fileobj)  # type: ignore[arg-type]
+            with self._lock:
+                if not self._stalled:
+                    self._pass_what_waits(time.monotonic())
 
     def _accept(self) -> None:
         client, _ = self._listener.accept()
@@ -156,12 +176,40 @@ class Proxy:
                     self._break(source)
                     return
                 self._budget[kind] = budget - len(data)
+            elif self._line != (0.0, 0.0) or source in self._waiting:
+                self._let_wait(source, data)
+                return
             elif data:
                 sink.sendall(data)
         except OSError:
             data = b""
         if not data:
             self._drop(source)
+
+    def _let_wait(self, source: socket.socket, data: bytes) -> None:
+        delay, rate = self._line
+        now = time.monotonic()
+        queue = self._waiting.setdefault(source, deque())
+        free_at = max(now, queue[-1][0] - delay) if queue else now
+        queue.append((free_at + delay + (len(data) / rate if rate else 0.0), data))
+        self.delayed += len(data)
+        if not data:  # it hung up, which is heard as late as all else
+            self._selector.unregister(source)
+
+    def _pass_what_waits(self, now: float) -> None:
+        for source in list(self._waiting):
+            queue = self._waiting.get(source)
+            while queue and queue[0][0] <= now:
+                _, data = queue.popleft()
+                try:
+                    self._peers[source][0].sendall(data)
+                except OSError:
+                    data = b""
+                if not data:
+                    self._drop(source)
+                    break
+            if not queue:
+                self._waiting.pop(source, None)
 
     def _break(self, source: socket.socket) -> None:
         for each in (source, self._peers[source][0]):
@@ -174,4 +222,5 @@ class Proxy:
             with contextlib.suppress(KeyError, ValueError):
                 self._selector.unregister(each)
             self._peers.pop(each, None)
+            self._waiting.pop(each, None)
             each.close()

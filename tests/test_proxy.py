@@ -36,3 +36,21 @@ def _answer(listener: socket.socket) -> None:
             connection.sendall(b"1")
             time.sleep(0.001)  # so that the proxy sees two
             connection.sendall(b"2")
+
+
+def test_a_slow_line_keeps_the_order_of_what_it_delays() -> None:
+    """Each byte has its time on the line and its way; the end comes last."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, Proxy(listener.getsockname()[1]) as proxy:
+        proxy.slow(delay=0.1, rate=1000)
+        start = time.monotonic()
+        with socket.create_connection(("127.0.0.1", proxy.port), timeout=5) as client:
+            server, _ = listener.accept()
+            with server:
+                client.sendall(b"x" * 100)
+                time.sleep(0.02)
+                client.sendall(b"y" * 100)
+                client.shutdown(socket.SHUT_WR)
+                heard = b"".join(iter(lambda: server.recv(1000), b""))
+        assert heard == b"x" * 100 + b"y" * 100
+        assert time.monotonic() - start >= 0.3
+        assert proxy.delayed == 200

@@ -14,7 +14,7 @@ import typer
 from fleet.cli import options, output
 from fleet.cli.context import settings
 from fleet.dashboard.text import show
-from fleet.errors import FleetError, ManifestError, Refused
+from fleet.errors import FleetError, ManifestError, Refused, limit_hit
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # the world's fault, not ours
 _PLANNED = ("apply", "up", "rollback")
@@ -66,6 +66,9 @@ def report(error: BaseException) -> int:
         return error.exit_code
     if isinstance(error, OSError) and error.errno in _DISK:
         _error(f"cannot write: {error.strerror}")
+        return 1
+    if limit := limit_hit(error):
+        _error(f"{limit}. Raise the limit and run it again.")
         return 1
     if isinstance(error, PermissionError) and isinstance(error.filename, str):
         _error(_no_permission(error.filename))

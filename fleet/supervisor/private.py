@@ -151,7 +151,11 @@ def find(place: Home, *, timeout: float = 5.0) -> DaemonState | None:
         SupervisorUnavailable: it listens but does not answer, or it runs and its socket is gone.
     """
     if _listens(place.socket):
-        return Supervisor(place.url, timeout=timeout).state()
+        try:
+            return Supervisor(place.url, timeout=timeout).state()
+        except SupervisorUnavailable:
+            if _listens(place.socket):
+                raise  # else it ended just when it was asked
     survivor = _by_pidfile(place)
     if survivor is not None:
         raise _socket_is_gone(place, survivor)

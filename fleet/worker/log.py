@@ -89,8 +89,9 @@ class Log:
     def _start(self) -> None:
         with self._starting:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._write_all, name="fleet-log", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._write_all, name="fleet-log", daemon=True)
+                thread.start()
+                self._thread = thread
 
     def _write_all(self) -> None:
         while True:

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from fleet.queue.queue import Queue
     from fleet.worker.log import Log
 
+EXIT_LIMIT = 71
 _GOODBYE = 3.0  # seconds for the interpreter and its atexit functions
 
 USAGE = """\
@@ -37,6 +39,7 @@ exit      0   told to leave, or recycled
           4   the spec, a secret or the handler cannot be used
           6   the queue's tables do not fit, or permission was denied
           70  a handler did not end after its timeout
+          71  a limit on files, threads or memory was hit
 """
 
 
@@ -61,7 +64,7 @@ def run(arguments: list[str]) -> int:
     if len(arguments) != 1 or arguments[0].startswith("-"):
         sys.stderr.write(USAGE)
         return 2
-    from fleet.errors import FleetError
+    from fleet.errors import FleetError, limit_hit
 
     try:
         if shim:
@@ -70,6 +73,11 @@ def run(arguments: list[str]) -> int:
     except FleetError as error:
         sys.stderr.write(f"fleet-worker: {error}\n")
         return error.exit_code
+    except (OSError, RuntimeError, MemoryError) as error:
+        if not (limit := limit_hit(error)):
+            raise
+        sys.stderr.write(f"fleet-worker: {limit}\n")
+        return EXIT_LIMIT
 
 
 def work(path: str) -> int:
@@ -141,7 +149,8 @@ def _leave_soon() -> None:
         time.sleep(_GOODBYE)
         os._exit(0)
 
-    threading.Thread(target=leave, name="fleet-leave", daemon=True).start()
+    with suppress(RuntimeError):  # none may be started here
+        threading.Thread(target=leave, name="fleet-leave", daemon=True).start()
 
 
 def become(path: str) -> NoReturn:

@@ -72,9 +72,10 @@ def _parent(pid: int) -> int:
 def _is_supervisord(pid: int) -> bool:
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
-            words = file.read(4096).split(b"\0")[:4]
+            words = file.read(4096).split(b"\0")[:5]
     except OSError:
         return False
-    return any(
-        b"supervisord" in word.rpartition(b"/")[2] or word == b"supervisor.supervisord" for word in words
+    # `python -X utf8 -m supervisor.supervisord`, or a program of that name.
+    return b"supervisor.supervisord" in words or any(
+        b"supervisord" in word.rpartition(b"/")[2] for word in words[:4]
     )

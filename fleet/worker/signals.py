@@ -16,6 +16,7 @@ DUMP = signal.SIGUSR2
 
 
 Before = dict[signal.Signals, Any]
+_rung = -1  # what `hear` gave the C handler, while signals are heard
 
 
 def hear(bell: Bell) -> Before:
@@ -28,15 +29,29 @@ def hear(bell: Bell) -> Before:
 
     Returns what `restore` needs.
     """
-    before = {number: signal.signal(number, _heard_elsewhere) for number in (*STOP, PAUSE, RESUME, DUMP)}
-    signal.set_wakeup_fd(bell.fd, warn_on_full_buffer=False)
+    before = _take(bell.fd)
     # A child that a handler forks has this descriptor too: SIGTERM to the child must not stop the worker.
     os.register_at_fork(after_in_child=lambda: restore(before))
     return before
 
 
+def hear_again() -> None:
+    """Take the signals back from a handler that took them from us; in the main thread."""
+    if _rung >= 0 and signal.getsignal(signal.SIGTERM) is not _heard_elsewhere:
+        _take(_rung)
+
+
+def _take(fd: int) -> Before:
+    global _rung
+    _rung = fd
+    signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
+    return {number: signal.signal(number, _heard_elsewhere) for number in (*STOP, PAUSE, RESUME, DUMP)}
+
+
 def restore(before: Before) -> None:
     """Put the handlers back that were there before `hear`."""
+    global _rung
+    _rung = -1
     signal.set_wakeup_fd(-1)
     for number, handler in before.items():
         signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -8,14 +8,17 @@ the last job is over; `strike`, which raises an error inside a handler; and
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Protocol
 
 from fleet.queue.job import Job
+from fleet.worker.habits import Habits
 from fleet.worker.handler import Handler, check_result
 from fleet.worker.log import current_job
 
@@ -37,6 +40,27 @@ class Slots(Protocol):
         """Where its handler is, as lines of "file:line function", outermost first."""
 
 
+def end_child(pid: int, error: BaseException | None) -> None:
+    """
+    A child that a handler forked, and that comes back from it, ends here: only *pid* goes on.
+
+    It holds a copy of everything that was claimed, and would work on it as well.
+    """
+    if os.getpid() == pid:
+        return
+    code = 0 if error is None else 1
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    elif error is not None:
+        import traceback
+
+        traceback.print_exception(error)
+    with suppress(Exception):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
 class MainThread:
     """One job at a time, in the main thread, where a signal ends even a blocking system call."""
 
@@ -45,6 +69,8 @@ class MainThread:
         self._job: Job | None = None
         self._blow: tuple[Job, Exception] | None = None
         self._thread = threading.get_ident()
+        self._pid = os.getpid()
+        self._habits = Habits()
         signal.signal(STRIKE, self._struck)
 
     def work(self, take: Take, ended: Ended) -> None:
@@ -63,7 +89,9 @@ class MainThread:
             except BaseException as raised:
                 self._job = None
                 error = raised
+            end_child(self._pid, error)
             current_job.set(None)
+            self._habits.resume()
             ended(job, error)
 
     def strike(self, job: Job, error: Exception) -> None:
@@ -90,6 +118,7 @@ class Threads:
     def __init__(self, handler: Handler, count: int) -> None:
         self._handler = handler
         self._count = count
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._at: dict[Job, int] = {}  # job -> its thread
         self._struck: set[Job] = set()
@@ -125,6 +154,7 @@ class Threads:
             check_result(self._handler(job))
         except BaseException as raised:
             error = raised
+        end_child(self._pid, error)
         while job in self._at:
             try:
                 with self._lock:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from typing import Any
 
 from fleet.queue.job import Job
 from fleet.worker.handler import Handler
 from fleet.worker.log import current_job
-from fleet.worker.slots import Ended, Take
+from fleet.worker.slots import Ended, Take, end_child
 
 
 class Tasks:
@@ -21,6 +22,7 @@ class Tasks:
 
     def __init__(self, handler: Handler, count: int) -> None:
         self._handler = handler
+        self._pid = os.getpid()
         self._free = threading.Semaphore(count)
         self._loop = asyncio.new_event_loop()
         self._tasks: dict[Job, asyncio.Task[Any]] = {}
@@ -62,6 +64,7 @@ class Tasks:
             await self._handler(job)
         except BaseException as raised:
             error = raised
+        end_child(self._pid, error)
         del self._tasks[job]
         blow = self._blows.pop(job, None)
         if blow is not None and isinstance(error, asyncio.CancelledError):

@@ -20,6 +20,7 @@ from fleet.queue.consumer import Consumer
 from fleet.queue.job import Job, Settlement
 from fleet.queue.vitals import resident_bytes
 from fleet.worker import signals
+from fleet.worker.family import end_family
 from fleet.worker.log import Log
 from fleet.worker.orphan import Parentage
 from fleet.worker.outcome import Interrupted, JobTimeout, after_error, group_of, interrupted
@@ -72,6 +73,7 @@ class Watch:
         self._title = _title_setter()
         self._before: signals.Before = {}
         self._over = False
+        self._interrupted = False
         self._bell = Bell()
         self._thread = threading.Thread(target=self._run, name="fleet-watch", daemon=True)
 
@@ -87,6 +89,8 @@ class Watch:
         self._bell.ring()
         self._thread.join(_NAP)
         faulthandler.cancel_dump_traceback_later()
+        if self._interrupted:
+            end_family()
 
     @property
     def patience(self) -> float:
@@ -175,6 +179,7 @@ class Watch:
 
     def _strike(self, job: Job, error: JobTimeout, hard_at: float) -> Blow:
         self._log("interrupting", job=job.id, pipeline=job.pipeline, attempt=job.attempt, why=str(error))
+        self._interrupted = self._interrupted or isinstance(error, Interrupted)
         self._slots.strike(job, error)
         return Blow(error, hard_at)
 
@@ -198,6 +203,7 @@ class Watch:
         teller.start()
         teller.join(_LAST_WORDS)  # a server that does not answer must not keep us; the leases run out
         self._log.close(0.5)
+        end_family()
         os._exit(code)
 
     def _running_jobs(self) -> list[Job]:

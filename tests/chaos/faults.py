@@ -391,6 +391,7 @@ _STORE: dict[str, Callable[[Arena, Planned], Bite]] = {
     "disk-full": storage_faults.disk_full,
     "log-full": storage_faults.log_full,
     "fsync": storage_faults.fsync,
+    "write": storage_faults.write,
     "connections": server_faults.connections,
     "admin-kill": server_faults.admin_kill,
     "deadlock": server_faults.deadlock,

@@ -45,7 +45,18 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
         ("tests/worker/test_lifeline.py::test_a_handler_that_holds_the_interpreter_keeps_its_lease",),
     ),
     "F7": ("out of memory", ("oom",)),
+    "F8": (
+        "a fork bomb, and children that come back",
+        (
+            MANAGER + "test_forks.py::test_a_fork_bomb_is_contained_and_ends_with_its_worker",
+            WORKER + "test_a_forked_child_that_comes_back_is_no_second_worker",
+        ),
+    ),
     "F9": ("every way out of a handler", (WORKER + "test_each_way_out_of_a_handler_has_its_outcome", POISON)),
+    "F10": (
+        "a handler's own descriptors, umask, directory and signals",
+        (WORKER + "test_what_a_handler_does_to_its_process_is_not_for_the_next_job",),
+    ),
     "F11": ("nobody reads stdout", ("stdout", WORKER + "test_a_full_stdout_stops_no_job")),
     "F12": (
         "an import that fails",
@@ -76,6 +87,20 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
         ),
     ),
     "F19": ("the partition of the logs is full", ("log-full",)),
+    "F20": (
+        "supervisord's clock jumps while it stops",
+        (
+            MANAGER + "test_supervisord_changes.py"
+            "::test_a_clock_that_jumps_while_a_worker_drains_costs_an_attempt_and_no_job",
+        ),
+    ),
+    "F21": (
+        "an upgrade of supervisord under load",
+        (
+            MANAGER + "test_supervisord_changes.py"
+            "::test_an_upgrade_under_load_costs_no_job_and_none_runs_twice",
+        ),
+    ),
     "F22m": (
         "one event for each change of state",
         ("tests/dashboard/test_changes.py::test_a_process_that_goes_down_is_an_event",),
@@ -92,6 +117,10 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
         "fsync fails once",
         ("fsync", QUEUE + "test_beanstalkd.py::test_a_log_that_is_no_longer_written_is_noticed"),
     ),
+    "F31": (
+        "write fails once",
+        ("write", QUEUE + "test_beanstalkd.py::test_a_log_that_is_no_longer_written_is_noticed"),
+    ),
     "F32": (
         "read-only",
         (BAD + "test_disks.py::test_r4_d8_nothing_is_half_written_on_a_read_only_disk",),
@@ -102,10 +131,18 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
         "failover",
         (BAD + "test_servers.py::test_d11_a_standby_is_named_and_works_once_promoted",),
     ),
+    "F36": (
+        "Galera: a node without its cluster",
+        (QUEUE + "test_mysql.py::test_a_galera_node_that_lost_its_cluster_is_away_and_comes_back",),
+    ),
     "F37": ("PgBouncer", ("pooler", QUEUE + "test_postgres.py::test_the_contract_holds_behind_pgbouncer")),
     "F38": (
         "migration under load",
         ("migrate", WORKER + "test_tables_that_are_too_new_end_the_worker_in_words"),
+    ),
+    "F39": (
+        "a transaction that stays open",
+        (QUEUE + "test_old_snapshot.py::test_an_old_snapshot_keeps_no_worker_from_its_pace",),
     ),
     "F40": (
         "a draining server",
@@ -120,12 +157,33 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "F42": ("connections reset", ("cut",)),
     "F43": ("half-open", ("stall",)),
+    "F44": ("a slow line", (WORKER_BACK_ENDS + "test_a_slow_line_costs_no_lease",)),
     "F45": (
         "answers that are none",
         (QUEUE + "test_beanstalkd.py::test_after_an_answer_that_cannot_be_the_connection_is_closed",),
     ),
+    "F46": (
+        "names that do not resolve",
+        (WORKER_BACK_ENDS + "test_a_name_that_does_not_resolve_is_waited_for",),
+    ),
     "F47": ("a worker's clock", ("worker-clock",)),
     "F48": ("the server's clock", ("clock",)),
+    "F49": (
+        "a host that slept",
+        (
+            QUEUE + "test_suspended.py::test_a_lease_in_a_file_is_over_for_everybody_after_a_sleep",
+            QUEUE + "test_suspended.py::test_a_handle_of_beanstalkd_is_over_after_a_sleep",
+        ),
+    ),
+    "F50": (
+        "limits on files and memory",
+        (
+            WORKER + "test_a_worker_that_may_open_too_few_files_ends_in_words",
+            WORKER + "test_a_job_that_needs_more_memory_than_there_is_fails_alone",
+            BAD + "test_limits.py::test_an_apply_that_may_open_too_few_files_changes_nothing",
+            BAD + "test_limits.py::test_a_supervisord_that_may_open_too_few_files_is_not_there",
+        ),
+    ),
     "F51": ("two at once", (MANAGER + "test_apply.py::test_two_applies_at_once_take_turns",)),
     "P1": ("nothing is lost", (CHECKER,)),
     "P2": ("at least once", (CHECKER,)),
@@ -184,17 +242,14 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "P20": ("no clock loses a job", ("clock", "worker-clock")),
 }
 
-# What nothing tries, and why.
-WITHOUT: dict[str, str] = {
-    "F8": "a fork bomb: supervisord cannot limit a program, and killasgroup ends what stays in the group",
-    "F10": "a handler's own descriptors and signals: only a closed stdout and forked children are tried",
-    "F20": "supervisord's clock while it stops: its own timer, which fleet neither sets nor reads",
-    "F21": "an upgrade of supervisord under load: each version is tried by itself",
-    "F31": "a write that fails once: only a sync that fails, and no space",
-    "F36": "Galera is not installed; several writers are not supported",
-    "F39": "a transaction held for ten minutes: benchmarks, and the plans of claims in tests/queue",
-    "F44": "a slow line: the proxy has no rate limit",
-    "F46": "names that do not resolve: each connection asks the resolver anew",
-    "F49": "suspended hosts need a time namespace: only a new boot is tried",
-    "F50": "limits on processes and descriptors of fleet's own commands",
+# What a trial leaves out, and why.
+PARTLY: dict[str, str] = {
+    "F8": "a child that calls setsid survives: it has left the group, and doctor does not look for it",
+    "F10": "the locale, and more than one job at a time: both belong to the process, and stay",
+    "F31": "beanstalkd by strace: its log ends with the first error, and nothing is promised after that",
+    "F36": "a second node, tried by hand: it takes ten seconds to join; several writers are not refused",
+    "F39": "ten minutes: 60,000 jobs under the snapshot; only PostgreSQL tells that a transaction is old",
+    "F44": "a lease of a minute: one of 3 s, and a line that is faster in the same measure",
+    "F49": "a host that sleeps: a process whose CLOCK_BOOTTIME is an hour ahead; one with one thread only",
+    "F50": "RLIMIT_NPROC, which does not hold root: the group of F8 takes its place",
 }

@@ -75,6 +75,7 @@ _NEEDS: dict[str, Callable[[], str]] = {
     "disk-full": _no_disk,
     "log-full": _no_partition,
     "fsync": _no_strace,
+    "write": _no_strace,
     "clock": _no_faketime,
     "oom": _no_memory_group,
 }

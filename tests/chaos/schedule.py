@@ -10,7 +10,7 @@ from tests.chaos.steps import STEPS
 
 WORKER_FAULTS = ("kill", "kill-step", "stop", "stop-step", "term", "term-step", "oom", "worker-clock")
 MANAGER_FAULTS = ("supervisord", "stdout", "log-full", "apply")
-STORAGE_FAULTS = ("power", "disk-full", "fsync")
+STORAGE_FAULTS = ("power", "disk-full", "fsync", "write")
 SERVER_FAULTS = ("server", "server-stop", "freeze", "cut", "cut-byte", "stall", "connections", "clock")
 SQL_FAULTS = ("admin-kill", "deadlock", "migrate")
 _STORE = {

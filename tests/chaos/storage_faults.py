@@ -1,4 +1,4 @@
-"""Faults of disks: power lost, no space, a sync that fails."""
+"""Faults of disks: power lost, no space, a write or a sync that fails."""
 
 from __future__ import annotations
 
@@ -183,15 +183,28 @@ def log_full(arena: Arena, fault: Planned) -> Bite:
 
 def fsync(arena: Arena, fault: Planned) -> Bite:
     """The next fsync of whoever writes the store fails with EIO, once each process."""
+    return _fail_once(arena, fault, "fsync,fdatasync", ())
+
+
+def write(arena: Arena, fault: Planned) -> Bite:
+    """The next write to the store's files fails with EIO, once each process."""
+    files: tuple[Path, ...] = ()
+    if arena.server is None:  # a worker writes elsewhere, too, by the same call
+        database = Path(arena.dsn.removeprefix("sqlite:///"))
+        files = (database, database.with_name(f"{database.name}-wal"))
+    return _fail_once(arena, fault, "pwrite64,pwritev", files)
+
+
+def _fail_once(arena: Arena, fault: Planned, calls: str, files: Sequence[Path]) -> Bite:
     out = arena.folder / f"strace-{time.monotonic_ns()}.out"
     server = arena.server
     until = time.monotonic() + 3 * BITES_WITHIN
     while time.monotonic() < until:
-        victims = _syncing(arena, fault.slot)
+        victims = _writing(arena, fault.slot)
         if not victims:
             time.sleep(0.05)
             continue
-        tracer = _strace(victims, out)
+        tracer = _strace(victims, out, calls, files)
         bitten = wait_until(lambda: _injected(out) or tracer.poll() is not None) and _injected(out)  # noqa: B023
         tracer.send_signal(signal.SIGINT)  # it lets go of them
         try:
@@ -208,17 +221,21 @@ def fsync(arena: Arena, fault: Planned) -> Bite:
         wait_until(lambda: not server.is_running, within=10 if arena.backend == "mariadb" else 0.5)
         if not server.is_running:
             server.start()
+        with _own_queue(arena):  # PostgreSQL recovers first, and lets nobody in
+            pass
     line = next(line for line in out.read_text().splitlines() if _INJECTED in line)
     who = f"{len(victims)} processes of the server" if server is not None else f"process {victims[0]}"
-    said = re.sub(r"\s+", " ", line)[:80]
+    said = re.sub(r"\s+", " ", line)
+    said = f"{said.partition('(')[0]}(…){said.rpartition(')')[0].rpartition('=')[2]})"[:80]
     return Bite(f"{who} were told: {said}", victims[0] if server is None else 0)
 
 
-def _strace(victims: Sequence[int], out: Path) -> subprocess.Popen[bytes]:
+def _strace(victims: Sequence[int], out: Path, calls: str, files: Sequence[Path]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [
-            *("strace", "-f", "-qq", "-o", f"{out}", "-e", "trace=fsync,fdatasync"),
-            *("-e", "inject=fsync,fdatasync:error=EIO:when=1"),
+            *("strace", "-f", "-qq", "-o", f"{out}", "-e", f"trace={calls}"),
+            *("-e", f"inject={calls}:error=EIO:when=1"),
+            *(word for file in files for word in ("-P", f"{file}")),
             *(word for pid in victims for word in ("-p", f"{pid}")),
         ],
         stdin=subprocess.DEVNULL,
@@ -232,8 +249,8 @@ def _injected(out: Path) -> bool:
     return out.exists() and _INJECTED in out.read_text(errors="replace")
 
 
-def _syncing(arena: Arena, slot: int) -> list[int]:
-    """Who syncs: a worker or a producer of SQLite, or the processes of the server."""
+def _writing(arena: Arena, slot: int) -> list[int]:
+    """Who writes: a worker or a producer of SQLite, or the processes of the server."""
     if arena.server is not None:
         main = psutil.Process(arena.server.pid)
         return [each.pid for each in main.children()] or [main.pid]

@@ -14,8 +14,17 @@ from tests.chaos.table import table
 # the long run.
 _WORKER = ("kill", "kill-step", "stop-step", "term-step")
 _FAULTS = {
-    "sqlite": (*_WORKER, "lock", "oom", "power", "fsync", "disk-full"),
-    "postgresql": (*_WORKER, "cut", "cut-byte", "server-stop", "admin-kill", "deadlock", "connections"),
+    "sqlite": (*_WORKER, "lock", "oom", "power", "fsync", "write", "disk-full"),
+    "postgresql": (
+        *_WORKER,
+        "cut",
+        "cut-byte",
+        "server-stop",
+        "admin-kill",
+        "deadlock",
+        "connections",
+        "write",
+    ),
     "mariadb": (*_WORKER, "cut", "cut-byte", "server", "deadlock", "migrate"),
     "pgbouncer": (*_WORKER, "cut", "server", "pooler", "migrate"),
     "beanstalkd": (*_WORKER, "term", "cut", "cut-byte", "server", "power", "clock", "worker-clock"),

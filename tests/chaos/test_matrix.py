@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.chaos.arena import PROFILES
-from tests.chaos.matrix import ROWS, WITHOUT
+from tests.chaos.matrix import PARTLY, ROWS
 from tests.chaos.schedule import kinds_for
 from tests.named import functions
 
@@ -27,7 +27,8 @@ def test_every_kind_of_fault_is_in_the_matrix() -> None:
     assert {each for _, tried in ROWS.values() for each in tried if "::" not in each} == KINDS
 
 
-def test_every_number_has_either_a_trial_or_a_reason() -> None:
+def test_every_number_has_a_trial() -> None:
     """F1 to F51 and P1 to P20."""
     numbers = [f"F{n}" for n in range(1, 52)] + ["F22m"] + [f"P{n}" for n in range(1, 21)]
-    assert sorted([*ROWS, *WITHOUT]) == sorted(numbers)
+    assert sorted(ROWS) == sorted(numbers)
+    assert set(PARTLY) <= set(ROWS)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pymysql
@@ -34,6 +36,7 @@ from fleet.queue.job import Job, Settlement
 from tests import drivers, servers
 from tests.proxy import Proxy
 from tests.waiting import eventually
+from tests.worker.conftest import Site
 
 pytestmark = pytest.mark.server
 _numbers = itertools.count(1)
@@ -723,6 +726,49 @@ def test_a_server_that_restarts_loses_nothing_and_keeps_the_lease(pipeline: str)
         server.start()
         job.delete()
         assert [job.data for job in queue.reserve_many(pipeline, 5)] == [1, 2]
+
+
+@pytest.mark.slow
+def test_a_galera_node_that_lost_its_cluster_is_away_and_comes_back(tmp_path: Path, pipeline: str):
+    """F36: it answers and refuses everything, which ends no worker; no job is lost, and the lease is kept."""
+    with servers.mariadb(*_galera(), durable=True) as server, fleet.connect(server.dsn) as queue:
+        assert any("let all workers and producers use one node" in note for note in queue.info().notes)
+        with contextlib.closing(Site(tmp_path, server.dsn, pipeline)) as site, driver(server.dsn) as admin:
+            held_id, other_id = queue.put_many("held", [1]), queue.put(pipeline, 1)
+            held = queue.reserve("held")
+            worker = site.worker("note")
+            assert site.wait_for(1) == [f"{other_id}"]
+
+            admin.cursor().execute("SET GLOBAL wsrep_reject_queries = ALL")
+            for verb in (lambda: queue.put(pipeline, 2), lambda: queue.reserve(pipeline)):
+                with pytest.raises(BackendUnavailable, match="not yet prepared node"):
+                    verb()
+            eventually(lambda: "waiting back end away since" in site.log)
+            admin.cursor().execute("SET GLOBAL wsrep_reject_queries = NONE")
+
+            assert held is not None and [held.id] == held_id
+            held.delete()
+            queue.put(pipeline, 3)
+            site.wait_for(2)
+            site.wait_until_empty()
+            assert worker.poll() is None
+            assert len(site.lines()) == 2
+
+
+def _galera() -> list[str]:
+    """A cluster of one node."""
+    library = Path("/usr/lib/galera/libgalera_smm.so")
+    if not library.exists():
+        missing = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        missing("Galera's library is not installed: apt-get install galera-4")
+    peers, states = servers._free_port(), servers._free_port()
+    return [
+        *("--wsrep-on=ON", f"--wsrep-provider={library}", "--wsrep-cluster-address=gcomm://"),
+        *("--binlog-format=ROW", "--innodb-autoinc-lock-mode=2", "--wsrep-node-address=127.0.0.1"),
+        f"--wsrep-provider-options=gmcast.listen_addr=tcp://127.0.0.1:{peers};"
+        f"ist.recv_addr=127.0.0.1:{states};gcache.size=8M",
+        "--performance-schema=ON",  # without, Debian's Galera does not find its own thread
+    ]
 
 
 # -- rivals -------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,15 +51,23 @@ class Site:
 
     def worker(self, name: str = "", **changes: Any) -> subprocess.Popen[str]:
         """Start a worker; its output goes to `log` unless *stdout* says otherwise."""
-        options = {name: changes.pop(name) for name in ("stdin", "stdout", "env") if name in changes}
+        options = {
+            name: changes.pop(name) for name in ("stdin", "stdout", "env", "before") if name in changes
+        }
         return self.run(str(self.spec(name, **changes)), **options)
 
     def run(
-        self, *arguments: str, stdin: Any = None, stdout: Any = None, env: dict[str, str] | None = None
+        self,
+        *arguments: str,
+        stdin: Any = None,
+        stdout: Any = None,
+        env: dict[str, str] | None = None,
+        before: Sequence[str] = (),
     ) -> subprocess.Popen[str]:
+        """*before* is a command that becomes the worker in the end."""
         with open(self.folder / "log", "a") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "fleet.worker.main", *arguments],
+                [*before, sys.executable, "-m", "fleet.worker.main", *arguments],
                 stdin=stdin,
                 stdout=stdout or log,
                 stderr=stdout or log,

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 from fleet import Bury, Hooks, Job, JobTimeout, Retry
 
@@ -136,6 +137,21 @@ async def nap_async(job: Job) -> None:
     say(job.id)
 
 
+def vandal(job: Job) -> None:
+    """Payload "spoil" changes what it can of its process; another tells what it finds."""
+    if job.data == "spoil":
+        os.closerange(0, 3)
+        os.umask(0o777)
+        os.chdir("/")
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.set_wakeup_fd(-1)
+    mask = os.umask(0)
+    os.umask(mask)
+    print("said", job.data)
+    with open(os.environ["DIARY"], "a") as diary:
+        diary.write(f"{job.data} {Path.cwd()} {mask:03o} {signal.getsignal(signal.SIGTERM)!r:.20}\n")
+
+
 def fork(job: Job) -> None:
     """A child that is told to end, as multiprocessing and subprocess pools do."""
     child = os.fork()
@@ -148,6 +164,32 @@ def fork(job: Job) -> None:
     say(os.waitstatus_to_exitcode(status))
 
 
+def fork_and_return(job: Job) -> None:
+    """The child comes back as well: by sys.exit, by an error, or as the parent does."""
+    child = os.fork()
+    say(f"{job.data} {'child' if child == 0 else 'parent'}")
+    if child == 0 and job.data == "exit":
+        sys.exit(3)
+    if child == 0 and job.data == "error":
+        raise KeyError(job.data)
+    if child:
+        say(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), "codes")
+
+
+def bomb(job: Job) -> None:
+    """Joins the group of processes that is the payload, and forks until it is full, its children too."""
+    if job.data is None:
+        say(job.id)
+        return
+    Path(job.data, "cgroup.procs").write_text(f"{os.getpid()}")
+    while True:
+        try:
+            if os.fork() == 0:
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        except BlockingIOError:
+            time.sleep(60)
+
+
 def forgotten_thread(job: Job) -> None:
     threading.Thread(target=time.sleep, args=(60,)).start()
     say(job.id)
@@ -158,6 +200,12 @@ def hold_the_interpreter(job: Job) -> None:
     say(job.id, "begun")
     ctypes.PyDLL(None).usleep(int(job.data * 1e6))
     say(f"{job.id} {job.attempt} {job.crashes} {job.lost}")
+
+
+def allocate(job: Job) -> None:
+    """As many bytes as the payload says."""
+    bytes(job.data)
+    say(job.id)
 
 
 def grow(job: Job) -> None:

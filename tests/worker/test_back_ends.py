@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -15,6 +17,7 @@ import pytest
 import fleet
 from fleet.queue.consumer import SLICE
 from tests import servers
+from tests.proxy import Proxy
 from tests.waiting import eventually
 from tests.worker.conftest import Site
 
@@ -43,6 +46,25 @@ def server(request: pytest.FixtureRequest) -> Iterator[servers.Server]:
             yield server
     except servers.NotInstalled as missing:
         pytest.skip(str(missing))
+
+
+Away = tuple[Site, Proxy, str]
+
+
+@pytest.fixture
+def away(postgres_dsn: str, mariadb_dsn: str, beanstalkd_dsn: str, tmp_path: Path) -> Iterator[list[Away]]:
+    """All servers at once, each with a proxy before it and its DSN without host and port."""
+    with contextlib.ExitStack() as stack:
+        made = []
+        for dsn in (postgres_dsn, mariadb_dsn, beanstalkd_dsn):
+            port = urlsplit(dsn).port
+            assert port
+            proxy = stack.enter_context(Proxy(port))
+            folder = tmp_path / f"{port}"
+            folder.mkdir()
+            site = stack.enter_context(contextlib.closing(Site(folder, dsn, f"away-{next(_numbers)}")))
+            made.append((site, proxy, dsn.replace(f"127.0.0.1:{port}", "{}:{}")))
+        yield made
 
 
 def test_a_worker_drains_its_pipeline_and_leaves(site: Site, end: End) -> None:
@@ -166,6 +188,61 @@ def test_an_outage_is_waited_out(server: servers.Server, tmp_path: Path, end: En
         site.wait_for(2, within=10 - (time.monotonic() - back_at))
         eventually(lambda: "back-end-back" in site.log)
         assert end(worker) == 0
+
+
+@pytest.mark.server
+def test_a_slow_line_costs_no_lease(away: list[Away], end: End) -> None:
+    """F44: half a second there and back, and 10 KiB a second, which for a ttr of 60 s were half of one."""
+    for site, proxy, dsn in away:
+        site.queue.put(site.pipeline, 3.6, ttr=3)
+        site.worker("nap", queue={"dsn": dsn.format("127.0.0.1", proxy.port)})
+    for site, proxy, _ in away:
+        site.wait_for(1, "begun", within=20)
+        proxy.slow(delay=0.25, rate=10_240)
+    rivals = [site.worker("nap") for site, _, _ in away]
+    for site, proxy, _ in away:
+        assert [line.split()[1:] for line in site.wait_for(1)] == [["1", "0", "False"]]
+        site.wait_until_empty()
+        assert proxy.delayed > 100
+    assert [end(rival) for rival in rivals] == [0, 0, 0]
+    for site, _, _ in away:
+        assert end(site.started[0]) == 0
+        assert "done=1 failed=0 buried=0 lost=0" in site.log
+        assert "waiting back end away" not in site.log
+
+
+@pytest.mark.server
+def test_a_name_that_does_not_resolve_is_waited_for(away: list[Away], tmp_path: Path, end: End) -> None:
+    """F46: as any outage; and when the name means another address, the next connection goes there."""
+    (tmp_path / "hosts").write_text("")
+    (tmp_path / "nsswitch.conf").write_text("hosts: files\n")  # nobody on the network is asked
+    mounts = [f"mount --bind '{tmp_path}/{name}' /etc/{name}" for name in ("hosts", "nsswitch.conf")]
+    script = " && ".join([*mounts, 'exec "$@"'])
+    inside = ("unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh")
+    if subprocess.run([*inside, "true"], check=False).returncode:
+        pytest.skip("no mounts here")
+    for site, proxy, dsn in away:
+        site.worker("note", queue={"dsn": dsn.format("jobs.test", proxy.port)}, before=inside)
+        site.queue.put(site.pipeline, 1)
+    for site, _, _ in away:
+        eventually(lambda: "waiting back end away since" in site.log)  # noqa: B023
+    (tmp_path / "hosts").write_text("127.0.0.1 jobs.test\n")
+    for site, _, _ in away:
+        site.wait_for(1)
+
+    (tmp_path / "hosts").write_text("127.0.0.2 jobs.test\n")
+    with contextlib.ExitStack() as stack:
+        moved = []
+        for site, proxy, _ in away:
+            proxy.close()
+            moved.append(stack.enter_context(Proxy(proxy.target, ("127.0.0.2", proxy.port))))
+            site.queue.put(site.pipeline, 2)
+        for site, _, _ in away:
+            site.wait_for(2)
+            site.wait_until_empty()
+            assert end(site.started[0]) == 0
+            assert len(site.lines()) == 2
+        assert all(proxy.accepted for proxy in moved)
 
 
 def test_a_worker_waits_for_a_server_that_is_not_there_yet(

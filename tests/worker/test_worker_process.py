@@ -440,6 +440,30 @@ def test_a_worker_is_lean(site: Site, end: End) -> None:
     assert rss < 22 * 1024  # 18 MiB where it was measured; the rest is the build of Python
 
 
+def test_a_worker_that_may_open_too_few_files_ends_in_words(site: Site, end: End) -> None:
+    """F50: at each of its steps it names the limit, and leaves the job to a worker that has more."""
+    id_ = site.queue.put("emails", 1)
+    limits = (6, 7, 9, 12, 14)
+    workers = [site.worker("note", before=("prlimit", f"--nofile={most}")) for most in limits]
+    assert {worker.wait(20) for worker in workers} <= {6, 71}
+    for most in limits:
+        assert f"may not open more than {most} files (ulimit -n)" in site.log
+    assert "Traceback" not in site.log
+
+    enough = site.worker("note", before=("prlimit", "--nofile=64"))
+    assert site.wait_for(1) == [f"{id_}"]
+    assert end(enough) == 0
+
+
+def test_a_job_that_needs_more_memory_than_there_is_fails_alone(site: Site, end: End) -> None:
+    """F50: the error is an error like others, and the next job has what it needs."""
+    site.queue.put_many("emails", [1 << 30, 1000])
+    worker = site.worker("allocate", retries={"max": 0}, before=("prlimit", f"--as={400 << 20}"))
+    assert site.wait_for(1) == ["2"]
+    assert site.reason().startswith("MemoryError")
+    assert end(worker) == 0
+
+
 def test_the_exec_shim_becomes_the_command(site: Site) -> None:
     """Environment and secrets are set, and the process is the command itself."""
     script = 'import os; print(os.environ["WORD"], os.getpid(), os.environ["FLEET_PIPELINE"])'
@@ -497,6 +521,41 @@ def test_a_signal_to_a_forked_child_is_not_for_the_worker(site: Site, end: End) 
     site.wait_until_empty()
     assert "draining" not in site.log
     assert end(worker) == 0
+
+
+def test_a_forked_child_that_comes_back_is_no_second_worker(site: Site, end: End) -> None:
+    """F8: it ends where its handler ends, settles nothing, and runs nothing of what was claimed ahead."""
+    jobs = ["exit", "error", "return", "return", "return"]
+    site.queue.put_many("emails", jobs)
+    worker = site.worker("fork_and_return")
+    site.wait_until_empty()
+
+    assert sorted(site.lines()) == sorted(f"{what} {who}" for what in jobs for who in ("child", "parent"))
+    assert site.lines("codes") == ["3", "1", "0", "0", "0"]
+    assert "KeyError: 'error'" in site.log
+    assert end(worker) == 0
+    assert "done=5 failed=0 buried=0 lost=0" in site.log
+
+
+def test_what_a_handler_does_to_its_process_is_not_for_the_next_job(site: Site, end: End) -> None:
+    """F10: descriptors, umask, working directory and signals; what it prints then is logged all the same."""
+    diary = site.folder / "diary"
+    diary.touch()
+    site.queue.put_many("emails", ["before", "spoil", "after"])
+    worker = site.worker("vandal", env={"DIARY": str(diary)})
+    site.wait_until_empty()
+    before, spoil, after = (line.split(maxsplit=1) for line in diary.read_text().splitlines())
+
+    assert spoil[1].startswith("/ 777 <Handlers.SIG_IGN")
+    assert before[1].startswith(f"{site.folder} ") and "function" in before[1]
+    assert after[1] == before[1]
+    assert [line for line in site.log.splitlines() if line.startswith("said")] == [
+        *("said before", "said spoil", "said after"),
+    ]
+    site.queue.put("emails", "later")
+    eventually(lambda: "later" in diary.read_text())
+    assert end(worker) == 0
+    assert "draining why=SIGTERM" in site.log
 
 
 def test_a_supervisord_that_died_during_our_start_is_missed(site: Site) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,7 +19,7 @@ from typing import Any
 from fleet.errors import BackendUnavailable, NotSupported, PayloadTooLarge, PutUnknown, QueueError
 from fleet.queue.backend import Capabilities
 from fleet.queue.backends.beanstalkd import puts, server, settling, tubes
-from fleet.queue.backends.beanstalkd.lease import ReservedJob, learn
+from fleet.queue.backends.beanstalkd.lease import ReservedJob, clock, learn
 from fleet.queue.backends.beanstalkd.links import Links
 from fleet.queue.backends.beanstalkd.protocol import Link, Lost, must, unexpected
 from fleet.queue.backends.beanstalkd.sockets import Address
@@ -187,7 +186,7 @@ class BeanstalkdBackend:
                 asked = limit - len(jobs)
                 if asked > self._reserves:
                     asked = self._reserves
-                asked_at = time.monotonic()
+                asked_at = clock()
                 link.send(settle + _RESERVE * asked)
                 if orders is not None:
                     settling.read_verdicts(link, orders, verdicts)
@@ -212,13 +211,13 @@ class BeanstalkdBackend:
             raise NotSupported("beanstalkd renews a lease for the job's own ttr only")
         verdicts = [False] * len(jobs)
         links: dict[Link, list[tuple[int, ReservedJob]]] = {}
-        now = time.monotonic()
+        now = clock()
         for index, job in enumerate(jobs):
             if isinstance(job, ReservedJob) and job.is_held() and not job.is_over(now):
                 links.setdefault(job._link, []).append((index, job))
         for link, theirs in links.items():
             learn(link)  # the new deadline needs the ttr
-            asked_at = time.monotonic()
+            asked_at = clock()
             try:
                 with link:
                     link.send(b"".join([b"touch %d\r\n" % job.id for _, job in theirs]))

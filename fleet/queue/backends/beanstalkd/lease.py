@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 from fleet.queue.backends.beanstalkd.protocol import Link, Lost
 from fleet.queue.job import DEFAULT_PRIORITY, Job, JobState
 
+# It runs on while the host sleeps, as the server's does.  CLOCK_MONOTONIC stands still meanwhile.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 SHORTEST_TTR = 1.0  # seconds: beanstalkd raises a smaller one
 _ASKED = frozenset(("attempt", "crashes", "expires_at", "priority", "ttr", "waited"))
 _STATES = {state.encode(): state for state in JobState}
@@ -31,6 +33,11 @@ _FIRST_TIME = re.compile(
     rb"reserves: 1\ntimeouts: 0\nreleases: 0\nburies: 0\nkicks: 0\n"
 )
 _ALWAYS: dict[str, Any] = {"delay": 0.0, "reason": "", "uid": b"", "unique": None}
+
+
+def clock() -> float:
+    """Seconds by which leases are judged: not those of `expires_at`, which is `time.monotonic()`."""
+    return time.clock_gettime(_CLOCK)
 
 
 class Facts(NamedTuple):
@@ -108,7 +115,7 @@ class ReservedJob(Job):
     def renewed(self, asked_at: float) -> None:
         """The lease began anew, at *asked_at* or later."""
         self._asked_at = asked_at
-        self.expires_at = self._sure_until = asked_at + self.ttr
+        self._lasts(asked_at + self.ttr)
 
     def read(self, answer: bytes, now: float) -> None:
         """Take in the answer to `stats-job`."""
@@ -122,7 +129,7 @@ class ReservedJob(Job):
         self.ttr = seconds = float(ttr)
         self.attempt = 1
         self.crashes = 0
-        self.expires_at = self._sure_until = self._asked_at + seconds
+        self._lasts(self._asked_at + seconds)
         waited = int(age) - int(delay) - (now - self._asked_at)
         self.waited = waited if waited > 0.0 else 0.0
 
@@ -132,21 +139,25 @@ class ReservedJob(Job):
         self.ttr = facts.ttr
         self.attempt = facts.attempt
         self.crashes = facts.crashes
-        self.expires_at = self._sure_until = self._asked_at + facts.ttr
+        self._lasts(self._asked_at + facts.ttr)
         self.waited = max(0.0, facts.age - facts.delay - (now - self._asked_at)) if facts.fresh else 0.0
+
+    def _lasts(self, until: float) -> None:
+        self._sure_until = until
+        self.expires_at = time.monotonic() + until - clock()
 
     def _never_known(self) -> None:
         self.lost = self.lost or self._link.closed
         self.priority = DEFAULT_PRIORITY
         self.ttr = SHORTEST_TTR
         self.attempt = self.crashes = 0
-        self.expires_at = self._sure_until
+        self._lasts(self._sure_until)
         self.waited = 0.0
 
 
 def forget(link: Link) -> None:
     """Drop the leases that are over and that nobody settled."""
-    now = time.monotonic()
+    now = clock()
     for job in list(link.leases.values()):
         if job.is_over(now) and link.leases.get(job.id) is job:
             del link.leases[job.id]
@@ -160,7 +171,7 @@ def learn(link: Link) -> None:
         with link:
             unknown = [job for job in list(link.leases.values()) if not job._known]
             link.send(b"".join([b"stats-job %d\r\n" % job.id for job in unknown]))
-            now = time.monotonic()
+            now = clock()
             for job in unknown:  # read one by one: the server writes the next meanwhile
                 answer = link.data()
                 if answer is not None:

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from fleet.queue.backends.beanstalkd.lease import ReservedJob
+from fleet.queue.backends.beanstalkd.lease import ReservedJob, clock
 from fleet.queue.backends.beanstalkd.links import Links
 from fleet.queue.backends.beanstalkd.protocol import Link, Lost, unexpected
 from fleet.queue.job import Settlement
@@ -35,7 +34,7 @@ class Orders:
 def orders_of(settlements: Sequence[Settlement]) -> dict[Link, Orders]:
     """What the fence lets pass, by connection."""
     orders: dict[Link, Orders] = {}
-    now = time.monotonic()
+    now = clock()
     for index, settlement in enumerate(settlements):
         command = let_pass(settlement, now)
         if command is None:
@@ -61,7 +60,7 @@ def settle(link: Link, orders: Orders, verdicts: list[bool]) -> None:
 
 def settle_one(settlement: Settlement, links: Links) -> bool:
     """`job.delete()` and its like, without the lists of a batch."""
-    command = let_pass(settlement, time.monotonic())
+    command = let_pass(settlement, clock())
     if command is None:
         return False
     job: ReservedJob = settlement.job  # type: ignore[assignment]

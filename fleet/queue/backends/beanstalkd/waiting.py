@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-from fleet.queue.backends.beanstalkd.lease import ReservedJob, facts_of
+from fleet.queue.backends.beanstalkd.lease import ReservedJob, clock, facts_of
 from fleet.queue.backends.beanstalkd.links import Links
 from fleet.queue.backends.beanstalkd.protocol import Link, Lost, must
 from fleet.queue.backends.beanstalkd.settling import settle_one
@@ -55,7 +55,7 @@ class Waiting:
         self._bell.ring()
 
     def _await(self, link: Link, pipelines: Sequence[str], timeout: float) -> ReservedJob | None:
-        asked_at = time.monotonic()
+        asked_at = clock()
         link.watch(tuple(pipelines))
         link.send(b"reserve-with-timeout 1\r\n")
         # The server counts whole seconds.  A wait that ends earlier is called off: that costs the connection.
@@ -75,7 +75,7 @@ class Waiting:
             link.send(b"stats-job %d\r\n" % id_)
             facts = facts_of(must(link.data()))
             job.pipeline = facts.pipeline
-            job.know(facts, time.monotonic())
+            job.know(facts, clock())
         return job
 
     def fetch(self, pipelines: Sequence[str], limit: int, token: int) -> list[ReservedJob]:
@@ -85,7 +85,7 @@ class Waiting:
             job, since = self._parked.popleft()
             if not job.is_held():
                 continue
-            if job.is_over(time.monotonic()):  # this process stood still while it came: it may be another's
+            if job.is_over(clock()):  # this process stood still while it came: it may be another's
                 job._link.close()
                 continue
             if job.pipeline in pipelines and len(fetched) < limit:

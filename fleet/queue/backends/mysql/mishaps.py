@@ -6,8 +6,8 @@ from fleet.errors import BackendUnavailable, PayloadTooLarge, QueueError, Schema
 
 _DENIED = (1142, 1143, 1227, 1044)
 _CLASH = (1205, 1213, 1020)  # lock wait, deadlock, and MariaDB's snapshot conflict
-# Gone away, lost, killed, shut down, the server's own word for "you were idle for too long", and
-# Galera's for a node that lost the others while it committed (1180).
+# Gone away, lost, killed, shut down, and the server's own word for "you were idle for too long".
+# 1180 is a commit that failed, as on a Galera node that loses its cluster.
 _LOST = (
     0,
     2006,
@@ -68,8 +68,7 @@ def translated(error: Exception, where: str, *, maybe: bool) -> Exception:
     if code in _DENIED:
         return SchemaError(f"{where}: {text}")
     if code in (1021, 1114, 1030, 1836, 1290, 1792, 1047):
-        # No space, table full, storage, read-only, a Galera node without the others: nothing was done,
-        # and it may be mended.
+        # No space, table full, storage, read-only, a Galera node alone: nothing was done, it may be mended.
         return BackendUnavailable(f"{where}: {text}")
     if code == 1146:
         return SchemaError(f"{where}: {text}. Create the tables with: fleet queue migrate")

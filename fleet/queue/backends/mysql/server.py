@@ -24,6 +24,7 @@ _VARIABLES = (
     "log_bin",
     "innodb_doublewrite",
     "wsrep_on",
+    "wsrep_provider",
     "max_allowed_packet",
 )
 
@@ -172,7 +173,7 @@ def describe(link: Link, sql: Statements, prefix: str) -> BackendInfo:
             "sync_binlog is not 1: after a power cut a replica may lack, or have, other jobs.\n"
             "SET GLOBAL sync_binlog = 1;   -- and under [mysqld]"
         )
-    if values.get("wsrep_on", "OFF").upper() == "ON":
+    if values.get("wsrep_on", "OFF").upper() == "ON" and values.get("wsrep_provider", "none") != "none":
         notes.append(
             "Galera: let all workers and producers use one node. With several writers a lease is not "
             "exclusive, and committed jobs have been lost in crashes of this cluster."

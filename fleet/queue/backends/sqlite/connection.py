@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar, TypeVarTuple
 
 from fleet.errors import BackendBusy, BackendUnavailable, PutUnknown, QueueError
-from fleet.queue.backends.sqlite.files import is_on_read_only_disk, location, not_writable
+from fleet.queue.backends.sqlite.files import is_on_read_only_disk, limit_on_files, location, not_writable
 
 _BUSY_SECONDS = 5.0
 _IN_PASSING_SECONDS = 0.05
@@ -137,6 +137,8 @@ class Link:
         if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY) and is_on_read_only_disk(self.path):
             return BackendUnavailable(f"{where}: {error}. Its file system is mounted read-only.")
         hint = not_writable(self.path) if code == sqlite3.SQLITE_READONLY else ""
+        if code == sqlite3.SQLITE_CANTOPEN and (limit := limit_on_files()):
+            hint = f"The reason: {limit}."
         text = f"{where}: {error}. {hint or _HINTS.get(code, '')}".rstrip()
         return (
             BackendUnavailable(text)

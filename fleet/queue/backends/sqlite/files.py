@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from fleet.errors import DsnError
+from fleet.errors import DsnError, limit_hit
 
 # WAL needs shared memory on one host, and locks that these do not keep.
 _NETWORK = ("nfs", "cifs", "smb", "9p", "fuse.", "ceph", "gluster", "afs", "lustre")
@@ -41,6 +41,19 @@ def is_on_read_only_disk(path: str) -> bool:
         return bool(os.statvfs(os.path.dirname(path) or ".").f_flag & os.ST_RDONLY)  # noqa: PTH120
     except OSError:
         return False
+
+
+def limit_on_files() -> str:
+    """That this process may not open the three files that SQLite needs, which it does not tell; else ""."""
+    opened: list[int] = []
+    try:
+        opened.extend(os.open("/", os.O_RDONLY) for _ in range(3))
+    except OSError as error:
+        return limit_hit(error)
+    finally:
+        for fd in opened:
+            os.close(fd)
+    return ""
 
 
 def not_writable(path: str) -> str:
