@@ -161,7 +161,7 @@ class _Apply:
         client = self.place.client()
         present = client.processes()
         identity = record.identity(running)
-        by_hand = edited(self.files.on_disk, self.before)
+        by_hand = edited(self.files.on_disk, self.before, self.desired.files)
         marks = world.revisions(present, self.folder.changed_at(by_hand))
         numbers = self.before.numbers(identity, self.desired.numprocs, time())
         wanted = with_numbers(wanted, numbers, present)

@@ -38,7 +38,7 @@ def plan_in(folder: Folder, place: Place, desired: Desired, daemon: DaemonState 
     """The same with the folder open, and the daemon found."""
     on_disk = folder.ours(desired.project)
     kept = record.load(folder.read(record.file_name(desired.project)))
-    edits = folder.changed_at(edited(on_disk, kept))
+    edits = folder.changed_at(edited(on_disk, kept, desired.files))
     return compare(desired, on_disk, look(place, daemon, kept, edits), now=time())
 
 

@@ -24,6 +24,7 @@ from fleet.manager.files import Folder
 from fleet.manager.places import Place, place_of
 from fleet.manifest import load
 from fleet.supervisor import private
+from fleet.supervisor.client import Changes, Supervisor
 from fleet.supervisor.process import ProcessState
 from fleet.supervisor.transport import Transport
 from tests.supervisord import VERSIONS, python_with
@@ -335,6 +336,26 @@ def test_killed_at_any_step_a_second_apply_reaches_the_goal(
         steps[:] = [10_000]
         shop.place.client().stop_all()
         private.stop(private.home(tmp_path / ".fleet"))
+
+
+def test_killed_before_a_drain_a_second_apply_drains(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files are there, and nobody has been told: the surplus is known from what was given before."""
+    shop.write(COMMAND.format("a", "/bin/sleep 999").replace("2", "4"))
+    shop.apply()
+    before = shop.pids()
+    shop.write(COMMAND.format("a", "/bin/sleep 999"))
+
+    def killed(_: Supervisor) -> Changes:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Supervisor, "reload_config", killed)
+        with pytest.raises(Killed):
+            shop.apply()
+    assert shop.plan().drains == 2
+    shop.apply()
+    assert shop.pids() == {name: before[name] for name in ("shop-a_00", "shop-a_01")}
+    assert shop.plan().is_nothing
 
 
 def test_a_new_supervisord_gets_its_groups_one_after_another(tmp_path: Path) -> None:
