@@ -12,7 +12,7 @@ Foreign files and groups are never touched, and `update`, `reload` and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,23 +195,24 @@ class _Apply:
         self.files.write_main_conf()
         self.files.write_new()
         self.done += self.files.in_words()
-        large = autostart.large(self.desired, wanted, {*guess.add, *guess.replace})
+        by_fleet = autostart.by_hand(self.desired.files, wanted, {*guess.add, *guess.replace})
         plan = guess
         certain = all(known.get(group) for group in wanted)
         # Reading 500 files takes supervisord a second in which it answers nobody.
         if self.files.write or self.files.remove or stand_ins or not certain or not plan.is_nothing:
-            with autostart.withheld(self.folder, self.desired, large):
+            with autostart.withheld(self.folder, self.desired.files, self.desired.access, by_fleet):
                 plan = decide(self._reload(client))
         warnings = daemon.room_for(self.place, running, open_files)
-        touched = {*plan.add, *plan.replace, *(s.group for s in stand_ins)}
-        uncertain = {g: None if g in touched else known.get(g) for g in {*known, *wanted, *touched}}
+        begun = {*plan.add, *plan.replace, *(s.group for s in stand_ins)}
+        uncertain = {g: None if g in begun else known.get(g) for g in {*known, *wanted, *begun}}
         self._keep(identity, uncertain, numbers)
         results = self._roll_out(client, plan, wanted, present)
         self.done += [f"{result.action} {result.pipeline}" for result in results if result.action != "kept"]
-        given = given_to(wanted, plan, known, by_hand=_groups(large))
+        given = given_to(wanted, plan, known, by_hand=_groups(by_fleet))
         undone = False
         if self.may_undo and any(self._counts(result, plan) for result in results):
-            self._undo(client, identity, {**given, **dict.fromkeys(plan.remove)}, numbers)
+            touched = {*plan.add, *plan.replace, *plan.remove}
+            self._undo(client, identity, {**given, **dict.fromkeys(plan.remove)}, numbers, touched)
             undone = True
         if stand_ins:
             beside.end(stand_ins)
@@ -256,9 +257,9 @@ class _Apply:
         identity = record.identity(running)
         self._keep(identity, dict.fromkeys({*self.before.groups, *wanted}), {})
         client = self.place.client()
-        large = autostart.large(self.desired, wanted, wanted)
+        by_fleet = autostart.by_hand(self.desired.files, wanted, wanted)
         try:
-            with autostart.withheld(self.folder, self.desired, large):
+            with autostart.withheld(self.folder, self.desired.files, self.desired.access, by_fleet):
                 found = self._reload(client).added
         except RenderError:
             private.stop(home)
@@ -272,7 +273,7 @@ class _Apply:
             private.stop(home)
         else:
             self.files.remove_specs()
-            self._keep(identity, given_to(wanted, plan, {}, by_hand=_groups(large)), {})
+            self._keep(identity, given_to(wanted, plan, {}, by_hand=_groups(by_fleet)), {})
             self._remember()
         return self._applied(running, results, started=not undone, warnings=warnings, undone=undone)
 
@@ -339,23 +340,30 @@ class _Apply:
             ) from fault
 
     def _undo(
-        self, client: Supervisor, identity: str, given: Mapping[str, Shape | None], numbers: Mapping[str, int]
+        self,
+        client: Supervisor,
+        identity: str,
+        given: Mapping[str, Shape | None],
+        numbers: Mapping[str, int],
+        touched: Container[str],
     ) -> None:
         """Put back what was there, in files and in supervisord."""
         self._keep(identity, given, numbers, self.before.files)
         self.files.write_back()
         self.done.append("the old files are back in place")
-        changes = client.reload_config()
-        found = parser.read(
-            self._main_conf(self.place.find()), environ=daemon.environ(self.place, self.place.find())
-        )
+        running = self.place.find()
+        found = parser.read(self._main_conf(running), environ=daemon.environ(self.place, running))
         old = {g: shape(found.groups[g]) for g in _groups(self.files.on_disk) if g in found.groups}
         old = {g: was for g, was in old.items() if not is_stand_in(g)}
         present = client.processes()
         old = with_numbers(old, numbers, present)
+        by_fleet = autostart.by_hand(self.files.on_disk, old, touched)
+        with autostart.withheld(self.folder, self.files.on_disk, self.files.access, by_fleet):
+            changes = client.reload_config()
         plan = actions(old, present, changes, given, revisions=world.revisions(present), scaled=numbers)
         roll_out(client, plan, old, self.desired.groups, present, timeout=self.timeout)
-        self._keep(identity, given_to(old, plan, given), numbers, self.before.files)
+        back = given_to(old, plan, given, by_hand=_groups(by_fleet))
+        self._keep(identity, back, numbers, self.before.files)
 
     def _keep(
         self,

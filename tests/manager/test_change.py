@@ -122,6 +122,29 @@ def test_a_number_by_hand_outlives_new_settings_that_do_not_work(shop: Shop) -> 
     assert scaling.by_hand(shop.place, "shop")["shop-a"].number == 3
 
 
+def test_a_lower_number_by_hand_outlives_a_replacement(shop: Shop) -> None:
+    """supervisord would start all four by itself, also when the old settings are put back."""
+    four = COMMAND.format("a", "/bin/sleep {}").replace("2", "4")
+    shop.write(four.format(999))
+    shop.apply()
+    scaling.scale(shop.place, "shop", {"shop-a": 1}, numprocs={"shop-a": 4})
+    seen: list[int] = []
+
+    def look() -> None:
+        seen.append(sum(p.state.is_active for p in shop.place.client().processes()))
+
+    shop.write(four.format(998))
+    assert not watched(shop.apply, look).failed
+    assert list(shop.pids()) == ["shop-a_00"]
+    assert shop.plan().is_nothing
+    assert shop.apply().is_unchanged
+    shop.write(four.format("x"))
+    assert watched(shop.apply, look).undone
+    assert list(shop.pids()) == ["shop-a_00"]
+    assert max(seen) == 1
+    assert "autostart=true" in shop.files()["fleet.shop-a.conf"]
+
+
 def test_new_settings_that_work_replace_the_old(shop: Shop) -> None:
     """The one that was tried leaves again."""
     shop.write(HANDLER.format("work"))
