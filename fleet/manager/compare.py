@@ -275,7 +275,7 @@ def _notes(desired: Desired, running: Running, todo: Actions, now: float) -> Ite
             "and restart all of it; fleet apply does not"
         )
     for group, scaled in running.record.scaled.items():
-        if running.daemon == running.record.daemon and scaled.until is not None and scaled.until <= now:
+        if running.daemon == running.record.daemon and scaled.is_over(now):
             yield f"the time of {group}'s {scaled.number} processes is over: apply ends it"
 
 

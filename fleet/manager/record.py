@@ -32,7 +32,11 @@ class Scaled:
     until: float | None = None  # epoch seconds; None: no end
 
     def holds(self, numprocs: int, now: float) -> bool:
-        return self.manifest == numprocs and (self.until is None or now < self.until)
+        return self.manifest == numprocs and not self.is_over(now)
+
+    def is_over(self, now: float) -> bool:
+        """Whether its time has come, at *now* (epoch seconds)."""
+        return self.until is not None and now >= self.until
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,8 @@ supervisord has no place for it, and holds until supervisord is started anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from time import monotonic, time
 
@@ -112,8 +113,9 @@ def preview(
         raise _nothing_runs(place)
     with files.opened(place.conf_dir, private=place.private) as folder:
         kept = record.load(folder.read(record.file_name(project)))
-    asked = {**_over(kept, record.identity(daemon), numprocs), **numbers}
-    return targets(asked, numprocs, place.client().processes())
+    processes = place.client().processes()
+    over = _over(kept, record.identity(daemon), numprocs.keys() - numbers.keys(), processes)
+    return targets({**over, **numbers}, {**numprocs, **over}, processes)
 
 
 def scale(
@@ -151,9 +153,9 @@ def scale(
         identity = record.identity(daemon)
         kept = record.load(folder.read(record.file_name(project)))
         client = place.client()
-        asked = {**_over(kept, identity, numprocs), **numbers}
         processes = client.processes()
-        found = targets(asked, numprocs, processes, busy_for)
+        over = _over(kept, identity, numprocs.keys() - numbers.keys(), processes)
+        found = targets({**over, **numbers}, {**numprocs, **over}, processes, busy_for)
         active = {p.full_name for p in processes if p.state.is_active}
         groups = dict(kept.for_daemon(identity))
         scaled = dict(kept.scaled) if kept.daemon == identity else {}
@@ -193,15 +195,21 @@ def numbers(place: Place, project: str, numprocs: Mapping[str, int]) -> dict[str
     return {g: s.number for g, s in found.items() if g in numprocs and s.holds(numprocs[g], now)}
 
 
-def _over(kept: record.Record, identity: str, numprocs: Mapping[str, int]) -> dict[str, int]:
-    """Groups whose number by hand has ended, with the manifest's."""
+def _over(
+    kept: record.Record, identity: str, groups: Container[str], processes: Iterable[Process]
+) -> dict[str, int]:
+    """
+    Those of *groups* whose number by hand has had its time, with the one that comes back.
+
+    That is the manifest's of then: a newer one, and more than there are, is for apply.
+    """
     if kept.daemon != identity:
         return {}
-    now = time()
+    now, room = time(), Counter(process.group for process in processes)
     return {
-        group: numprocs[group]
+        group: min(scaled.manifest, room[group])
         for group, scaled in kept.scaled.items()
-        if group in numprocs and not scaled.holds(numprocs[group], now)
+        if group in groups and group in room and scaled.is_over(now)
     }
 
 

@@ -76,6 +76,27 @@ def test_up_and_down_keep_the_others(shop: Shop) -> None:  # noqa: F811
     assert shop.pids()["shop-a_00"] == before["shop-a_00"]
 
 
+def test_a_scale_leaves_the_numbers_of_others_alone(shop: Shop) -> None:  # noqa: F811
+    """Also where the manifest has another number meanwhile: that is for apply, which asks."""
+    shop.write(COMMAND.format("a", "/bin/sleep 999"), COMMAND.format("b", "/bin/sleep 999"))
+    shop.apply()
+    scaling.scale(shop.place, "shop", {"shop-a": 3}, numprocs={"shop-a": 2, "shop-b": 2})
+    before = shop.pids("shop-a")
+    scaling.scale(shop.place, "shop", {"shop-b": 1}, numprocs={"shop-a": 20, "shop-b": 2})
+    assert shop.pids("shop-a") == before
+    assert len(shop.pids("shop-b")) == 1
+
+
+def test_a_time_that_is_over_ends_beside_an_edited_manifest(shop: Shop) -> None:  # noqa: F811
+    """Back to what was applied."""
+    shop.apply()
+    before = shop.pids()
+    scaling.scale(shop.place, "shop", {"shop-a": 4}, numprocs={"shop-a": 2}, until=time.time())
+    scaling.scale(shop.place, "shop", {}, numprocs={"shop-a": 20})
+    assert shop.pids() == before
+    assert scaling.by_hand(shop.place, "shop") == {}
+
+
 def test_a_time_that_is_over_is_ended_by_whoever_comes_next(shop: Shop) -> None:  # noqa: F811
     """Another scale, or an apply."""
     shop.apply()
