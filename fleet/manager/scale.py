@@ -14,6 +14,7 @@ from time import monotonic, time
 
 from fleet.errors import Refused, SupervisorUnavailable
 from fleet.manager import files, record
+from fleet.manager.actions import Shape
 from fleet.manager.places import Place
 from fleet.manager.record import Scaled
 from fleet.manager.rollout import IsAlive
@@ -156,26 +157,44 @@ def scale(
         processes = client.processes()
         over = _over(kept, identity, numprocs.keys() - numbers.keys(), processes)
         found = targets({**over, **numbers}, {**numprocs, **over}, processes, busy_for)
-        active = {p.full_name for p in processes if p.state.is_active}
-        groups = dict(kept.for_daemon(identity))
         scaled = dict(kept.scaled) if kept.daemon == identity else {}
         for target in found:
-            known = groups.get(target.group)
-            if known is not None:
-                there = {n for n in active if n.startswith(f"{target.group}:")}
-                chosen = (there | {*target.start}) - {*target.drain}
-                made = known.made if known.made is not None else known.wanted
-                names = frozenset(name.partition(":")[2] for name in chosen)
-                groups[target.group] = replace(known, wanted=names, made=None if made == names else made)
             scaled.pop(target.group, None)
             if target.group in numbers and target.after != numprocs[target.group]:
                 scaled[target.group] = Scaled(
                     number=target.after, manifest=numprocs[target.group], until=until
                 )
-        record.save(folder, project, replace(kept, daemon=identity, groups=groups, scaled=scaled))
+        active = {p.full_name for p in processes if p.state.is_active}
+        arriving = {name for target in found for name in target.start}
+        leaving = {name for target in found for name in target.drain}
+        groups = kept.for_daemon(identity)
+        # Those that leave count until they are down: should this be killed, an apply drains them.
+        begun = _with_processes(groups, found, active | arriving)
+        record.save(folder, project, replace(kept, daemon=identity, groups=begun, scaled=scaled))
         started = start(client, [n for t in found for n in t.start], timeout=timeout, is_alive=is_alive)
         stopped = stop(client, [n for t in found for n in t.drain], tell=tell)
+        done = _with_processes(groups, found, (active | arriving) - leaving)
+        record.save(folder, project, replace(kept, daemon=identity, groups=done, scaled=scaled))
     return Scaling(targets=found, started=started, stopped=stopped, seconds=monotonic() - began)
+
+
+def _with_processes(
+    groups: Mapping[str, Shape | None], found: Iterable[Target], names: Iterable[str]
+) -> dict[str, Shape | None]:
+    """*groups* as they are when, of those that are scaled, these processes (full names) are to run."""
+    chosen: dict[str, set[str]] = {target.group: set() for target in found}
+    for name in names:
+        group, _, process = name.partition(":")
+        if group in chosen:
+            chosen[group].add(process)
+    scaled = dict(groups)
+    for group, processes in chosen.items():
+        known = groups.get(group)
+        if known is not None:
+            made = known.made if known.made is not None else known.wanted
+            wanted = frozenset(processes)
+            scaled[group] = replace(known, wanted=wanted, made=None if made == wanted else made)
+    return scaled
 
 
 def by_hand(place: Place, project: str) -> Mapping[str, Scaled]:

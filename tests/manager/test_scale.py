@@ -10,7 +10,7 @@ from fleet.errors import SupervisorUnavailable
 from fleet.manager import scale as scaling
 from fleet.manager.scale import BeyondRoom, targets
 from fleet.supervisor.process import Process, ProcessState
-from tests.manager.test_change import COMMAND, Shop, shop  # noqa: F401  (a fixture)
+from tests.manager.test_change import COMMAND, Killed, Shop, shop  # noqa: F401  (a fixture)
 
 
 def members(active: set[int], of: int = 8) -> list[Process]:
@@ -95,6 +95,27 @@ def test_a_time_that_is_over_ends_beside_an_edited_manifest(shop: Shop) -> None:
     scaling.scale(shop.place, "shop", {}, numprocs={"shop-a": 20})
     assert shop.pids() == before
     assert scaling.by_hand(shop.place, "shop") == {}
+
+
+def test_an_apply_drains_what_a_killed_scale_was_about_to_drain(
+    shop: Shop,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Back at the manifest's number no number by hand is left that would tell of the surplus."""
+    shop.apply()
+    before = shop.pids()
+    scaling.scale(shop.place, "shop", {"shop-a": 4}, numprocs={"shop-a": 2})
+
+    def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(scaling, "stop", killed)
+        with pytest.raises(Killed):
+            scaling.scale(shop.place, "shop", {"shop-a": 2}, numprocs={"shop-a": 2})
+    assert shop.plan().drains == 2
+    shop.apply()
+    assert shop.pids() == before
 
 
 def test_a_time_that_is_over_is_ended_by_whoever_comes_next(shop: Shop) -> None:  # noqa: F811
