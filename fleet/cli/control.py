@@ -186,7 +186,14 @@ class Run:
         self.processes = self.client.processes()
 
     def select(self, targets: list[str], *, for_start: bool = False) -> tuple[str, ...]:
-        from fleet.manager import scale
+        """
+        Full names of the processes that *targets* mean.
+
+        Raises:
+            ProcessNotFound: a target means none.
+            Refused: one of them is somebody else's.
+        """
+        from fleet.manager import scale, world
         from fleet.manager.targets import room, select
 
         groups = {pipeline.name: pipeline.group for pipeline in self.manifest.pipelines.values()}
@@ -196,7 +203,9 @@ class Run:
             numprocs = {each.group: each.numprocs for each in self.manifest.pipelines.values()}
             by_hand = scale.numbers(self.place, self.manifest.project, numprocs)
             spare = room(names, numprocs, by_hand, self.running(tuple(names)))
-        return select(targets, groups, names, room=spare)
+        chosen = select(targets, groups, names, room=spare)
+        world.check_ours(self.place, self.manifest.project, {name.partition(":")[0] for name in chosen})
+        return chosen
 
     def tell(self, kind: str, names: Sequence[str]) -> None:
         """Note in the file of events what was done to these processes."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from time import monotonic, time
 
 from fleet.errors import Refused, SupervisorUnavailable
-from fleet.manager import files, record
+from fleet.manager import files, record, world
 from fleet.manager.actions import Shape
 from fleet.manager.places import Place
 from fleet.manager.record import Scaled
@@ -115,6 +115,7 @@ def preview(
     with files.opened(place.conf_dir, private=place.private) as folder:
         kept = record.load(folder.read(record.file_name(project)))
     processes = place.client().processes()
+    world.check_ours(place, project, numbers.keys() & {process.group for process in processes})
     over = _over(kept, record.identity(daemon), numprocs.keys() - numbers.keys(), processes)
     return targets({**over, **numbers}, {**numprocs, **over}, processes)
 
@@ -139,6 +140,7 @@ def scale(
 
     Raises:
         BeyondRoom: nothing was done; supervisord cannot add to a group that runs.
+        Refused: a group is somebody else's, or another fleet command works here too long.
         SupervisorUnavailable: nothing runs here.
     """
     began = monotonic()
@@ -155,6 +157,7 @@ def scale(
         kept = record.load(folder.read(record.file_name(project)))
         client = place.client()
         processes = client.processes()
+        world.check_ours(place, project, numbers.keys() & {process.group for process in processes})
         over = _over(kept, identity, numprocs.keys() - numbers.keys(), processes)
         found = targets({**over, **numbers}, {**numprocs, **over}, processes, busy_for)
         scaled = dict(kept.scaled) if kept.daemon == identity else {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from time import time
 
+from fleet.errors import Refused
 from fleet.manager import files, record
 from fleet.manager.actions import REVISION
 from fleet.manager.compare import Plan, Running, compare, edited
@@ -40,6 +41,27 @@ def plan_in(folder: Folder, place: Place, desired: Desired, daemon: DaemonState 
     kept = record.load(folder.read(record.file_name(desired.project)))
     edits = folder.changed_at(edited(on_disk, kept, desired.files))
     return compare(desired, on_disk, look(place, daemon, kept, edits), now=time())
+
+
+def check_ours(place: Place, project: str, groups: Iterable[str]) -> None:
+    """
+    A supervisord that others use, too, may have groups of these names that fleet did not make.
+
+    Raises:
+        Refused: neither the record nor a file of *project* tells of one of *groups*.
+    """
+    if place.private:
+        return
+    with files.opened(place.conf_dir, private=False) as folder:
+        known = record.load(folder.read(record.file_name(project))).groups
+        for group in sorted(set(groups) - known.keys()):
+            name = f"fleet.{group}.conf"
+            text = folder.read(name)
+            if text is None or files.project_of(name, text) != project:
+                raise Refused(
+                    f"{group} at {place.url} was not made by fleet: there is no {name} of this project in "
+                    f"{place.conf_dir}. Nothing was changed. See: fleet plan"
+                )
 
 
 def look(place: Place, daemon: DaemonState | None, kept: Record, edits: Mapping[str, float]) -> Running:
