@@ -192,16 +192,23 @@ class _Apply:
                 beside.end(stand_ins)
                 self._keep(identity, known, numbers, self.before.files)
                 return self._applied(running, refused, undone=True)
-        self.files.write_main_conf()
-        self.files.write_new()
-        self.done += self.files.in_words()
         by_fleet = autostart.by_hand(self.desired.files, wanted, {*guess.add, *guess.replace})
         plan = guess
         certain = all(known.get(group) for group in wanted)
-        # Reading 500 files takes supervisord a second in which it answers nobody.
-        if self.files.write or self.files.remove or stand_ins or not certain or not plan.is_nothing:
-            with autostart.withheld(self.folder, self.desired.files, self.desired.access, by_fleet):
-                plan = decide(self._reload(client))
+        try:
+            self.files.write_main_conf()
+            self.files.write_new()
+            self.done += self.files.in_words()
+            # Reading 500 files takes supervisord a second in which it answers nobody.
+            if self.files.write or self.files.remove or stand_ins or not certain or not plan.is_nothing:
+                with autostart.withheld(self.folder, self.desired.files, self.desired.access, by_fleet):
+                    plan = decide(self._reload(client))
+        except (Refused, RenderError):
+            with suppress(Refused):  # the disk that is full may be so for the old files, too
+                self.files.write_back()
+            if stand_ins:
+                beside.end(stand_ins)
+            raise
         warnings = daemon.room_for(self.place, running, open_files)
         begun = {*plan.add, *plan.replace, *(s.group for s in stand_ins)}
         uncertain = {g: None if g in begun else known.get(g) for g in {*known, *wanted, *begun}}

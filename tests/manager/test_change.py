@@ -20,7 +20,7 @@ from fleet.manager import scale as scaling
 from fleet.manager.apply import Applied
 from fleet.manager.compare import Plan
 from fleet.manager.desired import desired
-from fleet.manager.files import Folder
+from fleet.manager.files import Access, Folder
 from fleet.manager.places import Place, place_of
 from fleet.manifest import load
 from fleet.supervisor import private
@@ -143,6 +143,29 @@ def test_a_lower_number_by_hand_outlives_a_replacement(shop: Shop) -> None:
     assert list(shop.pids()) == ["shop-a_00"]
     assert max(seen) == 1
     assert "autostart=true" in shop.files()["fleet.shop-a.conf"]
+
+
+def test_files_that_cannot_be_written_change_nothing(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full by the second file: the first is as it was, and the worker that tried has left."""
+    shop.write(HANDLER.format("work"))
+    shop.apply()
+    before, there = shop.pids(), shop.files()
+    shop.write(HANDLER.format("work") + 'timeout = "5s"\n')
+    write = Folder.write
+
+    def full(folder: Folder, name: str, text: str, access: Access) -> None:
+        if name == "fleet.shop-a.conf" and text != there[name]:
+            raise Refused("No space left on device")
+        write(folder, name, text, access)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Folder, "write", full)
+        with pytest.raises(Refused, match="No space left"):
+            shop.apply()
+    assert (shop.pids(), shop.files()) == (before, there)
+    assert shop.groups() == {"shop-a"}
+    shop.apply()
+    assert shop.plan().is_nothing
 
 
 def test_new_settings_that_work_replace_the_old(shop: Shop) -> None:
