@@ -19,6 +19,7 @@ from fleet.manager.files import Access, Folder
 from fleet.manager.health import Health, advance, give_up
 from fleet.manager.rollout import GroupResult, IsAlive
 from fleet.manager.start import POLL, failure, quiet
+from fleet.manager.stopper import Stopper
 from fleet.supervisor.client import ALREADY_ADDED, BAD_NAME, CANT_REREAD, STILL_RUNNING, Supervisor
 from fleet.supervisor.process import Process
 
@@ -96,9 +97,11 @@ class Beside:
 
     def _end_groups(self, stand_ins: Iterable[StandIn]) -> None:
         left = {stand_in.group for stand_in in stand_ins}
+        stopper = Stopper(self.client)
         while left:
             found = [p for p in self.client.processes() if p.group in left]
-            self.client.stop(p.full_name for p in found if p.state.is_active)
+            stopper.stop(p.full_name for p in found if p.state.is_active)
+            stopper.again(found)
             busy = {p.group for p in found if not p.state.is_stopped}
             for group, verdict in self.client.remove_groups(sorted(left - busy)).items():
                 if verdict is None or verdict.code == BAD_NAME:
