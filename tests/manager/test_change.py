@@ -197,6 +197,31 @@ def test_in_a_surge_capacity_never_falls(shop: Shop) -> None:
     assert shop.groups() == {"shop-a"}
 
 
+@pytest.mark.parametrize("more", ["", 'rollout = "surge"\n'])
+def test_a_stand_in_has_a_log_of_its_own(more: str, shop: Shop) -> None:
+    """Also where the manifest names the file: two writers would rotate it under each other."""
+    (shop.root / "own").mkdir()
+    logs = ", ".join(
+        f'{name}_logfile = "{shop.root}/own/{name}_%(process_num)02d.log"' for name in ("stdout", "stderr")
+    )
+    pipeline = HANDLER.format("work") + more + f"supervisor = {{ {logs} }}\n"
+    shop.write(pipeline)
+    shop.apply()
+    told: set[tuple[str, str]] = set()
+
+    def look() -> None:
+        for process in shop.place.client().processes():
+            told.add((process.group, process.logfile))
+
+    shop.write(pipeline + 'timeout = "5s"\n')
+    assert not watched(shop.apply, look).failed
+    files = {group: {file for other, file in told if other == group} for group, _ in told}
+    assert f"{shop.root}/own/shop-a~new_00.log" in files["shop-a~new"]
+    assert not files["shop-a"] & files["shop-a~new"]
+    names = {path.name for path in (shop.root / "own").iterdir()}
+    assert names == {f"{name}_{number:02d}.log" for name in ("stdout", "stderr") for number in range(2)}
+
+
 def watched(work: Callable[[], Applied], look: Callable[[], None]) -> Applied:
     """Do *work* in a thread and *look* all the time."""
     results: list[Applied] = []
