@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from time import time
 
 from fleet.errors import Refused
@@ -40,7 +41,24 @@ def plan_in(folder: Folder, place: Place, desired: Desired, daemon: DaemonState 
     on_disk = folder.ours(desired.project)
     kept = record.load(folder.read(record.file_name(desired.project)))
     edits = folder.changed_at(edited(on_disk, kept, desired.files))
-    return compare(desired, on_disk, look(place, daemon, kept, edits), now=time())
+    found = compare(desired, on_disk, look(place, daemon, kept, edits), now=time())
+    return replace(found, notes=(*found.notes, *_strangers(folder, place, desired)))
+
+
+def _strangers(folder: Folder, place: Place, desired: Desired) -> Iterator[str]:
+    """In a supervisord of one's own, another project is most likely this one before it was renamed."""
+    projects: dict[str, list[str]] = {}
+    for name in folder.names() if place.private else ():
+        if name.startswith("fleet.") and name.endswith(".conf") and name not in desired.files:
+            project = files.project_of(name, folder.read(name) or "")
+            if project is not None and project != desired.project:
+                projects.setdefault(project, []).append(name)
+    for project, names in projects.items():
+        listed = f"{', '.join(names[:5])}{' …' if len(names) > 5 else ''}"
+        yield (
+            f"{place.conf_dir} also holds the project {project!r} ({listed}), which goes on as it is. If "
+            "that is this project under its old name: fleet down, remove those files, fleet up"
+        )
 
 
 def check_ours(place: Place, project: str, groups: Iterable[str]) -> None:

@@ -278,6 +278,19 @@ def test_a_failure_from_before_undoes_nothing(shop: Shop) -> None:
     assert "998" in shop.files()["fleet.shop-a.conf"]
 
 
+def test_a_plan_tells_of_the_project_before_it_was_renamed(shop: Shop) -> None:
+    """Its groups and files have other names, so nothing replaces them: their workers go on beside the new."""
+    shop.apply()
+    assert shop.plan().notes == ()
+    path = shop.root / "fleet.toml"
+    path.write_text(path.read_text().replace('"shop"', '"store"'))
+    (note,) = shop.plan().notes
+    assert "'shop' (fleet.shop-a.conf)" in note
+    shop.apply()
+    assert shop.groups() == {"shop-a", "store-a"}
+    assert shop.plan().notes == (note,)
+
+
 def test_a_plan_is_for_one_world_only(shop: Shop) -> None:
     """A process that somebody stopped since then is enough."""
     shop.apply()
