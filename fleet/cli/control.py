@@ -127,6 +127,8 @@ def restart(
       fleet restart emails --rolling
       fleet restart all --surge -y
     """
+    import shlex
+
     from fleet.cli import confirm, output
     from fleet.cli.context import settings
     from fleet.cli.drain import DrainLine
@@ -151,8 +153,12 @@ def restart(
     confirm.ask(
         weight if going else confirm.Weight.FREE, question, name=" ".join(targets), confirmed=confirmed
     )
-    with DrainLine() as tell:
-        stopped = end(run.client, going, now=now, tell=tell)
+    try:
+        with DrainLine() as tell:
+            stopped = end(run.client, going, now=now, tell=tell)
+    except KeyboardInterrupt as interrupt:
+        interrupt.add_note(f"What has stopped stays so: fleet start {shlex.join(targets)}")
+        raise
     done = begin(run.client, names, timeout=run.seconds or 60.0)
     if names:
         run.tell("restart", names)

@@ -8,6 +8,7 @@ import pytest
 
 from fleet.errors import SupervisorUnavailable
 from fleet.manager import scale as scaling
+from fleet.manager.rolling import roll
 from fleet.manager.scale import BeyondRoom, targets
 from fleet.supervisor.process import Process, ProcessState
 from tests.manager.test_change import COMMAND, Killed, Shop, shop  # noqa: F401  (a fixture)
@@ -116,6 +117,24 @@ def test_an_apply_drains_what_a_killed_scale_was_about_to_drain(
     assert shop.plan().drains == 2
     shop.apply()
     assert shop.pids() == before
+
+
+def test_whoever_ends_a_surge_in_the_middle_is_told_what_is_left(shop: Shop) -> None:  # noqa: F811
+    """One that was told to stop, and one that runs beside the others: no apply would end that one."""
+    shop.apply()
+    client = shop.place.client()
+
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    names, beside = ("shop-a:shop-a_00", "shop-a:shop-a_01"), ("shop-a:shop-a_02",)
+    for told in ("tell", "tell_drain"):
+        with pytest.raises(KeyboardInterrupt) as ended:
+            roll(client, names, beside=beside, **{told: interrupted})
+        (note,) = ended.value.__notes__
+        assert "0 of 2 were restarted" in note
+        assert "fleet stop shop-a_02" in note
+        assert ("fleet start shop-a_00" in note) is (told == "tell_drain")
 
 
 def test_a_time_that_is_over_is_ended_by_whoever_comes_next(shop: Shop) -> None:  # noqa: F811
