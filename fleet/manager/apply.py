@@ -28,9 +28,9 @@ from fleet.errors import (
 )
 from fleet.manager import autostart, daemon, files, history, record, world
 from fleet.manager.actions import Actions, Shape, actions, given_to, shape, with_numbers
-from fleet.manager.beside import Beside
-from fleet.manager.compare import edited, revision_of, rollout_of
-from fleet.manager.desired import Desired, StandIn
+from fleet.manager.beside import Beside, needed
+from fleet.manager.compare import edited, revision_of
+from fleet.manager.desired import Desired
 from fleet.manager.files import Folder
 from fleet.manager.places import Place
 from fleet.manager.record import Record
@@ -182,7 +182,7 @@ class _Apply:
             )
         )
         beside = Beside(client, self.folder, self.is_alive, self.timeout)
-        stand_ins = self._stand_ins(guess, wanted, present, marks)
+        stand_ins = needed(self.desired, guess.replace, wanted, present, marks, surge=self.surge)
         if stand_ins:
             names = [stand_in.group for stand_in in stand_ins]
             self._keep(identity, {**known, **dict.fromkeys(names)}, numbers, self.before.files)
@@ -283,28 +283,6 @@ class _Apply:
             self._keep(identity, given_to(wanted, plan, {}, by_hand=_groups(by_fleet)), {})
             self._remember()
         return self._applied(running, results, started=not undone, warnings=warnings, undone=undone)
-
-    def _stand_ins(
-        self,
-        guess: Actions,
-        wanted: Mapping[str, Shape],
-        present: Iterable[Process],
-        marks: Mapping[str, str],
-    ) -> list[StandIn]:
-        """The temporary groups that this run needs: of each group that is replaced while it works."""
-        if self.desired.stand_in is None:
-            return []
-        found = []
-        for group in guess.replace:
-            members = [p for p in present if p.group == group]
-            active = [p for p in members if p.state.is_active]
-            rollout = rollout_of(group, self.desired, wanted[group], members, marks)
-            if self.surge:
-                rollout = "surge"
-            number = {"surge": len(wanted[group].wanted), "trial": 1}.get(rollout, 0)
-            if active and number:
-                found.append(self.desired.stand_in(group, number))
-        return found
 
     def _roll_out(
         self,
