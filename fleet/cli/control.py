@@ -131,6 +131,8 @@ def restart(
       fleet restart emails --rolling
       fleet restart all --surge -y
     """
+    import shlex
+
     from fleet.cli import confirm, output
     from fleet.cli.context import settings
     from fleet.cli.drain import DrainLine
@@ -155,8 +157,12 @@ def restart(
     confirm.ask(
         weight if going else confirm.Weight.FREE, question, name=" ".join(targets), confirmed=confirmed
     )
-    with DrainLine() as tell:
-        stopped = end(run.client, going, now=now, tell=tell)
+    try:
+        with DrainLine() as tell:
+            stopped = end(run.client, going, now=now, tell=tell)
+    except KeyboardInterrupt as interrupt:
+        interrupt.add_note(f"What has stopped stays so: fleet start {shlex.join(targets)}")
+        raise
     done = begin(run.client, names, timeout=run.seconds or 60.0)
     if names:
         run.tell("restart", names)
@@ -190,7 +196,14 @@ class Run:
         self.processes = self.client.processes()
 
     def select(self, targets: list[str], *, for_start: bool = False) -> tuple[str, ...]:
-        from fleet.manager import scale
+        """
+        Full names of the processes that *targets* mean.
+
+        Raises:
+            ProcessNotFound: a target means none.
+            Refused: one of them is somebody else's.
+        """
+        from fleet.manager import scale, world
         from fleet.manager.targets import room, select
 
         groups = {pipeline.name: pipeline.group for pipeline in self.manifest.pipelines.values()}
@@ -200,7 +213,9 @@ class Run:
             numprocs = {each.group: each.numprocs for each in self.manifest.pipelines.values()}
             by_hand = scale.numbers(self.place, self.manifest.project, numprocs)
             spare = room(names, numprocs, by_hand, self.running(tuple(names)))
-        return select(targets, groups, names, room=spare)
+        chosen = select(targets, groups, names, room=spare)
+        world.check_ours(self.place, self.manifest.project, {name.partition(":")[0] for name in chosen})
+        return chosen
 
     def tell(self, kind: str, names: Sequence[str]) -> None:
         """Note in the file of events what was done to these processes."""

@@ -74,25 +74,28 @@ def scale(
     question = f"{processes(drains)} will stop after the job in hand. Scale?"
     confirm.ask(weight, question, name=" ".join(numbers))
     pulses = Pulses(manifest)
-    with DrainLine() as tell:
-        done = scaling.scale(
-            place,
-            manifest.project,
-            by_group,
-            numprocs=numprocs,
-            until=until,
-            timeout=seconds,
-            busy_for=pulses.busy_for,
-            is_alive=pulses.is_alive,
-            tell=tell,
-        )
+    try:
+        with DrainLine() as tell:
+            done = scaling.scale(
+                place,
+                manifest.project,
+                by_group,
+                numprocs=numprocs,
+                until=until,
+                timeout=seconds,
+                busy_for=pulses.busy_for,
+                is_alive=pulses.is_alive,
+                tell=tell,
+            )
+    finally:
+        # Also for somebody who does not wait for the last drain: the number is in force from the start.
+        if until is not None:
+            _end_at(until, manifest, place)
     _tell(manifest, done, time_limit)
     if settings().json:
         output.document(_document(done))
     else:
         _say(manifest, place, done, until)
-    if until is not None:
-        _end_at(until, manifest, place)
     _raise_unless_up(done)
 
 

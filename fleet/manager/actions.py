@@ -67,8 +67,10 @@ def resized(shape: Shape, number: int, active: Container[str]) -> Shape:
 
     Those of *active* (process names) come first, so that the fewest start and stop; then the lowest.
     """
-    chosen = sorted(shape.processes, key=lambda name: (name not in active, len(name), name))[:number]
-    return replace(shape, wanted=frozenset(chosen))
+    chosen = frozenset(
+        sorted(shape.processes, key=lambda name: (name not in active, len(name), name))[:number]
+    )
+    return replace(shape, wanted=chosen, made=None if chosen == shape.wanted else shape.wanted)
 
 
 def actions(

@@ -12,7 +12,7 @@ Foreign files and groups are never touched, and `update`, `reload` and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +28,9 @@ from fleet.errors import (
 )
 from fleet.manager import autostart, daemon, files, history, record, world
 from fleet.manager.actions import Actions, Shape, actions, given_to, shape, with_numbers
-from fleet.manager.beside import Beside
-from fleet.manager.compare import edited, revision_of, rollout_of
-from fleet.manager.desired import Desired, StandIn
+from fleet.manager.beside import Beside, needed
+from fleet.manager.compare import edited, revision_of
+from fleet.manager.desired import Desired
 from fleet.manager.files import Folder
 from fleet.manager.places import Place
 from fleet.manager.record import Record
@@ -165,7 +165,7 @@ class _Apply:
         client = self.place.client()
         present = client.processes()
         identity = record.identity(running)
-        by_hand = edited(self.files.on_disk, self.before)
+        by_hand = edited(self.files.on_disk, self.before, self.desired.files)
         marks = world.revisions(present, self.folder.changed_at(by_hand))
         numbers = self.before.numbers(identity, self.desired.numprocs, time())
         wanted = with_numbers(wanted, numbers, present)
@@ -186,7 +186,7 @@ class _Apply:
             )
         )
         beside = Beside(client, self.folder, self.is_alive, self.timeout)
-        stand_ins = self._stand_ins(guess, wanted, present, marks)
+        stand_ins = needed(self.desired, guess.replace, wanted, present, marks, surge=self.surge)
         if stand_ins:
             names = [stand_in.group for stand_in in stand_ins]
             self._keep(identity, {**known, **dict.fromkeys(names)}, numbers, self.before.files)
@@ -196,24 +196,32 @@ class _Apply:
                 beside.end(stand_ins)
                 self._keep(identity, known, numbers, self.before.files)
                 return self._applied(running, refused, undone=True)
-        self.files.write_main_conf()
-        self.files.write_new()
-        large = autostart.large(self.desired, wanted, {*guess.add, *guess.replace})
+        by_fleet = autostart.by_hand(self.desired.files, wanted, {*guess.add, *guess.replace})
         plan = guess
         certain = all(known.get(group) for group in wanted)
-        # Reading 500 files takes supervisord a second in which it answers nobody.
-        if self.files.write or self.files.remove or stand_ins or not certain or not plan.is_nothing:
-            with autostart.withheld(self.folder, self.desired, large):
-                plan = decide(self._reload(client))
+        try:
+            self.files.write_main_conf()
+            self.files.write_new()
+            # Reading 500 files takes supervisord a second in which it answers nobody.
+            if self.files.write or self.files.remove or stand_ins or not certain or not plan.is_nothing:
+                with autostart.withheld(self.folder, self.desired.files, self.desired.access, by_fleet):
+                    plan = decide(self._reload(client))
+        except (Refused, RenderError):
+            with suppress(Refused):  # the disk that is full may be so for the old files, too
+                self.files.write_back()
+            if stand_ins:
+                beside.end(stand_ins)
+            raise
         warnings = daemon.room_for(self.place, running, open_files)
-        touched = {*plan.add, *plan.replace, *(s.group for s in stand_ins)}
-        uncertain = {g: None if g in touched else known.get(g) for g in {*known, *wanted, *touched}}
+        begun = {*plan.add, *plan.replace, *(s.group for s in stand_ins)}
+        uncertain = {g: None if g in begun else known.get(g) for g in {*known, *wanted, *begun}}
         self._keep(identity, uncertain, numbers)
         results = self._roll_out(client, plan, wanted, present)
-        given = given_to(wanted, plan, known, by_hand=_groups(large))
+        given = given_to(wanted, plan, known, by_hand=_groups(by_fleet))
         undone = False
         if self.may_undo and any(self._counts(result, plan) for result in results):
-            self._undo(client, identity, {**given, **dict.fromkeys(plan.remove)}, numbers)
+            touched = {*plan.add, *plan.replace, *plan.remove}
+            self._undo(client, identity, {**given, **dict.fromkeys(plan.remove)}, numbers, touched)
             undone = True
         if stand_ins:
             beside.end(stand_ins)
@@ -258,9 +266,9 @@ class _Apply:
         identity = record.identity(running)
         self._keep(identity, dict.fromkeys({*self.before.groups, *wanted}), {})
         client = self.place.client()
-        large = autostart.large(self.desired, wanted, wanted)
+        by_fleet = autostart.by_hand(self.desired.files, wanted, wanted)
         try:
-            with autostart.withheld(self.folder, self.desired, large):
+            with autostart.withheld(self.folder, self.desired.files, self.desired.access, by_fleet):
                 found = self._reload(client).added
         except RenderError:
             private.stop(home)
@@ -274,31 +282,9 @@ class _Apply:
             private.stop(home)
         else:
             self.files.remove_specs()
-            self._keep(identity, given_to(wanted, plan, {}, by_hand=_groups(large)), {})
+            self._keep(identity, given_to(wanted, plan, {}, by_hand=_groups(by_fleet)), {})
             self._remember()
         return self._applied(running, results, started=not undone, warnings=warnings, undone=undone)
-
-    def _stand_ins(
-        self,
-        guess: Actions,
-        wanted: Mapping[str, Shape],
-        present: Iterable[Process],
-        marks: Mapping[str, str],
-    ) -> list[StandIn]:
-        """The temporary groups that this run needs: of each group that is replaced while it works."""
-        if self.desired.stand_in is None:
-            return []
-        found = []
-        for group in guess.replace:
-            members = [p for p in present if p.group == group]
-            active = [p for p in members if p.state.is_active]
-            rollout = rollout_of(group, self.desired, wanted[group], members, marks)
-            if self.surge:
-                rollout = "surge"
-            number = {"surge": len(wanted[group].wanted), "trial": 1}.get(rollout, 0)
-            if active and number:
-                found.append(self.desired.stand_in(group, number))
-        return found
 
     def _roll_out(
         self,
@@ -352,23 +338,30 @@ class _Apply:
             ) from fault
 
     def _undo(
-        self, client: Supervisor, identity: str, given: Mapping[str, Shape | None], numbers: Mapping[str, int]
+        self,
+        client: Supervisor,
+        identity: str,
+        given: Mapping[str, Shape | None],
+        numbers: Mapping[str, int],
+        touched: Container[str],
     ) -> None:
         """Put back what was there, in files and in supervisord."""
         self._keep(identity, given, numbers, self.before.files)
         self.files.write_back()
         self.done.append("the old files are back in place")
-        changes = client.reload_config()
-        found = parser.read(
-            self._main_conf(self.place.find()), environ=daemon.environ(self.place, self.place.find())
-        )
+        running = self.place.find()
+        found = parser.read(self._main_conf(running), environ=daemon.environ(self.place, running))
         old = {g: shape(found.groups[g]) for g in _groups(self.files.on_disk) if g in found.groups}
         old = {g: was for g, was in old.items() if not is_stand_in(g)}
         present = client.processes()
         old = with_numbers(old, numbers, present)
+        by_fleet = autostart.by_hand(self.files.on_disk, old, touched)
+        with autostart.withheld(self.folder, self.files.on_disk, self.files.access, by_fleet):
+            changes = client.reload_config()
         plan = actions(old, present, changes, given, revisions=world.revisions(present), scaled=numbers)
         roll_out(client, plan, old, self.desired.groups, present, timeout=self.timeout)
-        self._keep(identity, given_to(old, plan, given), numbers, self.before.files)
+        back = given_to(old, plan, given, by_hand=_groups(by_fleet))
+        self._keep(identity, back, numbers, self.before.files)
 
     def _keep(
         self,

@@ -10,17 +10,47 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from fleet.errors import RenderError, SupervisorFault
-from fleet.manager.desired import StandIn
+from fleet.manager.actions import Shape
+from fleet.manager.compare import rollout_of
+from fleet.manager.desired import Desired, StandIn
 from fleet.manager.files import Access, Folder
 from fleet.manager.health import Health, advance, give_up
 from fleet.manager.rollout import GroupResult, IsAlive
 from fleet.manager.start import POLL, failure, quiet
+from fleet.manager.stopper import Stopper
 from fleet.supervisor.client import ALREADY_ADDED, BAD_NAME, CANT_REREAD, STILL_RUNNING, Supervisor
 from fleet.supervisor.process import Process
+
+
+def needed(
+    desired: Desired,
+    replaced: Iterable[str],
+    wanted: Mapping[str, Shape],
+    present: Sequence[Process],
+    marks: Mapping[str, str],
+    *,
+    surge: bool,
+) -> list[StandIn]:
+    """
+    The temporary groups for those that are *replaced*: of each that works now, as far as it may have company.
+
+    *present* is what runs, *marks* are the revisions of that by full name.  With
+    *surge* each gets as many as it has, whatever the manifest says.
+    """
+    if desired.stand_in is None:
+        return []
+    found = []
+    for group in replaced:
+        members = [process for process in present if process.group == group]
+        rollout = "surge" if surge else rollout_of(group, desired, wanted[group], members, marks)
+        number = {"surge": len(wanted[group].wanted), "trial": 1}.get(rollout, 0)
+        if number and any(process.state.is_active for process in members):
+            found.append(desired.stand_in(group, number))
+    return found
 
 
 class Beside:
@@ -96,9 +126,11 @@ class Beside:
 
     def _end_groups(self, stand_ins: Iterable[StandIn]) -> None:
         left = {stand_in.group for stand_in in stand_ins}
+        stopper = Stopper(self.client)
         while left:
             found = [p for p in self.client.processes() if p.group in left]
-            self.client.stop(p.full_name for p in found if p.state.is_active)
+            stopper.stop(p.full_name for p in found if p.state.is_active)
+            stopper.again(found)
             busy = {p.group for p in found if not p.state.is_stopped}
             for group, verdict in self.client.remove_groups(sorted(left - busy)).items():
                 if verdict is None or verdict.code == BAD_NAME:

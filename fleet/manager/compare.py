@@ -130,7 +130,7 @@ def compare(desired: Desired, on_disk: Mapping[str, str], running: Running, *, n
         group: resized(shape, numbers[group], _active(by_group.get(group, ()))) if group in numbers else shape
         for group, shape in desired.shapes.items()
     }
-    by_hand = edited(on_disk, running.record)
+    by_hand = edited(on_disk, running.record, desired.files)
     known = {
         group: None if shape is None or _conf(group) in by_hand or not shape.revision else _by_revision(shape)
         for group, shape in running.known.items()
@@ -279,7 +279,7 @@ def _notes(desired: Desired, running: Running, todo: Actions, now: float) -> Ite
             "and restart all of it; fleet apply does not"
         )
     for group, scaled in running.record.scaled.items():
-        if running.daemon == running.record.daemon and scaled.until is not None and scaled.until <= now:
+        if running.daemon == running.record.daemon and scaled.is_over(now):
             yield f"the time of {group}'s {scaled.number} processes is over: apply ends it"
 
 
@@ -305,10 +305,17 @@ def _fingerprint(
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def edited(on_disk: Mapping[str, str], record: Record) -> frozenset[str]:
-    """Files that are not as fleet wrote them last."""
+def edited(on_disk: Mapping[str, str], record: Record, asked_for: Mapping[str, str]) -> frozenset[str]:
+    """
+    Files that somebody else has written since fleet did.
+
+    One that is as it is to be was most likely written by a run that was killed
+    before it could say so: what the record says of that group still holds.
+    """
     return frozenset(
-        name for name, text in on_disk.items() if name in record.files and record.files[name] != digest(text)
+        name
+        for name, text in on_disk.items()
+        if name in record.files and record.files[name] != digest(text) and asked_for.get(name) != text
     )
 
 

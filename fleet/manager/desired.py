@@ -78,7 +78,8 @@ def desired(manifest: Manifest, place: Place, *, templates: Path | None = None) 
     def stand_in(group: str, number: int) -> StandIn:
         pipeline = pipelines[group]
         name = f"{group}{BESIDE}"
-        beside = replace(pipeline, group=name, numprocs=number, room=0)
+        raw = _own_log(pipeline.supervisor, name)
+        beside = replace(pipeline, group=name, numprocs=number, room=0, supervisor=raw)
         alone = replace(manifest, pipelines={pipeline.name: beside})
         made = programs(alone, conf_dir=place.conf_dir, worker=worker_path())
         files = render(made, alone, templates=templates)
@@ -105,6 +106,15 @@ def desired(manifest: Manifest, place: Place, *, templates: Path | None = None) 
         rollouts={group.name: _rollout(group) for group in groups},
         stand_in=stand_in,
     )
+
+
+def _own_log(raw: Mapping[str, str], group: str) -> Mapping[str, str]:
+    """The raw options of a stand-in: supervisord cannot rotate a file that two processes write."""
+    kept = {name: text for name, text in raw.items() if name not in ("stderr_logfile", "redirect_stderr")}
+    file = kept.get("stdout_logfile", "")
+    if file.startswith("/") and not file.startswith("/dev/"):
+        kept["stdout_logfile"] = str(Path(file).with_name(f"{group}_%(process_num)02d.log"))
+    return kept
 
 
 def _shape(group: Group) -> Shape:

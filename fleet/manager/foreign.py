@@ -25,7 +25,7 @@ def check(place: Place, desired: Desired, plan: Plan) -> None:
     takes it two seconds, and needs log folders that only `apply` makes.
 
     Raises:
-        RenderError: one of them is broken, or has a program of ours.
+        RenderError: one of them is broken, or has a program or a group of ours.
         Refused: one of them lies where a file of ours is to be.
     """
     if plan.is_nothing or not place.conf_dir.is_dir():
@@ -49,6 +49,7 @@ def check(place: Place, desired: Desired, plan: Plan) -> None:
         for name, text in desired.files.items()
         if name.endswith(".conf")
     )
-    problems = replace(found, files=(*found.files, *wanted)).problems()
+    twice = found.twice | (desired.groups.keys() & found.groups.keys())
+    problems = replace(found, files=(*found.files, *wanted), twice=twice).problems()
     if problems:
         raise daemon.refused(problems)

@@ -32,12 +32,16 @@ class Scaled:
     until: float | None = None  # epoch seconds; None: no end
 
     def holds(self, numprocs: int, now: float) -> bool:
-        return self.manifest == numprocs and (self.until is None or now < self.until)
+        return self.manifest == numprocs and not self.is_over(now)
+
+    def is_over(self, now: float) -> bool:
+        """Whether its time has come, at *now* (epoch seconds)."""
+        return self.until is not None and now >= self.until
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    daemon: str = ""  # names one run of supervisord: its pid and start time
+    daemon: str = ""  # names one run of supervisord, as `identity` does
     groups: Mapping[str, Shape | None] = field(default_factory=dict)  # None: ours, its shape not certain
     files: Mapping[str, str] = field(default_factory=dict)  # file name: digest of what fleet wrote last
     scaled: Mapping[str, Scaled] = field(default_factory=dict)  # group: its number by hand
@@ -58,10 +62,10 @@ class Record:
 
 
 def identity(daemon: DaemonState) -> str:
-    """One run of one supervisord: a pid alone may be used again."""
+    """One run of one supervisord."""
     from fleet.supervisor import pids  # psutil, which most looks at a record do without
 
-    return f"{daemon.pid}@{pids.started_at(daemon.pid) if daemon.pid else 0:.2f}"
+    return pids.identity(daemon.pid or 0)
 
 
 def digest(text: str) -> str:

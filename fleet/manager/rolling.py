@@ -62,42 +62,69 @@ def roll(
     come up, nobody is stopped.
     """
     began = monotonic()
-    if beside:
-        first = start(client, beside, timeout=timeout, is_alive=is_alive)
-        if tell is not None:
-            tell(
-                Turn(
-                    names=tuple(beside), done=0, of=len(names), started=first.seconds, failures=first.failures
-                )
-            )
-        if first.failures:
-            stop(client, beside, tell=tell_drain)
-            return Rolled(left=tuple(names), failures=first.failures, seconds=monotonic() - began)
     done: list[str] = []
     rest = iter(names)
-    while batch := tuple(islice(rest, max_down)):
-        stopped = stop(client, batch, tell=tell_drain)
-        started = start(client, batch, timeout=timeout, is_alive=is_alive)
-        done += batch
-        if tell is not None:
-            tell(
-                Turn(
-                    names=batch,
-                    done=len(done),
-                    of=len(names),
-                    drained=stopped.seconds,
-                    started=started.seconds,
-                    failures=started.failures,
+    batch: tuple[str, ...] = ()
+    try:
+        if beside:
+            first = start(client, beside, timeout=timeout, is_alive=is_alive)
+            if tell is not None:
+                tell(
+                    Turn(
+                        names=tuple(beside),
+                        done=0,
+                        of=len(names),
+                        started=first.seconds,
+                        failures=first.failures,
+                    )
                 )
-            )
-        if started.failures:
-            bad = {failure.process.full_name for failure in started.failures}
-            return Rolled(
-                restarted=tuple(name for name in done if name not in bad),
-                left=tuple(rest),
-                failures=started.failures,
-                beside=tuple(beside),
-                seconds=monotonic() - began,
-            )
-    stop(client, beside, tell=tell_drain)
+            if first.failures:
+                stop(client, beside, tell=tell_drain)
+                return Rolled(left=tuple(names), failures=first.failures, seconds=monotonic() - began)
+        while batch := tuple(islice(rest, max_down)):
+            stopped = stop(client, batch, tell=tell_drain)
+            started = start(client, batch, timeout=timeout, is_alive=is_alive)
+            done += batch
+            if tell is not None:
+                tell(
+                    Turn(
+                        names=batch,
+                        done=len(done),
+                        of=len(names),
+                        drained=stopped.seconds,
+                        started=started.seconds,
+                        failures=started.failures,
+                    )
+                )
+            if started.failures:
+                bad = {failure.process.full_name for failure in started.failures}
+                return Rolled(
+                    restarted=tuple(name for name in done if name not in bad),
+                    left=tuple(rest),
+                    failures=started.failures,
+                    beside=tuple(beside),
+                    seconds=monotonic() - began,
+                )
+        stop(client, beside, tell=tell_drain)
+    except KeyboardInterrupt as interrupt:
+        interrupt.add_note(_left_behind(names, done, batch, beside))
+        raise
     return Rolled(restarted=tuple(done), seconds=monotonic() - began)
+
+
+def _left_behind(
+    names: Sequence[str], done: Sequence[str], batch: Sequence[str], beside: Sequence[str]
+) -> str:
+    """For somebody who ends it in the middle."""
+    said = [f"{len(done)} of {len(names)} were restarted"]
+    if going := [name for name in batch if name not in done]:
+        said.append(
+            f"{_short(going)} was under way, and stays down once it has stopped: fleet start {_short(going)}"
+        )
+    if beside:
+        said.append(f"{_short(beside)} runs beside them: fleet stop {_short(beside)}")
+    return "; ".join(said) + "."
+
+
+def _short(names: Sequence[str]) -> str:
+    return " ".join(name.partition(":")[2] for name in names)

@@ -15,6 +15,7 @@ from itertools import accumulate, takewhile
 from fleet.manager.actions import Actions, Shape
 from fleet.manager.health import Health, advance, give_up
 from fleet.manager.start import POLL, Failure, failure, look, quiet
+from fleet.manager.stopper import Stopper
 from fleet.supervisor.client import (
     ALREADY_ADDED,
     BAD_NAME,
@@ -83,6 +84,7 @@ class _Work:
     ) -> None:
         self.client, self.plan, self.wanted, self.pipelines = client, plan, wanted, pipelines
         self.timeout, self.tell, self.is_alive = timeout, tell, is_alive
+        self.stopper = Stopper(client)
         self.began = time.monotonic()
         self.due = self.began + timeout
         self.draining = {*plan.replace, *plan.remove}
@@ -98,7 +100,7 @@ class _Work:
         self._add(self.plan.add)
         self.client.start(self.plan.start)
         going = (n for n, p in processes.items() if p.group in self.draining and p.state.is_active)
-        self.client.stop([*going, *self.surplus])
+        self.stopper.stop([*going, *self.surplus])
         self._expect(group for group in self.wanted if group not in self.draining)
         fresh = self.plan.is_nothing  # what was read before is still true then
         while True:
@@ -165,8 +167,9 @@ class _Work:
 
     def _nudge(self, processes: Mapping[str, Process]) -> None:
         """Repeat what a race undid: a recycled worker that came back, a wanted one that somebody stopped."""
-        leaving = (n for n, p in processes.items() if p.group in self.draining or n in self.surplus)
-        self.client.stop(name for name in leaving if processes[name].state.is_active)
+        leaving = [p for n, p in processes.items() if p.group in self.draining or n in self.surplus]
+        self.stopper.stop(process.full_name for process in leaving if process.state.is_active)
+        self.stopper.again(leaving)
         idle = (n for n in self.health.waiting if n in processes)
         self.client.start(name for name in idle if processes[name].state is ProcessState.STOPPED)
 

@@ -7,12 +7,14 @@ supervisord has no place for it, and holds until supervisord is started anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from time import monotonic, time
 
 from fleet.errors import Refused, SupervisorUnavailable
-from fleet.manager import files, record
+from fleet.manager import files, record, world
+from fleet.manager.actions import Shape
 from fleet.manager.places import Place
 from fleet.manager.record import Scaled
 from fleet.manager.rollout import IsAlive
@@ -112,8 +114,10 @@ def preview(
         raise _nothing_runs(place)
     with files.opened(place.conf_dir, private=place.private) as folder:
         kept = record.load(folder.read(record.file_name(project)))
-    asked = {**_over(kept, record.identity(daemon), numprocs), **numbers}
-    return targets(asked, numprocs, place.client().processes())
+    processes = place.client().processes()
+    world.check_ours(place, project, numbers.keys() & {process.group for process in processes})
+    over = _over(kept, record.identity(daemon), numprocs.keys() - numbers.keys(), processes)
+    return targets({**over, **numbers}, {**numprocs, **over}, processes)
 
 
 def scale(
@@ -136,6 +140,7 @@ def scale(
 
     Raises:
         BeyondRoom: nothing was done; supervisord cannot add to a group that runs.
+        Refused: a group is somebody else's, or another fleet command works here too long.
         SupervisorUnavailable: nothing runs here.
     """
     began = monotonic()
@@ -151,29 +156,48 @@ def scale(
         identity = record.identity(daemon)
         kept = record.load(folder.read(record.file_name(project)))
         client = place.client()
-        asked = {**_over(kept, identity, numprocs), **numbers}
         processes = client.processes()
-        found = targets(asked, numprocs, processes, busy_for)
-        active = {p.full_name for p in processes if p.state.is_active}
-        groups = dict(kept.for_daemon(identity))
+        world.check_ours(place, project, numbers.keys() & {process.group for process in processes})
+        over = _over(kept, identity, numprocs.keys() - numbers.keys(), processes)
+        found = targets({**over, **numbers}, {**numprocs, **over}, processes, busy_for)
         scaled = dict(kept.scaled) if kept.daemon == identity else {}
         for target in found:
-            known = groups.get(target.group)
-            if known is not None:
-                there = {n for n in active if n.startswith(f"{target.group}:")}
-                chosen = (there | {*target.start}) - {*target.drain}
-                made = known.made if known.made is not None else known.wanted
-                names = frozenset(name.partition(":")[2] for name in chosen)
-                groups[target.group] = replace(known, wanted=names, made=None if made == names else made)
             scaled.pop(target.group, None)
             if target.group in numbers and target.after != numprocs[target.group]:
                 scaled[target.group] = Scaled(
                     number=target.after, manifest=numprocs[target.group], until=until
                 )
-        record.save(folder, project, replace(kept, daemon=identity, groups=groups, scaled=scaled))
+        active = {p.full_name for p in processes if p.state.is_active}
+        arriving = {name for target in found for name in target.start}
+        leaving = {name for target in found for name in target.drain}
+        groups = kept.for_daemon(identity)
+        # Those that leave count until they are down: should this be killed, an apply drains them.
+        begun = _with_processes(groups, found, active | arriving)
+        record.save(folder, project, replace(kept, daemon=identity, groups=begun, scaled=scaled))
         started = start(client, [n for t in found for n in t.start], timeout=timeout, is_alive=is_alive)
         stopped = stop(client, [n for t in found for n in t.drain], tell=tell)
+        done = _with_processes(groups, found, (active | arriving) - leaving)
+        record.save(folder, project, replace(kept, daemon=identity, groups=done, scaled=scaled))
     return Scaling(targets=found, started=started, stopped=stopped, seconds=monotonic() - began)
+
+
+def _with_processes(
+    groups: Mapping[str, Shape | None], found: Iterable[Target], names: Iterable[str]
+) -> dict[str, Shape | None]:
+    """*groups* as they are when, of those that are scaled, these processes (full names) are to run."""
+    chosen: dict[str, set[str]] = {target.group: set() for target in found}
+    for name in names:
+        group, _, process = name.partition(":")
+        if group in chosen:
+            chosen[group].add(process)
+    scaled = dict(groups)
+    for group, processes in chosen.items():
+        known = groups.get(group)
+        if known is not None:
+            made = known.made if known.made is not None else known.wanted
+            wanted = frozenset(processes)
+            scaled[group] = replace(known, wanted=wanted, made=None if made == wanted else made)
+    return scaled
 
 
 def by_hand(place: Place, project: str) -> Mapping[str, Scaled]:
@@ -193,15 +217,21 @@ def numbers(place: Place, project: str, numprocs: Mapping[str, int]) -> dict[str
     return {g: s.number for g, s in found.items() if g in numprocs and s.holds(numprocs[g], now)}
 
 
-def _over(kept: record.Record, identity: str, numprocs: Mapping[str, int]) -> dict[str, int]:
-    """Groups whose number by hand has ended, with the manifest's."""
+def _over(
+    kept: record.Record, identity: str, groups: Container[str], processes: Iterable[Process]
+) -> dict[str, int]:
+    """
+    Those of *groups* whose number by hand has had its time, with the one that comes back.
+
+    That is the manifest's of then: a newer one, and more than there are, is for apply.
+    """
     if kept.daemon != identity:
         return {}
-    now = time()
+    now, room = time(), Counter(process.group for process in processes)
     return {
-        group: numprocs[group]
+        group: min(scaled.manifest, room[group])
         for group, scaled in kept.scaled.items()
-        if group in numprocs and not scaled.holds(numprocs[group], now)
+        if group in groups and group in room and scaled.is_over(now)
     }
 
 

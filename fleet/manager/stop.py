@@ -8,7 +8,6 @@ takes the longest one.
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from fleet.errors import SupervisorUnavailable
 from fleet.manager.places import PATIENCE
 from fleet.manager.start import POLL, look
+from fleet.manager.stopper import Stopper
 from fleet.supervisor import pids, private
 from fleet.supervisor.client import Supervisor
 from fleet.supervisor.lock import LOCK, locked
@@ -24,10 +24,6 @@ from fleet.supervisor.process import Process, ProcessState
 
 _DAEMON_GRACE = 30.0
 _LONGEST_DRAIN = 24 * 3600.0  # supervisord kills after stopwaitsecs; this only ends a wait for a broken one
-# Seconds: a process that was forked less than this before its signal has not run its own code yet ...
-_UNBORN = 0.2
-# ... and one that heard the signal without a handler is gone by then.
-_HEARD = 1.0
 
 Tell = Callable[[tuple[Process, ...]], None]
 
@@ -136,7 +132,7 @@ def _drain(
     began = time.monotonic()
     deadline = began + (_LONGEST_DRAIN if timeout is None else timeout)
     killed = False
-    told = dict.fromkeys(names, time.time())  # when each was last told to stop
+    stopper = Stopper(client, told=names)
     calm = 0  # polls in a row that found everything down
     while True:
         asked = time.monotonic()
@@ -153,35 +149,10 @@ def _drain(
             left = tuple(process.full_name for process in going)
             down = tuple(sorted(names.difference(left)))
             return Stopped(stopped=down, left=left, seconds=time.monotonic() - began)
-        back = [process.full_name for process in going if process.state.is_active]
-        client.stop(back)
-        told.update(dict.fromkeys(back, time.time()))
-        _tell_again(client, going, told)
+        stopper.stop(process.full_name for process in going if process.state.is_active)
+        stopper.again(going)
         if now and not killed and going:
             killed = True
             client.signal((process.full_name for process in going if process.pid), "KILL")
         # As slow as the answers are: a thousand processes cost supervisord a quarter of a second.
         time.sleep(max(POLL, time.monotonic() - asked))
-
-
-def _tell_again(client: Supervisor, going: Iterable[Process], told: dict[str, float]) -> None:
-    """
-    Repeat a stop signal that was lost.
-
-    Between fork and exec a child still has supervisord's own handlers, which
-    swallow it; the process would then work on, and be killed in the middle of a
-    job when its grace is over.  Nothing that young can have caught a signal.
-    """
-    lost = [
-        process.full_name
-        for process in going
-        if process.pid
-        and process.state is ProcessState.STOPPING
-        and told[process.full_name] + _HEARD < time.time()
-        and pids.started_at(process.pid) + _UNBORN > told[process.full_name]
-    ]
-    if lost:
-        signals = client.stop_signals()
-        for name in lost:
-            client.signal([name], str(signals.get(name, int(signal.SIGTERM))))
-            told[name] = time.time()

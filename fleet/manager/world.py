@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from time import time
 
+from fleet.errors import Refused
 from fleet.manager import files, record
 from fleet.manager.actions import REVISION
 from fleet.manager.compare import Plan, Running, compare, edited
@@ -38,8 +40,46 @@ def plan_in(folder: Folder, place: Place, desired: Desired, daemon: DaemonState 
     """The same with the folder open, and the daemon found."""
     on_disk = folder.ours(desired.project)
     kept = record.load(folder.read(record.file_name(desired.project)))
-    edits = folder.changed_at(edited(on_disk, kept))
-    return compare(desired, on_disk, look(place, daemon, kept, edits), now=time())
+    edits = folder.changed_at(edited(on_disk, kept, desired.files))
+    found = compare(desired, on_disk, look(place, daemon, kept, edits), now=time())
+    return replace(found, notes=(*found.notes, *_strangers(folder, place, desired)))
+
+
+def _strangers(folder: Folder, place: Place, desired: Desired) -> Iterator[str]:
+    """In a supervisord of one's own, another project is most likely this one before it was renamed."""
+    projects: dict[str, list[str]] = {}
+    for name in folder.names() if place.private else ():
+        if name.startswith("fleet.") and name.endswith(".conf") and name not in desired.files:
+            project = files.project_of(name, folder.read(name) or "")
+            if project is not None and project != desired.project:
+                projects.setdefault(project, []).append(name)
+    for project, names in projects.items():
+        listed = f"{', '.join(names[:5])}{' …' if len(names) > 5 else ''}"
+        yield (
+            f"{place.conf_dir} also holds the project {project!r} ({listed}), which goes on as it is. If "
+            "that is this project under its old name: fleet down, remove those files, fleet up"
+        )
+
+
+def check_ours(place: Place, project: str, groups: Iterable[str]) -> None:
+    """
+    A supervisord that others use, too, may have groups of these names that fleet did not make.
+
+    Raises:
+        Refused: neither the record nor a file of *project* tells of one of *groups*.
+    """
+    if place.private:
+        return
+    with files.opened(place.conf_dir, private=False) as folder:
+        known = record.load(folder.read(record.file_name(project))).groups
+        for group in sorted(set(groups) - known.keys()):
+            name = f"fleet.{group}.conf"
+            text = folder.read(name)
+            if text is None or files.project_of(name, text) != project:
+                raise Refused(
+                    f"{group} at {place.url} was not made by fleet: there is no {name} of this project in "
+                    f"{place.conf_dir}. Nothing was changed. See: fleet plan"
+                )
 
 
 def look(place: Place, daemon: DaemonState | None, kept: Record, edits: Mapping[str, float]) -> Running:

@@ -17,12 +17,13 @@ class Written:
     write    names of the files that differ
     remove   names of the files that are not asked for any more
     on_disk  name and text of our files as they were before
+    access   who could read them then
     """
 
     def __init__(self, place: Place, desired: Desired, folder: Folder) -> None:
         self.place, self.desired, self.folder = place, desired, folder
         self.on_disk = folder.ours(desired.project)
-        self._access = {name: folder.access(name) for name in self.on_disk}
+        self.access = {name: folder.access(name) for name in self.on_disk}
         self.write, self.remove = files.changes(desired.files, self.on_disk)
         self._main_before: str | None = None
 
@@ -64,7 +65,7 @@ class Written:
         back = [name for name in (*self.write, *self.remove) if name in self.on_disk]
         away = [name for name in self.write if name not in self.on_disk]
         files.write_all(
-            self.folder, self.on_disk, self._access, sorted(back, key=lambda n: n.endswith(".conf")), away
+            self.folder, self.on_disk, self.access, sorted(back, key=lambda n: n.endswith(".conf")), away
         )
         if self._main_before is not None and self.place.home is not None:
             daemon.write_main_conf(self.place.home, self._main_before)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import configparser
 import re
 import shlex
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -274,19 +275,18 @@ def _number(text: str, default: int) -> int:
         return default
 
 
-def all_names(drafts: Iterator[Draft]) -> tuple[Draft, ...]:
-    """Drafts whose names differ: the second of a name gets a number."""
-    seen: dict[str, int] = {}
+def all_names(drafts: Iterable[Draft]) -> tuple[Draft, ...]:
+    """Drafts whose names differ, also without case: the second of a name gets a number that is free."""
+    listed = tuple(drafts)
+    taken = {draft.name.casefold() for draft in listed}
+    seen: set[str] = set()
     out = []
-    for draft in drafts:
-        seen[draft.name] = seen.get(draft.name, 0) + 1
-        count = seen[draft.name]
-        if count > 1:
-            draft = Draft(
-                name=f"{draft.name}-{count}",
-                keys=draft.keys,
-                environment=draft.environment,
-                guesses=(*draft.guesses, "another program has the same name"),
-            )
+    for draft in listed:
+        name = draft.name
+        if name.casefold() in seen:
+            name = next(new for n in count(2) if (new := f"{draft.name}-{n}").casefold() not in taken)
+            draft = replace(draft, name=name, guesses=(*draft.guesses, "another program has the same name"))
+        taken.add(name.casefold())
+        seen.add(name.casefold())
         out.append(draft)
     return tuple(out)

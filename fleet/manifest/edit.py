@@ -42,7 +42,7 @@ def with_numprocs(manifest: Manifest, numbers: Mapping[str, int]) -> str:
 
 def write(path: Path, text: str) -> None:
     """
-    Replace the file in one step; it keeps its mode, and a link to it stays a link.
+    Replace the file in one step; it keeps its owner and mode, and a link to it stays a link.
 
     Raises:
         Refused: it cannot be written; the old one is intact.
@@ -50,10 +50,13 @@ def write(path: Path, text: str) -> None:
     target = path.resolve()
     temp = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
-        mode = target.stat().st_mode & 0o777 if target.exists() else 0o644
+        before = target.stat() if target.exists() else None
+        mode = before.st_mode & 0o777 if before is not None else 0o644
         handle = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
+                if before is not None and os.geteuid() == 0:
+                    os.fchown(handle, before.st_uid, before.st_gid)
                 os.fchmod(handle, mode)
                 file.write(text)
                 file.flush()

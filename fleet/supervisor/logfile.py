@@ -103,7 +103,8 @@ class Follower:
 
     def _open(self) -> IO[bytes] | None:
         try:
-            return open(self.path, "rb")
+            # Nobody can read what went to /dev/stdout and the like.
+            return open(self.path, "rb") if self.path.is_file() else None
         except OSError:
             return None
 

@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,6 +69,7 @@ class IncludeSet:
 
     files: tuple[ConfigFile, ...]
     groups: Mapping[str, tuple[ProcessConfig, ...]] = field(default_factory=dict)
+    twice: frozenset[str] = frozenset()  # groups that more than one section makes
     error: str | None = None  # supervisord would refuse the whole set, with this reason
 
     def problems(self) -> tuple[str, ...]:
@@ -84,6 +86,13 @@ class IncludeSet:
                     found.append(
                         f"[{section}] stands in {first} and in {file.path}; supervisord would merge the two"
                     )
+        for group in sorted(self.twice):
+            makers = {s: f.path for f in self.files for s in f.sections if s.partition(":")[2] == group}
+            if len(makers) > 1:  # else the two sections have one name, which is told above
+                told = " and ".join(f"[{section}] in {path}" for section, path in makers.items())
+                found.append(
+                    f"the group {group} is made twice, see {told}; supervisord would run one of them"
+                )
         return tuple(found)
 
 
@@ -149,8 +158,10 @@ def _include_set(answer: dict[str, Any], main_conf: Path) -> IncludeSet:
                 (f.path for f in files for s in f.sections if s in error or _named(s, error)), main_conf
             )
             error = f"{home}: {error}"
+    names = Counter(group["name"] for group in answer["groups"])
     return IncludeSet(
         files=files,
+        twice=frozenset(name for name, count in names.items() if count > 1),
         groups={
             group["name"]: tuple(ProcessConfig(**process) for process in group["processes"])
             for group in answer["groups"]

@@ -144,12 +144,34 @@ def _leads(pid: int) -> bool:
         return False
 
 
-def started_at(pid: int) -> float:
-    """Epoch seconds; 0 when there is no such process."""
+def born_at(pid: int) -> float:
+    """
+    When it was forked, in seconds of `boot_clock`; 0 when there is no such process.
+
+    psutil adds the time of the boot in whole seconds, which is up to one too
+    early, and another one after the clock was set.
+    """
     try:
-        return float(Process(pid).create_time())
-    except psutil.Error:
+        if not hasattr(time, "CLOCK_BOOTTIME"):  # Linux only
+            return float(Process(pid).create_time())
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()
+        return int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    except (psutil.Error, OSError, LookupError):
         return 0.0
+
+
+def boot_clock() -> float:
+    """Seconds since the boot, with those of a sleep; nobody sets this clock."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.time()
+
+
+def identity(pid: int) -> str:
+    """One run of one program on this machine, and no other: a pid is used again, also after a boot."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        boot = ""
+    return f"{pid}@{born_at(pid):.2f}@{boot[:8]}"
 
 
 def find(words: Sequence[str]) -> Process | None:

@@ -185,6 +185,19 @@ def test_a_number_for_a_while_ends_by_itself(shop: Shop) -> None:
     eventually(lambda: not waiting(shop.root), within=5)
 
 
+def test_a_number_for_a_while_ends_also_if_nobody_waited_for_it(shop: Shop) -> None:
+    """Ctrl-C ends the waiting, and takes back neither the number nor its end."""
+    shop("up")
+    number = subprocess.Popen([FLEET, "scale", "emails=6", "--for", "1h"], cwd=shop.root)
+    client = place_of(load(shop.root / "fleet.toml", environ={})).client()
+    eventually(lambda: sum(p.state.is_active for p in client.processes()) > 5, within=20)
+    number.send_signal(signal.SIGINT)
+    assert number.wait(20) == 130
+    assert "emails            6" in shop("scale")
+    assert len(waiting(shop.root)) == 1
+    shop("down")
+
+
 def waiting(root: Path) -> list[psutil.Process]:
     """Who waits until a number of this manifest ends."""
     return [

@@ -15,7 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from fleet.manager.places import place_of
 from fleet.manager.stop import down
+from fleet.manifest import load
 from fleet.supervisor import private
 from tests.waiting import eventually
 
@@ -187,6 +189,18 @@ def test_ctrl_c_while_a_job_drains_says_who_goes_on(shop: Path) -> None:
     assert child.returncode == 130
     assert said == "interrupted\nTold to stop, and still busy: shop-thumbs_00\n"
     assert "stop      thumbs: 1 process" in fleet(shop, "events")
+
+
+def test_ctrl_c_in_a_restart_says_how_to_go_on(shop: Path) -> None:
+    """What was told to stop does, and nobody starts it again."""
+    fleet(shop, "up")
+    child = subprocess.Popen([FLEET, "restart", "thumbs", "-y"], cwd=shop, stderr=subprocess.PIPE, text=True)
+    client = place_of(load(shop / "fleet.toml", environ={})).client()
+    eventually(lambda: any(p.state == "STOPPING" for p in client.processes()))
+    child.send_signal(signal.SIGINT)
+    assert "stays so: fleet start thumbs" in child.communicate(timeout=20)[1]
+    assert child.returncode == 130
+    assert "1 process running" in fleet(shop, "start", "thumbs")
 
 
 def test_logs_of_many_are_safe_to_show(shop: Path) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+
+import psutil
+import pytest
 
 from fleet.manager import record
 from fleet.manager.actions import Actions, Shape, actions, shape
@@ -10,7 +14,7 @@ from fleet.manager.files import changes as file_changes
 from fleet.manager.files import project_of
 from fleet.manager.health import Health, advance, give_up
 from fleet.manager.record import Record
-from fleet.supervisor.client import Changes
+from fleet.supervisor.client import Changes, DaemonState
 from fleet.supervisor.parser import ProcessConfig
 from fleet.supervisor.process import Process, ProcessState
 
@@ -107,6 +111,15 @@ def test_a_record_holds_for_one_run_of_the_daemon_and_ownership_for_ever() -> No
     assert record.load(record.dump(kept)) == kept
     assert kept.for_daemon("12@3.40") == kept.groups
     assert kept.for_daemon("13@9.99") == {"a": None, "b": None}
+
+
+def test_a_clock_that_is_set_makes_no_new_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """psutil tells when a process was started from when the machine was, which a set clock moves."""
+    state = DaemonState(state="RUNNING", pid=os.getpid(), version="4.3.0")
+    before = record.identity(state)
+    monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: 1e9)
+    assert record.identity(state) == before
+    assert record.identity(replace(state, pid=os.getppid())) != before
 
 
 def test_a_damaged_record_is_an_empty_one() -> None:

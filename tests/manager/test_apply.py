@@ -297,6 +297,24 @@ def test_a_program_of_the_same_name_in_a_foreign_file_is_refused(place: Place) -
 
 
 @pytest.mark.parametrize(
+    ("section", "name"),
+    [
+        ("[program:x]\ncommand=/bin/true\n[group:shop-a]\nprograms=x\n", "group:shop-a"),
+        ("[eventlistener:shop-a]\ncommand=/bin/true\nevents=TICK_60\n", "eventlistener:shop-a"),
+    ],
+)
+def test_a_group_of_the_same_name_in_a_foreign_file_is_refused(section: str, name: str, place: Place) -> None:
+    """supervisord would run one of the two, and an apply would take theirs for ours."""
+    (place.conf_dir / "theirs.conf").write_text(section)
+    for attempt in (apply, planned):
+        with pytest.raises(RenderError, match="the group shop-a is made twice") as no:
+            attempt(place, desired(place, {"a": plain("a")}))
+        assert f"[{name}] in {place.conf_dir / 'theirs.conf'}" in str(no.value)
+        assert f"[program:shop-a] in {place.conf_dir / 'fleet.shop-a.conf'}" in str(no.value)
+    assert private.find(place.home) is None
+
+
+@pytest.mark.parametrize(
     "text", ["[program:x]\ncommand=x\n", conf("a").replace("project shop", "project other")]
 )
 def test_a_file_that_is_not_ours_is_never_overwritten(text: str, place: Place) -> None:

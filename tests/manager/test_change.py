@@ -20,10 +20,11 @@ from fleet.manager import scale as scaling
 from fleet.manager.apply import Applied
 from fleet.manager.compare import Plan
 from fleet.manager.desired import desired
-from fleet.manager.files import Folder
+from fleet.manager.files import Access, Folder
 from fleet.manager.places import Place, place_of
 from fleet.manifest import load
 from fleet.supervisor import private
+from fleet.supervisor.client import Changes, Supervisor
 from fleet.supervisor.process import ProcessState
 from fleet.supervisor.transport import Transport
 from tests.supervisord import VERSIONS, python_with
@@ -121,6 +122,52 @@ def test_a_number_by_hand_outlives_new_settings_that_do_not_work(shop: Shop) -> 
     assert scaling.by_hand(shop.place, "shop")["shop-a"].number == 3
 
 
+def test_a_lower_number_by_hand_outlives_a_replacement(shop: Shop) -> None:
+    """supervisord would start all four by itself, also when the old settings are put back."""
+    four = COMMAND.format("a", "/bin/sleep {}").replace("2", "4")
+    shop.write(four.format(999))
+    shop.apply()
+    scaling.scale(shop.place, "shop", {"shop-a": 1}, numprocs={"shop-a": 4})
+    seen: list[int] = []
+
+    def look() -> None:
+        seen.append(sum(p.state.is_active for p in shop.place.client().processes()))
+
+    shop.write(four.format(998))
+    assert not watched(shop.apply, look).failed
+    assert list(shop.pids()) == ["shop-a_00"]
+    assert shop.plan().is_nothing
+    assert shop.apply().is_unchanged
+    shop.write(four.format("x"))
+    assert watched(shop.apply, look).undone
+    assert list(shop.pids()) == ["shop-a_00"]
+    assert max(seen) == 1
+    assert "autostart=true" in shop.files()["fleet.shop-a.conf"]
+
+
+def test_files_that_cannot_be_written_change_nothing(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full by the second file: the first is as it was, and the worker that tried has left."""
+    shop.write(HANDLER.format("work"))
+    shop.apply()
+    before, there = shop.pids(), shop.files()
+    shop.write(HANDLER.format("work") + 'timeout = "5s"\n')
+    write = Folder.write
+
+    def full(folder: Folder, name: str, text: str, access: Access) -> None:
+        if name == "fleet.shop-a.conf" and text != there[name]:
+            raise Refused("No space left on device")
+        write(folder, name, text, access)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Folder, "write", full)
+        with pytest.raises(Refused, match="No space left"):
+            shop.apply()
+    assert (shop.pids(), shop.files()) == (before, there)
+    assert shop.groups() == {"shop-a"}
+    shop.apply()
+    assert shop.plan().is_nothing
+
+
 def test_new_settings_that_work_replace_the_old(shop: Shop) -> None:
     """The one that was tried leaves again."""
     shop.write(HANDLER.format("work"))
@@ -148,6 +195,31 @@ def test_in_a_surge_capacity_never_falls(shop: Shop) -> None:
     assert max(counts) > 2
     assert not before & set(shop.pids().values())
     assert shop.groups() == {"shop-a"}
+
+
+@pytest.mark.parametrize("more", ["", 'rollout = "surge"\n'])
+def test_a_stand_in_has_a_log_of_its_own(more: str, shop: Shop) -> None:
+    """Also where the manifest names the file: two writers would rotate it under each other."""
+    (shop.root / "own").mkdir()
+    logs = ", ".join(
+        f'{name}_logfile = "{shop.root}/own/{name}_%(process_num)02d.log"' for name in ("stdout", "stderr")
+    )
+    pipeline = HANDLER.format("work") + more + f"supervisor = {{ {logs} }}\n"
+    shop.write(pipeline)
+    shop.apply()
+    told: set[tuple[str, str]] = set()
+
+    def look() -> None:
+        for process in shop.place.client().processes():
+            told.add((process.group, process.logfile))
+
+    shop.write(pipeline + 'timeout = "5s"\n')
+    assert not watched(shop.apply, look).failed
+    files = {group: {file for other, file in told if other == group} for group, _ in told}
+    assert f"{shop.root}/own/shop-a~new_00.log" in files["shop-a~new"]
+    assert not files["shop-a"] & files["shop-a~new"]
+    names = {path.name for path in (shop.root / "own").iterdir()}
+    assert names == {f"{name}_{number:02d}.log" for name in ("stdout", "stderr") for number in range(2)}
 
 
 def watched(work: Callable[[], Applied], look: Callable[[], None]) -> Applied:
@@ -204,6 +276,19 @@ def test_a_failure_from_before_undoes_nothing(shop: Shop) -> None:
     assert [group.pipeline for group in done.failed] == ["b"]
     assert not done.undone
     assert "998" in shop.files()["fleet.shop-a.conf"]
+
+
+def test_a_plan_tells_of_the_project_before_it_was_renamed(shop: Shop) -> None:
+    """Its groups and files have other names, so nothing replaces them: their workers go on beside the new."""
+    shop.apply()
+    assert shop.plan().notes == ()
+    path = shop.root / "fleet.toml"
+    path.write_text(path.read_text().replace('"shop"', '"store"'))
+    (note,) = shop.plan().notes
+    assert "'shop' (fleet.shop-a.conf)" in note
+    shop.apply()
+    assert shop.groups() == {"shop-a", "store-a"}
+    assert shop.plan().notes == (note,)
 
 
 def test_a_plan_is_for_one_world_only(shop: Shop) -> None:
@@ -335,6 +420,26 @@ def test_killed_at_any_step_a_second_apply_reaches_the_goal(
         steps[:] = [10_000]
         shop.place.client().stop_all()
         private.stop(private.home(tmp_path / ".fleet"))
+
+
+def test_killed_before_a_drain_a_second_apply_drains(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files are there, and nobody has been told: the surplus is known from what was given before."""
+    shop.write(COMMAND.format("a", "/bin/sleep 999").replace("2", "4"))
+    shop.apply()
+    before = shop.pids()
+    shop.write(COMMAND.format("a", "/bin/sleep 999"))
+
+    def killed(_: Supervisor) -> Changes:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Supervisor, "reload_config", killed)
+        with pytest.raises(Killed):
+            shop.apply()
+    assert shop.plan().drains == 2
+    shop.apply()
+    assert shop.pids() == {name: before[name] for name in ("shop-a_00", "shop-a_01")}
+    assert shop.plan().is_nothing
 
 
 def test_a_new_supervisord_gets_its_groups_one_after_another(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ import pytest
 
 from fleet.errors import SupervisorUnavailable
 from fleet.manager import scale as scaling
+from fleet.manager.rolling import roll
 from fleet.manager.scale import BeyondRoom, targets
 from fleet.supervisor.process import Process, ProcessState
-from tests.manager.test_change import COMMAND, Shop, shop  # noqa: F401  (a fixture)
+from tests.manager.test_change import COMMAND, Killed, Shop, shop  # noqa: F401  (a fixture)
 
 
 def members(active: set[int], of: int = 8) -> list[Process]:
@@ -74,6 +75,66 @@ def test_up_and_down_keep_the_others(shop: Shop) -> None:  # noqa: F811
     shop.apply()
     assert len(shop.pids()) == 3
     assert shop.pids()["shop-a_00"] == before["shop-a_00"]
+
+
+def test_a_scale_leaves_the_numbers_of_others_alone(shop: Shop) -> None:  # noqa: F811
+    """Also where the manifest has another number meanwhile: that is for apply, which asks."""
+    shop.write(COMMAND.format("a", "/bin/sleep 999"), COMMAND.format("b", "/bin/sleep 999"))
+    shop.apply()
+    scaling.scale(shop.place, "shop", {"shop-a": 3}, numprocs={"shop-a": 2, "shop-b": 2})
+    before = shop.pids("shop-a")
+    scaling.scale(shop.place, "shop", {"shop-b": 1}, numprocs={"shop-a": 20, "shop-b": 2})
+    assert shop.pids("shop-a") == before
+    assert len(shop.pids("shop-b")) == 1
+
+
+def test_a_time_that_is_over_ends_beside_an_edited_manifest(shop: Shop) -> None:  # noqa: F811
+    """Back to what was applied."""
+    shop.apply()
+    before = shop.pids()
+    scaling.scale(shop.place, "shop", {"shop-a": 4}, numprocs={"shop-a": 2}, until=time.time())
+    scaling.scale(shop.place, "shop", {}, numprocs={"shop-a": 20})
+    assert shop.pids() == before
+    assert scaling.by_hand(shop.place, "shop") == {}
+
+
+def test_an_apply_drains_what_a_killed_scale_was_about_to_drain(
+    shop: Shop,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Back at the manifest's number no number by hand is left that would tell of the surplus."""
+    shop.apply()
+    before = shop.pids()
+    scaling.scale(shop.place, "shop", {"shop-a": 4}, numprocs={"shop-a": 2})
+
+    def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(scaling, "stop", killed)
+        with pytest.raises(Killed):
+            scaling.scale(shop.place, "shop", {"shop-a": 2}, numprocs={"shop-a": 2})
+    assert shop.plan().drains == 2
+    shop.apply()
+    assert shop.pids() == before
+
+
+def test_whoever_ends_a_surge_in_the_middle_is_told_what_is_left(shop: Shop) -> None:  # noqa: F811
+    """One that was told to stop, and one that runs beside the others: no apply would end that one."""
+    shop.apply()
+    client = shop.place.client()
+
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    names, beside = ("shop-a:shop-a_00", "shop-a:shop-a_01"), ("shop-a:shop-a_02",)
+    for told in ("tell", "tell_drain"):
+        with pytest.raises(KeyboardInterrupt) as ended:
+            roll(client, names, beside=beside, **{told: interrupted})
+        (note,) = ended.value.__notes__
+        assert "0 of 2 were restarted" in note
+        assert "fleet stop shop-a_02" in note
+        assert ("fleet start shop-a_00" in note) is (told == "tell_drain")
 
 
 def test_a_time_that_is_over_is_ended_by_whoever_comes_next(shop: Shop) -> None:  # noqa: F811

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 import threading
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from fleet.errors import Refused
+from fleet.manager.actions import Actions
+from fleet.manager.rollout import roll_out
 from fleet.manager.start import start
 from fleet.manager.stop import down, stop
 from fleet.supervisor import pids, private
@@ -144,6 +147,24 @@ def test_a_worker_that_recycles_while_everything_stops_does_not_come_back(begin:
     result = down(home)
     assert result.left == ()
     assert not any(pids.alive(worker) for worker in pids.mark(_recent(home)))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_signal_that_nobody_heard_is_sent_again(version: str, tmp_path: Path) -> None:
+    """A child closes `minfds` descriptors before it runs its own code, and hears nothing meanwhile."""
+    group = "[program:g]\ncommand=/bin/sleep 999\nprocess_name=g_%(process_num)02d\nnumprocs=5\n"
+    with private_home(tmp_path, {"g.conf": f"{group}autostart=false\nstopwaitsecs=60\n"}) as home:
+        most = min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], 20_000)
+        text = home.main_conf.read_text()
+        home.main_conf.write_text(text.replace("[supervisord]\n", f"[supervisord]\nminfds={most}\n"))
+        private.start(home, python=python_with(version))
+        client = Supervisor(home.url)
+        names = [process.full_name for process in client.processes()]
+        client.start(names)
+        began = time.monotonic()
+        (result,) = roll_out(client, Actions(remove=("g",)), {}, {}, client.processes(), timeout=20)
+        assert result.drained == len(names)
+        assert time.monotonic() - began < 20
 
 
 def _recent(home: Home) -> list[int]:

@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from fleet.errors import Refused, RenderError, SupervisorUnavailable
+from fleet.manager import scale as scaling
 from fleet.manager.apply import Desired, apply
 from fleet.manager.files import opened
 from fleet.manager.places import Place
 from fleet.supervisor import private
+from tests.cli.command import fleet
 from tests.manager.test_apply import by_pipeline, conf, desired, process, running
 from tests.supervisord import private_home
 
@@ -80,6 +82,29 @@ def test_a_conf_dir_that_nobody_includes_is_told(place: Place) -> None:
     with pytest.raises(RenderError, match=r"does not include .*elsewhere.*\[include\] files"):
         apply(replace(place, conf_dir=elsewhere), system(place, {"a": conf("a")}))
     assert list(elsewhere.glob("*.conf")) == []
+
+
+def test_a_group_of_somebody_else_is_neither_stopped_nor_scaled(place: Place, tmp_path: Path) -> None:
+    """As long as fleet has made none of that name, a pipeline of the manifest is not it."""
+    (tmp_path / "fleet.toml").write_text(
+        f'[supervisor]\nurl = "{place.url}"\nconf_dir = "{place.conf_dir}"\n'
+        '[pipelines.nginx]\ncommand = "/bin/sleep 999"\n'
+    )
+    theirs = process(place, "nginx").pid
+    for words in (
+        ("stop", "nginx"),
+        ("start", "all"),
+        ("restart", "n*"),
+        ("restart", "nginx", "--rolling"),
+        ("scale", "nginx=0"),
+    ):
+        done = fleet(*words, "-y", folder=tmp_path)
+        assert done.returncode == Refused.exit_code, done.stderr
+        assert "nginx" in done.stderr
+        assert "was not made by fleet" in done.stderr
+    with pytest.raises(Refused, match="not made by fleet"):
+        scaling.scale(place, "", {"nginx": 0}, numprocs={"nginx": 1})
+    assert process(place, "nginx").pid == theirs
 
 
 def test_it_is_not_started(place: Place) -> None:

@@ -39,7 +39,7 @@ programs=laravel-worker
 
 def pipelines(adopted: Adopted, folder: Path) -> dict[str, Pipeline]:
     path = folder / "fleet.toml"
-    path.write_text(text_of(all_names(iter(adopted.drafts)), source="x"))
+    path.write_text(text_of(all_names(adopted.drafts), source="x"))
     return dict(load(path, environ={}).pipelines)
 
 
@@ -145,3 +145,10 @@ def test_any_text_survives_the_way_into_a_manifest(
         return
     found = tomllib.loads(text_of([draft], source=command))
     assert found["pipelines"]["a b.c"] == {"command": command, "environment": {"X": value}}
+
+
+def test_programs_of_one_name_get_names_that_are_free(tmp_path: Path) -> None:
+    """Also to a file system that does not see case."""
+    adopted = from_procfile("web: a\nweb: b\nweb-2: c\nWeb: d\n")
+    assert [draft.name for draft in all_names(adopted.drafts)] == ["web", "web-3", "web-2", "Web-4"]
+    assert len(pipelines(adopted, tmp_path)) == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,18 @@ def test_a_follower_goes_on_after_rotation_truncation_and_removal(tmp_path: Path
     assert list(follower.lines()) == []
     path.write_text("four\n")
     assert list(follower.lines()) == ["four"]
+
+
+def test_a_log_that_is_no_file_has_no_lines() -> None:
+    """In a container, logs often go to /dev/stdout: a terminal or a pipe."""
+    reader, writer = os.pipe()
+    follower = Follower(Path(f"/dev/fd/{writer}"))
+    try:
+        assert list(follower.lines()) == []
+        assert last_lines(Path(f"/dev/fd/{writer}"), 5) == []
+    finally:
+        os.close(reader)
+        os.close(writer)
 
 
 def test_the_end_of_a_rotated_file_is_not_lost(tmp_path: Path) -> None:
