@@ -629,13 +629,18 @@ def test_a_settlement_that_is_cut_is_told_truly(
     assert (found.state if found else None) == states[verb]
 
 
+@pytest.mark.parametrize("is_done", [False, True])
 def test_a_settlement_that_is_cut_does_not_hide_a_lost_lease(
-    far: Queue, queue: Queue, proxy: Proxy, pipeline: str
+    far: Queue, queue: Queue, proxy: Proxy, pipeline: str, is_done: bool
 ):
+    """Also when nothing is left that would tell who deleted the job."""
     queue.put(pipeline, 1, ttr=0.05)
     mine = far.reserve(pipeline)
+    theirs = queue.reserve(pipeline, timeout=3)
     assert mine is not None
-    assert queue.reserve(pipeline, timeout=3) is not None
+    assert theirs is not None
+    if is_done:
+        theirs.delete()
     proxy.cut_at(b"DELETE", acted=False)
     with pytest.raises(LeaseLost):
         mine.delete()

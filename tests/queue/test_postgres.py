@@ -313,14 +313,19 @@ def test_settle_and_claim_survive_a_cut_together(shaky: Queue, proxy: Proxy, que
     assert (stats.ready, stats.reserved, stats.buried) == (0, 3, 1)
 
 
+@pytest.mark.parametrize("is_done", [False, True])
 @LOST
-def test_a_lost_lease_stays_lost_through_a_cut(shaky: Queue, proxy: Proxy, queue: Queue, lost: str):
-    """The truth after a cut is the token: a job that somebody else holds was not settled by us."""
+def test_a_lost_lease_stays_lost_through_a_cut(
+    shaky: Queue, proxy: Proxy, queue: Queue, lost: str, is_done: bool
+):
+    """The truth after a cut is the token: a job that somebody else holds, or held, was not settled by us."""
     shaky.put("emails", 1, ttr=0.05)
     mine = shaky.reserve("emails")
     theirs = queue.reserve("emails", timeout=3)
     assert mine is not None
     assert theirs is not None
+    if is_done:
+        theirs.delete()
     proxy.cut_after(**{lost: 0})
     with pytest.raises(LeaseLost):
         mine.delete()

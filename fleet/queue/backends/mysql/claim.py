@@ -114,7 +114,7 @@ class Claims:
         try:
             if call.pipelines and (jobs := self._found_again(call.pipelines, call.token)):
                 return call.verdicts, jobs  # one transaction: if the claim is there, so is the rest
-            settled = self._link.transact(partial(self._settle_again, call.settlements), again=True)
+            settled = self._link.transact(partial(self._settle_again, call), again=True)
             again = _Call(self, (), call.pipelines, call.limit, call.token)
             return settled, self._link.transact(again.run)[1]
         except (Lost, BackendUnavailable, DsnError) as error:
@@ -132,8 +132,13 @@ class Claims:
             jobs.append(job)
         return sorted(jobs, key=lambda job: (pipelines.index(job.pipeline), job.priority, job.id))
 
-    def _settle_again(self, settlements: Sequence[Settlement]) -> list[bool]:
-        """The truth about settlements that may have happened: a job that is gone was settled."""
+    def _settle_again(self, call: _Call) -> list[bool]:
+        """
+        The truth about settlements that may have happened: a job that is gone was settled.
+
+        By us, if the lease was ours when the call began; else it may be anybody's work.
+        """
+        settlements = call.settlements
         asked = groups(self._sql, settlements, one_by_one=True)
         if not asked:
             return []
@@ -143,7 +148,10 @@ class Claims:
         self._link.run(*returns(self._sql, settlements), commit=True)
         return [
             result.changed == 1
-            or (s.job.id not in tokens if s.verb == "delete" else tokens.get(s.job.id) == 0)
+            or (
+                s.job.expires_at > call.began
+                and (s.job.id not in tokens if s.verb == "delete" else tokens.get(s.job.id) == 0)
+            )
             for s, result in zip(settlements, results, strict=True)
         ]
 
@@ -179,6 +187,7 @@ class _Call:
         self.pipelines = pipelines
         self.limit = limit
         self.token = token
+        self.began = time.monotonic()
         self.verdicts: list[bool] = []  # of the last try
 
     def run(self) -> tuple[list[bool], list[Job]]:

@@ -38,12 +38,13 @@ class Claims:
                 "reserve inside the caller's transaction would hand out a job before COMMIT. Use "
                 "fleet.connect(dsn), or a connection in autocommit mode that is not in a transaction."
             )
+        began = time.monotonic()
         try:
             if limit:
                 return self._settle_and_claim(settlements, names, limit, token)
             return self._runner.run(partial(self._settle, settlements)), []
         except Cut as cut:
-            return self._find_out(settlements, names, limit, token, cut)
+            return self._find_out(settlements, names, limit, token, cut, began)
 
     def _settle(self, settlements: Sequence[Settlement], session: Session) -> list[bool]:
         if not settlements:
@@ -171,12 +172,14 @@ class Claims:
         limit: int,
         token: int,
         cut: Cut,
+        began: float,
     ) -> tuple[list[bool], list[Job]]:
         """
         Carry on after the answer was lost, for the truth is not.
 
         The token finds the jobs that were claimed.  A job that still carries
-        the token of its settlement was not settled yet; one that is gone was.
+        the token of its settlement was not settled yet; one that is gone was,
+        by us if the lease was ours when we *began* (else it may be anybody's work).
         """
         what = {"pipelines": list(names), "token": token}
         try:
@@ -202,7 +205,8 @@ class Claims:
         verdicts = [
             again[id(s)]
             if id(s) in again
-            else s.job.id not in holders or (s.verb != "delete" and holders[s.job.id] == 0)
+            else s.job.expires_at > began
+            and (s.job.id not in holders or (s.verb != "delete" and holders[s.job.id] == 0))
             for s in settlements
         ]
         return verdicts, jobs + more
