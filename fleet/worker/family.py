@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
-_ROUNDS = 20  # they may fork meanwhile
+_ROUNDS = 100  # of a fork bomb; one or two of anything else
 
 
 def end_family() -> None:
@@ -19,13 +19,21 @@ def end_family() -> None:
     """
     if os.getpgrp() != os.getpid():
         return
+    stopped: set[int] = set()
     for _ in range(_ROUNDS):
-        found = list(_members(os.getpid()))
-        for pid in found:
-            with suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
+        found = set(_members(os.getpid())) - stopped
         if not found:
-            return
+            break
+        # Who is stopped forks no more, and keeps the place that a killed one would leave to a new one.
+        _send(found, signal.SIGSTOP)
+        stopped |= found
+    _send(stopped, signal.SIGKILL)
+
+
+def _send(pids: Iterable[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(OSError):
+            os.kill(pid, number)
 
 
 def _members(group: int) -> Iterator[int]:

@@ -31,6 +31,7 @@ MAY_SIGNAL = {
     "fleet/cli/reload.py",  # its own child
     "fleet/dashboard/live.py",  # itself, for Ctrl-Z
     "fleet/manifest/imports.py",  # its own child
+    "fleet/worker/family.py",  # the worker's own process group: what its handlers forked
     "fleet/supervisor/private.py",  # a private supervisord, found by its command line and start time
 }
 SIGNALS = {"kill", "killpg", "send_signal", "terminate", "pidfd_send_signal"}
