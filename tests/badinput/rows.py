@@ -26,8 +26,9 @@ MANAGER_RENDER = "tests/manager/test_render.py::"
 MANIFEST_LOAD = "tests/manifest/test_load.py::"
 MANIFEST_MACHINE = "tests/manifest/test_machine.py::"
 MANIFEST_PROBLEMS = "tests/manifest/test_problems.py::"
-QUEUE_MYSQL = "tests/queue/test_mysql.py::"
-QUEUE_POSTGRES = "tests/queue/test_postgres.py::"
+QUEUE_MYSQL = "tests/queue/mysql/test_tables.py::"
+QUEUE_MYSQL_CUTS = "tests/queue/mysql/test_cuts.py::"
+QUEUE_POSTGRES = "tests/queue/postgres/test_tables.py::"
 QUEUE_SQLITE = "tests/queue/test_sqlite.py::"
 SECURITY_SOURCE = "tests/security/test_source.py::"
 SECURITY_TERMINAL = "tests/security/test_terminal.py::"
@@ -120,7 +121,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "D8": ("network and read-only file systems, files of somebody else", (HERE,)),
     "D10": (
         "wrong password, no database, a certificate of another name or time",
-        (HERE, QUEUE_MYSQL + "test_a_wrong_password_is_refused_at_once_and_not_shown"),
+        (HERE, QUEUE_MYSQL_CUTS + "test_a_wrong_password_is_refused_at_once_and_not_shown"),
     ),
     "D11": ("a standby", (HERE,)),
     "D13": (

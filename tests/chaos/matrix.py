@@ -115,11 +115,11 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "F29": ("disk full, then space again", ("disk-full",)),
     "F30": (
         "fsync fails once",
-        ("fsync", QUEUE + "test_beanstalkd.py::test_a_log_that_is_no_longer_written_is_noticed"),
+        ("fsync", QUEUE + "beanstalkd/test_server.py::test_a_log_that_is_no_longer_written_is_noticed"),
     ),
     "F31": (
         "write fails once",
-        ("write", QUEUE + "test_beanstalkd.py::test_a_log_that_is_no_longer_written_is_noticed"),
+        ("write", QUEUE + "beanstalkd/test_server.py::test_a_log_that_is_no_longer_written_is_noticed"),
     ),
     "F32": (
         "read-only",
@@ -132,10 +132,13 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
         (BAD + "test_servers.py::test_d11_a_standby_is_named_and_works_once_promoted",),
     ),
     "F36": (
-        "Galera: a node without its cluster",
-        (QUEUE + "test_mysql.py::test_a_galera_node_that_lost_its_cluster_is_away_and_comes_back",),
+        "Galera: the other node is frozen, then killed",
+        (QUEUE + "mysql/test_galera.py::test_a_node_that_is_cut_off_is_away_and_loses_nothing",),
     ),
-    "F37": ("PgBouncer", ("pooler", QUEUE + "test_postgres.py::test_the_contract_holds_behind_pgbouncer")),
+    "F37": (
+        "PgBouncer",
+        ("pooler", QUEUE + "postgres/test_connections.py::test_the_contract_holds_behind_pgbouncer"),
+    ),
     "F38": (
         "migration under load",
         ("migrate", WORKER + "test_tables_that_are_too_new_end_the_worker_in_words"),
@@ -146,7 +149,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "F40": (
         "a draining server",
-        (QUEUE + "test_beanstalkd.py::test_a_draining_server_takes_no_jobs_and_its_workers_go_on",),
+        (QUEUE + "beanstalkd/test_cuts.py::test_a_draining_server_takes_no_jobs_and_its_workers_go_on",),
     ),
     "F41": (
         "too large, out of range",
@@ -160,7 +163,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "F44": ("a slow line", (WORKER_BACK_ENDS + "test_a_slow_line_costs_no_lease",)),
     "F45": (
         "answers that are none",
-        (QUEUE + "test_beanstalkd.py::test_after_an_answer_that_cannot_be_the_connection_is_closed",),
+        (QUEUE + "beanstalkd/test_cuts.py::test_after_an_answer_that_cannot_be_the_connection_is_closed",),
     ),
     "F46": (
         "names that do not resolve",
@@ -199,9 +202,9 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "P6": (
         "an unknown put says so",
         (
-            QUEUE + "test_postgres.py::test_a_put_that_is_cut_off_is_unknown_and_safe_to_repeat",
-            QUEUE + "test_mysql.py::test_a_put_that_is_cut_says_that_it_may_be_stored",
-            QUEUE + "test_beanstalkd.py::test_a_put_whose_answer_is_lost_is_unknown",
+            QUEUE + "postgres/test_cuts.py::test_a_put_that_is_cut_off_is_unknown_and_safe_to_repeat",
+            QUEUE + "mysql/test_cuts.py::test_a_put_that_is_cut_says_that_it_may_be_stored",
+            QUEUE + "beanstalkd/test_cuts.py::test_a_put_whose_answer_is_lost_is_unknown",
         ),
     ),
     "P7": (
@@ -235,8 +238,8 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
         "the level in force",
         (
             QUEUE + "test_sqlite.py::test_info_tells_the_level_in_force",
-            QUEUE + "test_mysql.py::test_the_durability_that_is_in_force_is_told",
-            QUEUE + "test_beanstalkd.py::test_the_level_in_force_is_told",
+            QUEUE + "mysql/test_tables.py::test_the_durability_that_is_in_force_is_told",
+            QUEUE + "beanstalkd/test_server.py::test_the_level_in_force_is_told",
         ),
     ),
     "P20": ("no clock loses a job", ("clock", "worker-clock")),
@@ -247,7 +250,7 @@ PARTLY: dict[str, str] = {
     "F8": "a child that calls setsid survives: it has left the group, and doctor does not look for it",
     "F10": "the locale, and more than one job at a time: both belong to the process, and stay",
     "F31": "beanstalkd by strace: its log ends with the first error, and nothing is promised after that",
-    "F36": "a second node, tried by hand: it takes ten seconds to join; several writers are not refused",
+    "F36": "several writers: they are told of, and not refused",
     "F39": "ten minutes: 60,000 jobs under the snapshot; only PostgreSQL tells that a transaction is old",
     "F44": "a lease of a minute: one of 3 s, and a line that is faster in the same measure",
     "F49": "a host that sleeps: a process whose CLOCK_BOOTTIME is an hour ahead; one with one thread only",

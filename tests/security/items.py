@@ -51,8 +51,8 @@ ITEMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "S10": (
         "as few rights in the database as will do",
         (
-            QUEUE + "test_postgres.py::test_a_missing_right_is_told_with_the_grant_that_gives_it",
-            QUEUE + "test_mysql.py::test_a_missing_right_is_told_as_the_grant_that_mends_it",
+            QUEUE + "postgres/test_tables.py::test_a_missing_right_is_told_with_the_grant_that_gives_it",
+            QUEUE + "mysql/test_tables.py::test_a_missing_right_is_told_as_the_grant_that_mends_it",
         ),
     ),
     # Another host that is not verified is told by `queue info` and doctor, not refused: networks of one's
@@ -72,7 +72,7 @@ ITEMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "S13": (
         "no text is read as SQL",
         (
-            QUEUE + "test_mysql.py::test_no_text_is_ever_read_as_sql",
+            QUEUE + "mysql/test_values.py::test_no_text_is_ever_read_as_sql",
             BAD + "test_sources.py::test_q1_only_plain_names_reach_sql",
         ),
     ),
@@ -86,7 +86,7 @@ ITEMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "S15": ("payloads are bytes", (CONTRACT_PUT + "test_any_bytes_come_back_as_they_were_put",)),
     "S16": (
         "a beanstalkd that is open to others is told",
-        (QUEUE + "test_beanstalkd.py::test_a_server_of_another_host_is_told_to_be_open",),
+        (QUEUE + "beanstalkd/test_server.py::test_a_server_of_another_host_is_told_to_be_open",),
     ),
     "S17": (
         "a value without a filter fails",

@@ -1,4 +1,4 @@
-"""Galera: a node that has lost the others takes no jobs, says so, and goes on when they are back."""
+"""A Galera node that has lost the others takes no jobs, says so, and goes on when they are back."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from fleet.errors import BackendUnavailable, PutUnknown
 from fleet.queue import Queue
 from tests import drivers, servers
 from tests.waiting import eventually
+from tests.worker.conftest import Site
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 _PROVIDER = Path("/usr/lib/galera/libgalera_smm.so")
@@ -79,25 +80,38 @@ class Producer:
         return ""
 
 
-def test_a_node_that_is_cut_off_is_away_and_loses_nothing(nodes: list[servers.Server]) -> None:
+def test_a_node_that_is_cut_off_is_away_and_loses_nothing(
+    nodes: list[servers.Server], tmp_path: Path
+) -> None:
     """The other node is frozen and comes back; it is killed, and the one that is left told to go on alone."""
     near, far = nodes
     eventually(lambda: seen_by(near) == ("2", "Primary"), within=30)
-    with fleet.connect(near.dsn) as queue:
-        assert any("Galera" in note for note in queue.info().notes)
+    with (
+        fleet.connect(near.dsn) as queue,
+        contextlib.closing(Site(tmp_path, near.dsn, "notes")) as site,
+    ):
+        assert any("let all workers and producers use one node" in note for note in queue.info().notes)
         producer = Producer(queue)
         assert [producer.put() for _ in range(3)] == [""] * 3
         job = queue.reserve("emails")
         assert job is not None
+        worker = site.worker("note")
+        queue.put("notes", 1)
+        site.wait_for(1)
 
         psutil.Process(far.pid).suspend()
         assert "(1047)" in eventually(producer.put, within=30)
         for verb in (job.touch, job.delete, lambda: queue.reserve("emails"), lambda: queue.stats("emails")):
             with pytest.raises(BackendUnavailable, match="1047"):
                 verb()
+        eventually(lambda: "waiting back end away since" in site.log)
         psutil.Process(far.pid).resume()
         eventually(lambda: producer.put() == "", within=30)
         job.delete()
+        queue.put("notes", 2)
+        site.wait_for(2)
+        site.wait_until_empty()
+        assert worker.poll() is None
 
         far.kill()
         assert "(1047)" in eventually(producer.put, within=30)

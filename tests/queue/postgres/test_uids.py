@@ -27,17 +27,6 @@ from fleet.queue.job import Job, JobState
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.server
-_prefixes = itertools.count(1)
-
-
-@pytest.fixture
-def prefix() -> str:
-    return f"u{next(_prefixes)}"
-
-
-@pytest.fixture
-def dsn(postgres_dsn: str, prefix: str) -> str:
-    return f"{postgres_dsn}?prefix={prefix}"
 
 
 @pytest.fixture
