@@ -13,8 +13,6 @@ from fleet.errors import (
 )
 from fleet.queue import Queue
 from fleet.queue import dsn as dsns
-from fleet.queue.backends.mysql import MysqlBackend
-from fleet.queue.job import Settlement
 from tests import servers
 from tests.queue.mysql.tools import driver
 
@@ -92,16 +90,16 @@ def test_somebody_elses_table_is_left_alone(mariadb_dsn: str, db: Any):
     assert len(db.fetchall()) == 2
 
 
-def test_a_missing_right_is_told_as_the_grant_that_mends_it(mariadb_dsn: str, db: Any):
+def test_a_missing_right_is_told_as_the_grant_that_mends_it(mariadb_dsn: str, queue: Queue, db: Any):
     db.execute("CREATE USER IF NOT EXISTS poor@'127.0.0.1' IDENTIFIED BY 'p'")
     db.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON fleet.* TO poor@'127.0.0.1'")
     at = dsns.parse(mariadb_dsn)
     poor = f"mysql://poor:p@{at.host}:{at.port}/fleet"
     with pytest.raises(SchemaError, match=r"GRANT .*CREATE.* ON `fleet`\.\* TO 'poor'@'127\.0\.0\.1'"):
         fleet.connect(poor, prefix="poor")
-    with fleet.connect(poor) as queue:  # the tables are there: it needs no more
-        queue.put("poor", 1)
-        job = queue.reserve("poor")
+    with fleet.connect(poor) as able:  # *queue* has made the tables: it needs no more
+        able.put("poor", 1)
+        job = able.reserve("poor")
         assert job is not None
         job.delete()
 
@@ -111,16 +109,3 @@ def test_tables_of_a_newer_fleet_are_refused(mariadb_dsn: str, db: Any):
     db.execute("UPDATE newer_meta SET value = '99' WHERE name = 'schema'")
     with pytest.raises(SchemaError, match="99"):
         fleet.connect(mariadb_dsn, prefix="newer")
-
-
-def test_what_an_exchange_gives_back_it_may_claim_however_slow_a_look_is(queue: Queue, pipeline: str):
-    """As on every back end; looks that take long are made less often, and this one would be left out."""
-    queue.put(pipeline, 1)
-    job = queue.reserve(pipeline)
-    assert job is not None
-    backend = queue.backend
-    assert isinstance(backend, MysqlBackend)
-    backend._claims.mark(pipeline).cost = 1.0  # seconds, as on a machine that is busy
-    verdicts, jobs = queue.exchange([Settlement(job=job, verb="release")], pipeline, 1)
-    assert verdicts == [True]
-    assert [again.id for again in jobs] == [job.id]

@@ -226,6 +226,13 @@ class _Call:
             self._link.run(*last, commit=True)
         return []
 
+    def _settle_first(self) -> None:
+        """In a packet of its own, in the transaction of the claim."""
+        asked = groups(self._sql, self.settlements, one_by_one=self._one_by_one)
+        results = self._link.run(*[group.statement for group in asked], begin=True)
+        self._begun = True
+        self.verdicts = verdicts(len(self.settlements), asked, results)
+
     def _claim(self) -> list[Job]:
         asked_at = time.monotonic()
         jobs: list[Job] = []
@@ -249,14 +256,17 @@ class _Call:
     def _in_turn(self, jobs: list[Job]) -> Iterator[str]:
         """The pipelines to claim from, and once more, after a look, those that may hide what is ready."""
         for pipeline in self.pipelines:
-            if self._wants_a_look(pipeline):  # not earlier: what nobody asks for is left alone
+            gives_back = pipeline in self._given_back and pipeline not in self._looked
+            if gives_back and not self._begun:
+                self._settle_first()
+            # Not earlier: what nobody asks for is left alone.  What this very call gives back lies before
+            # the mark, and no glance tells of it yet.
+            if gives_back or self._wants_a_look(pipeline):
                 self._look(pipeline)
             yield pipeline
         for pipeline in self.pipelines if not jobs else ():
             mark = self._claims.mark(pipeline)
-            # What this very call gives back is before the mark, and no glance tells of it yet.
-            wanted = pipeline in self._given_back or mark.allows_a_look(time.monotonic())
-            if pipeline not in self._looked and wanted:
+            if pipeline not in self._looked and mark.allows_a_look(time.monotonic()):
                 self._look(pipeline)
                 yield pipeline
 
