@@ -48,6 +48,7 @@ def test_a_supervisord_that_may_open_too_few_files_is_not_there(
     (tmp_path / "fleet.toml").write_text(MANIFEST)
     monkeypatch.chdir(tmp_path)
     said = says_with(60, "up")
-    assert said.code == 5, said
+    assert said.code == 7, said
     assert "The minimum number of file descriptors required" in said.err
+    assert "Done before that: wrote fleet.shop-emails.conf" in said.err
     assert private.find(private.home(tmp_path / ".fleet")) is None

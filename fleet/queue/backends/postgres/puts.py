@@ -13,7 +13,7 @@ from psycopg import errors as pg
 from fleet.errors import BackendBusy, BackendUnavailable, PutUnknown, UidConflict
 from fleet.queue.backends.postgres import bulk
 from fleet.queue.backends.postgres.bell import Bell
-from fleet.queue.backends.postgres.runner import RETRIES, Runner
+from fleet.queue.backends.postgres.runner import Runner
 from fleet.queue.backends.postgres.session import Cut, Session
 from fleet.queue.backends.postgres.statements import Statements
 from fleet.queue.backends.postgres.wake import DEBOUNCE
@@ -21,6 +21,8 @@ from fleet.queue.uids import fresh, may_be_ours
 
 _COPY_FROM = 40  # payloads; below that one INSERT is faster than the five steps of a COPY
 _COPY_ROWS, _COPY_BYTES = 10_000, 16 * 1024 * 1024  # of one transaction
+# While others claim and give back the very jobs of a repeated put; each try is one to four round trips.
+_TRIES = 50
 
 
 class _Chunk(NamedTuple):
@@ -93,7 +95,7 @@ class Puts:
         return int(self._runner.ask(session, statement, values).fetchall()[0][0])
 
     def _store(self, values: dict[str, Any], rings: bool, session: Session) -> int:
-        for _ in range(RETRIES):
+        for _ in range(_TRIES):
             row = self._runner.ask(session, self._sql.put[rings, session.relaxed], values).fetchone()
             row = row or self._stored(session, values)
             if row is not None:
@@ -151,7 +153,7 @@ class Puts:
         wanted = dict(zip(uids, payloads, strict=True))
         if any(wanted[uid] != payload for uid, payload in zip(uids, payloads, strict=True)):
             raise UidConflict("the same uid was given twice, with two payloads")
-        for _ in range(RETRIES):
+        for _ in range(_TRIES):
             with self._runner.atomic(session, self._sql, looks=again):
                 ids = self._known(session, self._sql.leased, wanted) if again else {}
                 missing = {uid: payload for uid, payload in wanted.items() if uid not in ids}
