@@ -85,12 +85,12 @@ class Watch:
     def end(self) -> None:
         """Watch no longer; signals are not heard any more either."""
         self._over = True
+        if self._interrupted:
+            end_family()  # while signals are still heard: a second SIGTERM ends us before it otherwise
         signals.restore(self._before)
         self._bell.ring()
         self._thread.join(_NAP)
         faulthandler.cancel_dump_traceback_later()
-        if self._interrupted:
-            end_family()
 
     @property
     def patience(self) -> float:

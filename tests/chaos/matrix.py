@@ -48,7 +48,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "F8": (
         "a fork bomb, and children that come back",
         (
-            MANAGER + "test_forks.py::test_a_fork_bomb_is_contained",
+            MANAGER + "test_forks.py::test_a_fork_bomb_is_contained_and_ends_with_its_worker",
             WORKER + "test_a_forked_child_that_comes_back_is_no_second_worker",
         ),
     ),
@@ -247,7 +247,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 # What a trial leaves out, and why.
 PARTLY: dict[str, str] = {
-    "F8": "a child that calls setsid survives, and on a busy machine the last of a bomb may: nobody looks",
+    "F8": "a child that calls setsid survives: it has left the group, and doctor does not look for it",
     "F10": "the locale, and more than one job at a time: both belong to the process, and stay",
     "F31": "beanstalkd by strace: its log ends with the first error, and nothing is promised after that",
     "F36": "several writers: they are told of, and not refused",

@@ -47,8 +47,8 @@ def _made() -> Path:
     pytest.skip("this machine lets nobody make a group of processes")
 
 
-def test_a_fork_bomb_is_contained(group: Path, tmp_path: Path) -> None:
-    """F8: the kernel refuses the rest, another worker works on, and the job is given back."""
+def test_a_fork_bomb_is_contained_and_ends_with_its_worker(group: Path, tmp_path: Path) -> None:
+    """F8: the kernel refuses the rest, another worker works on, and who is interrupted kills them all."""
     with private_home(tmp_path) as home, fleet.connect(f"sqlite:///{tmp_path}/queue.db") as queue:
         for name in ("bombs", "emails"):
             add_worker(home, tmp_path, name, "bomb", grace=1)
@@ -63,5 +63,6 @@ def test_a_fork_bomb_is_contained(group: Path, tmp_path: Path) -> None:
         eventually(lambda: (tmp_path / "out").exists() and str(id_) in (tmp_path / "out").read_text())
         assert [process.full_name for process in Supervisor(home.url).processes() if not process.pid] == []
         assert down(home).left == ()
+        eventually(lambda: not (group / "cgroup.procs").read_text())
         job = queue.peek_ready("bombs")
         assert job is not None and job.reason == "interrupted"
