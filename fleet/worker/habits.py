@@ -28,6 +28,8 @@ class Habits:
         """After every job: three quick calls, without a look at what has changed."""
         os.umask(self._umask)
         if self._folder >= 0:
-            with suppress(OSError):
+            try:  # noqa: SIM105 - `suppress` takes as long as the call
                 os.fchdir(self._folder)
+            except OSError:
+                pass
         signals.hear_again()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+
+# That of `signal` tries to make an enum of the answer: 2 µs, after every job.
+from _signal import getsignal  # type: ignore[import-not-found]
 from types import FrameType
 from typing import Any
 
@@ -37,7 +40,7 @@ def hear(bell: Bell) -> Before:
 
 def hear_again() -> None:
     """Take the signals back from a handler that took them from us; in the main thread."""
-    if _rung >= 0 and signal.getsignal(signal.SIGTERM) is not _heard_elsewhere:
+    if _rung >= 0 and getsignal(signal.SIGTERM) is not _heard_elsewhere:
         _take(_rung)
 
 
