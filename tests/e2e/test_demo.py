@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import mailbox
@@ -29,18 +30,21 @@ def here(tmp_path: Path) -> Iterator[Path]:
     """An empty folder to run in; whatever a failed test left running there is ended."""
     yield tmp_path
     for process in running_below(tmp_path):
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
-def running_below(folder: Path) -> list[psutil.Process]:
-    """Every process that works in *folder* or was told of it."""
+def running_below(folder: Path, *programs: str) -> list[psutil.Process]:
+    """Every process that works in *folder* or was told of it; of *programs*, when some are named."""
     found = []
     for process in psutil.process_iter():
         try:
-            words = [process.cwd(), *process.cmdline()]
-        except psutil.Error:
+            words = process.cmdline()
+            told = any(str(folder) in word for word in [process.cwd(), *words])
+        except psutil.Error:  # it ended while it was looked at
             continue
-        if process.pid != os.getpid() and any(str(folder) in word for word in words):
+        wanted = not programs or {Path(word).name for word in words} & {*programs}
+        if told and wanted and process.pid != os.getpid():
             found.append(process)
     return found
 
@@ -52,8 +56,7 @@ def start(here: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def workers(here: Path) -> set[psutil.Process]:
-    programs = {"fleet-worker", "worker.py"}
-    return {p for p in running_below(here) if programs & {Path(word).name for word in p.cmdline()}}
+    return set(running_below(here, "fleet-worker", "worker.py"))
 
 
 def test_without_a_terminal_it_works_to_the_end_and_proves_every_result(here):
