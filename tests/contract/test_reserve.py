@@ -16,7 +16,7 @@ from fleet.queue.job import JobState
 def test_an_empty_pipeline_gives_none_at_once(queue: Queue, pipeline: str):
     started = time.monotonic()
     assert queue.reserve(pipeline) is None
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < 2  # a wait would be one of five seconds
 
 
 def test_a_reserved_job_tells_what_it_is(queue: Queue, pipeline: str):

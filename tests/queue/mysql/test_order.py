@@ -258,11 +258,13 @@ def test_a_put_that_commits_late_is_found_within_a_second(mariadb_dsn: str, queu
     assert late not in [job.id for job in jobs]
     slow.commit()
     committed_at = time.monotonic()
+    asked_at = time.monotonic()
     while late not in [job.id for job in jobs]:
-        assert time.monotonic() - committed_at < 2
+        assert asked_at - committed_at < mark._SELDOM
+        time.sleep(0.02)
+        asked_at = time.monotonic()
         jobs = queue.reserve_many(pipeline, 10, settle=jobs)
         assert jobs
-        time.sleep(0.02)
     slow.close()
 
 
