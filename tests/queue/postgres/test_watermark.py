@@ -140,6 +140,7 @@ def test_what_was_settled_is_told_though_the_claim_after_it_fails(
     assert queue.reserve("emails").data == "due"  # type: ignore[union-attr]
 
 
+@pytest.mark.timeout(400)
 def test_random_stories_end_as_in_the_model_with_a_watermark(
     dsn: str, marked: None, monkeypatch: pytest.MonkeyPatch
 ):
