@@ -150,7 +150,7 @@ def postgres(*settings: str, durable: bool = False, disk: Path | None = None) ->
     """
     bin_dir = _postgres_bin()
     relaxed = () if durable else ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
-    with _folder("pg", owner="postgres") as (folder, user):
+    with _folder("pg", owner="postgres") as (folder, user), free_port() as port:
         data = _data(folder, disk, user)
         _run(
             [
@@ -160,7 +160,6 @@ def postgres(*settings: str, durable: bool = False, disk: Path | None = None) ->
             folder,
             user,
         )
-        port = _free_port()
         command = [f"{bin_dir}/postgres", "-D", f"{data}", "-k", f"{folder}", "-p", f"{port}"]
         for setting in ("listen_addresses=127.0.0.1", "shared_buffers=32MB", *relaxed, *settings):
             command += ["-c", setting]
@@ -192,7 +191,7 @@ def mariadb(*flags: str, durable: bool = False, disk: Path | None = None) -> Ite
     install = _program("mariadb-install-db", "mariadb-server")
     daemon = _program("mariadbd", "mariadb-server")
     relaxed = () if durable else ("--innodb-flush-log-at-trx-commit=0", "--innodb-fast-shutdown=2")
-    with _folder("my", owner="mysql") as (folder, user):
+    with _folder("my", owner="mysql") as (folder, user), free_port() as port:
         data = _data(folder, disk, user)
         as_user = [f"--user={user}"] if user else []
         # In a shared one each server that starts removes the temporary tables of all others.
@@ -214,7 +213,6 @@ def mariadb(*flags: str, durable: bool = False, disk: Path | None = None) -> Ite
             "GRANT ALL ON *.* TO fleet@'127.0.0.1' WITH GRANT OPTION;\n"
         )
         (folder / "init.sql").chmod(0o644)
-        port = _free_port()
         server = Server(
             dsn=f"mysql://fleet@127.0.0.1:{port}/fleet",
             port=port,
@@ -245,8 +243,7 @@ def beanstalkd(*flags: str, durable: bool = False, disk: Path | None = None) -> 
     (``-b DIR -f 0``); otherwise jobs live in its memory only.
     """
     program = _program("beanstalkd", "beanstalkd")
-    with _folder("bs", owner=None) as (folder, user):
-        port = _free_port()
+    with _folder("bs", owner=None) as (folder, user), free_port() as port:
         log = []
         if durable:
             data = _data(folder, disk, user)
@@ -273,8 +270,7 @@ def pgbouncer(behind: Server, *settings: str) -> Iterator[Server]:
     *settings* are its own, such as ``"default_pool_size=3"``.
     """
     program = _program("pgbouncer", "pgbouncer")
-    with _folder("pb", owner="postgres") as (folder, user):
-        port = _free_port()
+    with _folder("pb", owner="postgres") as (folder, user), free_port() as port:
         lines = [
             "[databases]",
             f"postgres = host=127.0.0.1 port={behind.port} user=fleet",
@@ -378,19 +374,27 @@ def _postgres_bin() -> Path:
     return Path(found).resolve().parent
 
 
-def _free_port() -> int:
+@contextlib.contextmanager
+def free_port() -> Iterator[int]:
     """
-    A loopback port that nobody uses, below the kernel's ephemeral range.
+    A loopback port that nobody uses, below the kernel's ephemeral range, and that is ours inside the block.
 
     Inside that range a client that keeps calling a stopped server can be given
     the server's own port as its local one, and then talks to itself.
+
+    Ours, because a socket of ours stays bound to it: nobody else who looks for
+    a free port gets it, not even while our server is down.
     """
     for port in random.sample(range(20_000, 32_000), 200):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                return port
+        with socket.socket() as holder:
+            try:
+                holder.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            # Not before: it lets in the server, which sets it too, and not those who look as we just did.
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            yield port
+            return
     raise RuntimeError("no free loopback port between 20000 and 32000")
 
 

@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-BITES_WITHIN = 10.0  # seconds that a worker may take to come to a step, or a byte to a proxy
+# Seconds that a worker may take to come to a step, or a byte to a proxy: many, because a server that was
+# killed recovers for some, and workers look for it again up to five later.
+BITES_WITHIN = 30.0
 
 
 @dataclass(slots=True)

@@ -53,26 +53,28 @@ class Injector:
         single = [fault for fault in faults if fault.kind in _ONE]
         wide = [fault for fault in faults if fault.kind not in _ONE]
         gate = Gate(self._arena.folder)
-        gate.open(min(wide[0].at + AHEAD, wide[-1].at) if wide else math.inf)
-        lane = threading.Thread(target=self._run_single, args=(single, Pace(gate)), name="chaos-lane")
+        gate.open(single[0].at + AHEAD if single else math.inf, "single")
+        gate.open(min(wide[0].at + AHEAD, wide[-1].at) if wide else math.inf, "wide")
+        lane = threading.Thread(target=self._run_single, args=(single, gate), name="chaos-lane")
         watch = threading.Thread(target=self._watch_for_stalls, name="chaos-stalls", daemon=True)
         lane.start()
         watch.start()
         for fault, following in zip_longest(wide, wide[1:]):
             _sleep_until(start + fault.at)
-            gate.open(min(following.at + AHEAD, wide[-1].at) if following else math.inf)
+            gate.open(min(following.at + AHEAD, wide[-1].at) if following else math.inf, "wide")
             self._inject(fault)
         lane.join()
         _sleep_until(start + seconds)
         self._over.set()
         watch.join()
 
-    def _run_single(self, faults: Sequence[Planned], pace: Pace) -> None:
-        threads = []
-        for fault in faults:
+    def _run_single(self, faults: Sequence[Planned], gate: Gate) -> None:
+        pace, threads = Pace(gate), []
+        for fault, following in zip_longest(faults, faults[1:]):
             pace.wait_until(fault.at)
             threads.append(threading.Thread(target=self._inject, args=(fault,), name=f"chaos-{fault.kind}"))
             threads[-1].start()
+            gate.open(following.at + AHEAD if following else math.inf, "single")
         for thread in threads:
             thread.join()
 
@@ -185,7 +187,10 @@ class Injector:
             self._taken.add(worker.pid)
             since, file = now(), stamp(self._arena.folder, worker.pid)
             file.write_text(f"{shift:.3f}")
-            _wait_until(lambda: self._has_moved(worker.pid, since, shift) or not is_alive(worker))  # noqa: B023
+            _wait_until(
+                lambda: self._has_moved(worker.pid, since, shift) or not is_alive(worker),  # noqa: B023
+                within=10,
+            )
             moved = self._has_moved(worker.pid, since, shift)
             time.sleep(fault.hold)
             file.unlink()
@@ -320,12 +325,12 @@ class Injector:
         proxy = self._proxy
         before = proxy.cuts
         # The second time at once: on a slow machine so many bytes may take too long.
-        for count in (fault.count, 0):
+        for count, within in ((fault.count, 10.0), (0, BITES_WITHIN)):
             if fault.reply:
                 proxy.cut_after(replies=count)
             else:
                 proxy.cut_after(requests=count)
-            if _wait_until(lambda: proxy.cuts > before):
+            if _wait_until(lambda: proxy.cuts > before, within):
                 where = "an answer" if fault.reply else "a question"
                 return Bite(f"reset inside {where} after {count} bytes")
         return Bite()

@@ -1,14 +1,15 @@
 """
 The time of the plan, by which jobs are put and workers are hurt.
 
-It runs as fast as real time while the faults that touch everybody keep to their
-schedule.  They come one after another, and some take many times what was
+It runs as fast as real time while the faults keep to their schedule.  Those that
+touch everybody come one after another, and some take many times what was
 planned: meanwhile it runs slower and slower, so that the work is not over when
 the last of them bites.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
@@ -19,16 +20,20 @@ _LONGEST_TICK = 0.1  # a process that was frozen does not make up for it
 
 
 class Gate:
-    """Where the injector says up to when the plan may go."""
+    """Where the injector says up to when the plan may go: each of its lanes, and the earliest holds."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "gate"
+        self._limits: dict[str, float] = {}
+        self._lock = threading.Lock()
 
-    def open(self, until: float) -> None:
+    def open(self, until: float, lane: str = "") -> None:
         """To the second *until* of the plan."""
-        draft = self._path.with_suffix(".draft")
-        draft.write_text(f"{until}")
-        draft.rename(self._path)
+        with self._lock:
+            self._limits[lane] = until
+            draft = self._path.with_suffix(".draft")
+            draft.write_text(f"{min(self._limits.values())}")
+            draft.rename(self._path)
 
     def until(self) -> float:
         try:

@@ -15,10 +15,11 @@ import fleet
 from tests.chaos import census
 from tests.chaos.apply_faults import Fleet
 from tests.chaos.arena import Arena, arena
+from tests.chaos.bite import wait_until
 from tests.chaos.checker import Verdict, check
 from tests.chaos.faults import Injector
 from tests.chaos.ledger import Ledger, now
-from tests.chaos.pace import AHEAD
+from tests.chaos.pace import AHEAD, Gate
 from tests.chaos.possible import why_not
 from tests.chaos.schedule import schedule
 from tests.chaos.steps import STEPS
@@ -108,8 +109,10 @@ def run(
             place.disk.sync()
         if "apply" in settings.faults:
             place.fleet = Fleet(place)
+        Gate(folder).open(0.0)  # the plan begins with the first job, however long it takes to come up
         place.start_supervisord()
         place.start_producers(PRODUCERS)
+        wait_until(lambda: any(journal.stat().st_size for journal in folder.glob("run-*.jsonl")))
         faults = schedule(
             settings.seed,
             settings.faults,

@@ -17,6 +17,7 @@ from fleet.queue import Queue, connect
 from tests.chaos.arena import Arena
 from tests.chaos.bite import BITES_WITHIN, Bite, wait_until
 from tests.chaos.schedule import Planned
+from tests.servers import Server
 
 _BALLAST = "ballast"  # the pipeline of the jobs that need the space that is not there
 _PIECE = b"x" * 60_000
@@ -198,36 +199,42 @@ def write(arena: Arena, fault: Planned) -> Bite:
 def _fail_once(arena: Arena, fault: Planned, calls: str, files: Sequence[Path]) -> Bite:
     out = arena.folder / f"strace-{time.monotonic_ns()}.out"
     server = arena.server
-    until = time.monotonic() + 3 * BITES_WITHIN
+    until = time.monotonic() + BITES_WITHIN
     while time.monotonic() < until:
         victims = _writing(arena, fault.slot)
         if not victims:
             time.sleep(0.05)
             continue
         tracer = _strace(victims, out, calls, files)
-        bitten = wait_until(lambda: _injected(out) or tracer.poll() is not None) and _injected(out)  # noqa: B023
+        wait_until(lambda: _injected(out) or tracer.poll() is not None, within=10)  # noqa: B023
         tracer.send_signal(signal.SIGINT)  # it lets go of them
         try:
             tracer.wait(5)
         except subprocess.TimeoutExpired:
             tracer.kill()
             tracer.wait()
-        if bitten:
+        if _injected(out):
             break
     else:
         return Bite()
     if server is not None:
         # MariaDB ends itself, which takes a while; PostgreSQL its children; beanstalkd goes on.
         wait_until(lambda: not server.is_running, within=10 if arena.backend == "mariadb" else 0.5)
-        if not server.is_running:
-            server.start()
-        with _own_queue(arena):  # PostgreSQL recovers first, and lets nobody in
-            pass
+        wait_until(lambda: _takes_connections(arena, server), within=30)  # PostgreSQL recovers first
     line = next(line for line in out.read_text().splitlines() if _INJECTED in line)
     who = f"{len(victims)} processes of the server" if server is not None else f"process {victims[0]}"
     said = re.sub(r"\s+", " ", line)
     said = f"{said.partition('(')[0]}(…){said.rpartition(')')[0].rpartition('=')[2]})"[:80]
     return Bite(f"{who} were told: {said}", victims[0] if server is None else 0)
+
+
+def _takes_connections(arena: Arena, server: Server) -> bool:
+    """Whether fleet gets in; started, if the server has ended by now."""
+    if not server.is_running:
+        server.start()
+    with contextlib.suppress(QueueError), connect(arena.dsn):
+        return True
+    return False
 
 
 def _strace(victims: Sequence[int], out: Path, calls: str, files: Sequence[Path]) -> subprocess.Popen[bytes]:

@@ -32,6 +32,7 @@ _FAULTS = {
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize(
     "backend",
     [

@@ -495,6 +495,16 @@ def test_the_work_waits_for_the_faults_and_never_stands_still(tmp_path: Path) ->
     assert time.monotonic() - began > 0.2
 
 
+def test_the_work_waits_for_the_latest_of_the_faults(tmp_path: Path) -> None:
+    """Those of one worker and those of everybody keep to the plan side by side."""
+    gate = Gate(tmp_path)
+    gate.open(3.0, "single")
+    gate.open(1.0, "wide")
+    assert gate.until() == 1.0
+    gate.open(math.inf, "wide")
+    assert gate.until() == 3.0
+
+
 def test_memory_and_waits_must_stay_flat() -> None:
     """A soak compares its second part with its last but one."""
     flat = Row(until=60, jobs=100, worker=20.0, server=50.0, p50=0.002, p99=0.01)

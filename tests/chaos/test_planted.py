@@ -65,6 +65,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("bug", sorted(EXPECTED))
 def test_a_planted_bug_is_flagged(bug: str) -> None:
     """The run fails, and names the rule and the job.  A fault may miss its moment: then once more."""

@@ -16,7 +16,7 @@ from fleet.queue.job import JobState
 def test_an_empty_pipeline_gives_none_at_once(queue: Queue, pipeline: str):
     started = time.monotonic()
     assert queue.reserve(pipeline) is None
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < 2  # a wait would be one of five seconds
 
 
 def test_a_reserved_job_tells_what_it_is(queue: Queue, pipeline: str):
@@ -84,7 +84,6 @@ def test_a_delayed_job_is_not_started_early(queue: Queue, pipeline: str, short: 
     """P8c: no job starts before its delay is over by the back end's clock."""
     put_at = time.monotonic()
     queue.put(pipeline, "later", delay=short)
-    assert queue.reserve(pipeline) is None
     job = queue.reserve(pipeline, timeout=short + 3)
     assert job is not None
     assert time.monotonic() - put_at >= short - (0.05 if queue.capabilities.subsecond else 1)
@@ -99,14 +98,20 @@ def test_a_job_whose_delay_is_over_keeps_its_place_by_priority(queue: Queue, pip
 
 def test_reserve_wakes_up_when_another_connection_puts(queue: Queue, rival: Queue, pipeline: str):
     """A waiting worker does not sleep through a put."""
-    timer = threading.Timer(0.3, rival.put, args=(pipeline, "wake"))
+    put_at = 0.0
+
+    def put() -> None:
+        nonlocal put_at
+        put_at = time.monotonic()
+        rival.put(pipeline, "wake")
+
+    timer = threading.Timer(0.3, put)
     timer.start()
-    started = time.monotonic()
     job = queue.reserve(pipeline, timeout=10)
-    waited = time.monotonic() - started
+    woken_at = time.monotonic()
     timer.join()
     assert job is not None
-    assert 0.2 < waited < 1.5
+    assert 0 < woken_at - put_at < 1.5
 
 
 def test_threads_of_one_queue_wait_side_by_side(queue: Queue, rival: Queue, pipeline: str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -44,10 +45,16 @@ def test_a_job_released_with_a_delay_waits(queue: Queue, pipeline: str, short: f
     queue.put(pipeline, 1)
     job = queue.reserve(pipeline)
     assert job is not None
-    job.release(delay=short)
+    job.release(delay=60)
     assert queue.reserve(pipeline) is None
     assert queue.stats(pipeline).delayed == 1
+    queue.put(pipeline, 2)
+    job = queue.reserve(pipeline)
+    assert job is not None
+    released_at = time.monotonic()
+    job.release(delay=short)
     assert queue.reserve(pipeline, timeout=short + 3) is not None
+    assert time.monotonic() - released_at >= short - (0.05 if queue.capabilities.subsecond else 1)
 
 
 def test_a_release_keeps_its_reason(queue: Queue, pipeline: str):

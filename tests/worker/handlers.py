@@ -32,6 +32,21 @@ def nap(job: Job) -> None:
     say(f"{job.id} {job.attempt} {job.crashes} {job.lost}")
 
 
+def held(job: Job) -> None:
+    """Is not done before the file `go` is there."""
+    say(job.id, "begun")
+    while not Path("go").exists():
+        time.sleep(0.01)
+    say(job.id)
+
+
+async def held_async(job: Job) -> None:
+    say(job.id, "begun")
+    while not Path("go").exists():
+        await asyncio.sleep(0.01)
+    say(job.id)
+
+
 def stubborn(job: Job) -> None:
     """Swallows every error that is raised in it."""
     say(job.id, "begun")

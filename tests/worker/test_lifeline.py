@@ -64,8 +64,8 @@ def test_the_lease_of_a_dead_worker_is_not_kept(site: Site, end: End) -> None:
 
 
 def test_nobody_is_started_for_a_handler_that_lets_others_run(site: Site, end: End) -> None:
-    """A job of several times its ttr that sleeps: the keeper itself is awake."""
-    site.queue.put("emails", 3.0, ttr=1)
+    """A job that sleeps for longer than its ttr: the keeper itself is awake."""
+    site.queue.put("emails", 4.0, ttr=3)  # it is given a second before somebody else takes its place
     worker = site.worker("nap")
     seen: set[int] = set()
 

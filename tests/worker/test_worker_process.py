@@ -36,11 +36,14 @@ def test_jobs_are_done_and_the_worker_leaves_on_sigterm(site: Site, end: End) ->
 
 def test_sigterm_lets_the_job_in_hand_finish_and_gives_back_the_rest(site: Site, end: End) -> None:
     """What was begun is done and settled; what was not begun is ready again, with no attempt counted."""
-    site.queue.put_many("emails", [0.8, 0.8, 0.8])
-    worker = site.worker("nap")
+    site.queue.put_many("emails", range(3))
+    worker = site.worker("held")
     site.wait_for(1, "begun")
+    worker.send_signal(signal.SIGTERM)
+    eventually(lambda: "draining" in site.log)
+    site.let_go()
 
-    assert end(worker) == 0
+    assert worker.wait(20) == 0
     assert len(site.lines()) == 1
     stats = site.queue.stats("emails")
     assert (stats.ready, stats.reserved) == (2, 0)
@@ -316,7 +319,8 @@ def test_workers_leave_when_supervisord_dies(site: Site) -> None:
         )
     site.started.append(supervisord)  # type: ignore[arg-type]
     eventually(lambda: "started" in site.log)
-    pid = int((site.folder / "pid").read_text())
+    # The shell may write it later than its child has come up.
+    pid = int(eventually(lambda: site.lines("pid"))[0])
     supervisord.kill()
     supervisord.wait()
 
@@ -350,11 +354,14 @@ def test_a_timeout_ends_one_slot_and_leaves_the_others(site: Site, end: End, han
 
 def test_sigterm_drains_every_slot(site: Site, end: End) -> None:
     """All jobs in hand are finished, none is begun."""
-    site.queue.put_many("emails", [0.6] * 5)
-    worker = site.worker("nap", concurrency=3)
+    site.queue.put_many("emails", range(5))
+    worker = site.worker("held", concurrency=3)
     site.wait_for(3, "begun")
+    worker.send_signal(signal.SIGTERM)
+    eventually(lambda: "draining" in site.log)
+    site.let_go()
 
-    assert end(worker) == 0
+    assert worker.wait(20) == 0
     assert len(site.lines()) == 3
     assert site.queue.stats("emails").ready == 2
 
@@ -377,13 +384,14 @@ def test_usr1_pauses_and_cont_resumes(site: Site, end: End) -> None:
 
 def test_usr2_tells_what_every_slot_is_doing(site: Site, end: End) -> None:
     """With the handler's own line in it."""
-    site.queue.put("emails", 0.5)
-    worker = site.worker("nap")
+    site.queue.put("emails", 1)
+    worker = site.worker("held")
     site.wait_for(1, "begun")
     worker.send_signal(signal.SIGUSR2)
 
     eventually(lambda: "dump-job job=1" in site.log)
     eventually(lambda: "handlers.py:" in site.log)
+    site.let_go()
     assert end(worker) == 0
 
 

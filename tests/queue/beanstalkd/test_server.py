@@ -92,16 +92,16 @@ def test_a_limit_that_shrank_is_noticed():
         assert job.payload == b"still in step"
 
 
-def _listens(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(path) == 0
+def _listens(family: socket.AddressFamily, address: object) -> bool:
+    with socket.socket(family) as probe:
+        return probe.connect_ex(address) == 0  # type: ignore[arg-type]
 
 
 def test_a_unix_socket_will_do(tmp_path: Path):
     path = f"/tmp/fleet-bs-{os.getpid()}.sock"
     server = subprocess.Popen([servers._program("beanstalkd", "beanstalkd"), "-l", f"unix:{path}"])
     try:
-        eventually(lambda: _listens(path))  # the file is there before anybody listens at it
+        eventually(lambda: _listens(socket.AF_UNIX, path))  # the file is there before anybody listens at it
         with fleet.connect(f"beanstalkd://?unix_socket={path}") as queue:
             queue.put("local", 1)
             assert queue.info().location == f"beanstalkd://?unix_socket={path}"
@@ -174,16 +174,16 @@ def test_the_fault_of_known_versions_is_told(queue: Queue):
 @pytest.fixture
 def ailing(tmp_path: Path) -> Iterator[tuple[str, psutil.Process]]:
     """A server with a log, and a shell around it that lets it survive a file that may not grow."""
-    port = servers._free_port()
     program = servers._program("beanstalkd", "beanstalkd")
-    line = f'trap "" XFSZ; exec {program} -l 127.0.0.1 -p {port} -b {tmp_path} -f 0'
-    server = subprocess.Popen(["sh", "-c", line], stderr=subprocess.DEVNULL)
-    try:
-        eventually(lambda: not socket.socket().connect_ex(("127.0.0.1", port)))
-        yield f"beanstalkd://127.0.0.1:{port}", psutil.Process(server.pid)
-    finally:
-        server.kill()
-        server.wait()
+    with servers.free_port() as port:
+        line = f'trap "" XFSZ; exec {program} -l 127.0.0.1 -p {port} -b {tmp_path} -f 0'
+        server = subprocess.Popen(["sh", "-c", line], stderr=subprocess.DEVNULL)
+        try:
+            eventually(lambda: _listens(socket.AF_INET, ("127.0.0.1", port)))
+            yield f"beanstalkd://127.0.0.1:{port}", psutil.Process(server.pid)
+        finally:
+            server.kill()
+            server.wait()
 
 
 def test_a_log_that_is_no_longer_written_is_noticed(ailing: tuple[str, psutil.Process]):

@@ -28,9 +28,9 @@ def nodes() -> Iterator[list[servers.Server]]:
     """A cluster of two nodes: neither is a majority without the other."""
     if not _PROVIDER.exists():
         raise servers.NotInstalled("galera is not installed: apt-get install galera-4")
-    group, transfer, state = ([servers._free_port() for _ in range(2)] for _ in range(3))
     found = []
     with contextlib.ExitStack() as stack:
+        group, transfer, state = ([stack.enter_context(servers.free_port()) for _ in "12"] for _ in "123")
         for number in range(2):
             here = f"127.0.0.1:{group[number]}"
             flags = [

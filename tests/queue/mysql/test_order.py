@@ -82,6 +82,7 @@ def dead_entries(dsn: str, queue: Queue, pipeline: str, count: int) -> Iterator[
     old.close()
 
 
+@pytest.mark.slow
 def test_nothing_that_becomes_ready_before_the_mark_is_hidden(
     mariadb_dsn: str, queue: Queue, rival: Queue, pipeline: str, monkeypatch: pytest.MonkeyPatch
 ):
@@ -103,14 +104,15 @@ def test_nothing_that_becomes_ready_before_the_mark_is_hidden(
         rival.kick(pipeline)
         assert queue.reserve(pipeline).id == theirs[1].id  # type: ignore[union-attr]
 
-        rival.put(pipeline, "soon", priority=0, delay=0.2)
+        # A second: what comes before its end has to come before it on a busy machine, too.
+        rival.put(pipeline, "soon", priority=0, delay=1)
         assert queue.reserve(pipeline).data == 11  # type: ignore[union-attr]
-        time.sleep(0.25)
+        time.sleep(1.05)
         assert queue.reserve(pipeline).data == "soon"  # type: ignore[union-attr]
 
-        theirs[2].release(delay=0.2)
+        theirs[2].release(delay=1)
         assert queue.reserve(pipeline).data == 12  # type: ignore[union-attr]
-        time.sleep(0.25)
+        time.sleep(1.05)
         assert queue.reserve(pipeline).id == theirs[2].id  # type: ignore[union-attr]
 
 
@@ -256,11 +258,13 @@ def test_a_put_that_commits_late_is_found_within_a_second(mariadb_dsn: str, queu
     assert late not in [job.id for job in jobs]
     slow.commit()
     committed_at = time.monotonic()
+    asked_at = time.monotonic()
     while late not in [job.id for job in jobs]:
-        assert time.monotonic() - committed_at < 2
+        assert asked_at - committed_at < mark._SELDOM
+        time.sleep(0.02)
+        asked_at = time.monotonic()
         jobs = queue.reserve_many(pipeline, 10, settle=jobs)
         assert jobs
-        time.sleep(0.02)
     slow.close()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import threading
 import time
 from typing import Any
@@ -78,16 +77,16 @@ def test_a_waiting_worker_is_woken_and_asks_little(queue: Queue, rival: Queue, d
     assert questions() - before <= 6  # one is of the counting itself
 
     waits = []
-    for n in range(20):
-        timer = threading.Timer(0.05, rival.put, args=(pipeline, n))
+    for _ in range(20):
+        timer = threading.Timer(0.05, lambda: rival.put(pipeline, time.monotonic()))
         timer.start()
-        assert queue.reserve(pipeline, timeout=5) is not None
-        found_at = time.monotonic()
+        job = queue.reserve(pipeline, timeout=5)
+        assert job is not None
+        waits.append(time.monotonic() - job.data)
         timer.join()
-        waits.append(found_at)
-    # Medians of a shared machine: the poll alone would take 125 ms.
-    gaps = sorted(b - a for a, b in itertools.pairwise(waits))
-    assert gaps[len(gaps) // 2] < 0.05 + 0.06
+    # A quarter of them: what a busy machine makes late, it makes late now and then.  The poll alone would
+    # come 0.7 s after the put each time.
+    assert sorted(waits)[5] < 0.06, waits
 
 
 def test_a_put_of_another_host_is_found_by_asking(queue: Queue, db: Any, pipeline: str):

@@ -57,6 +57,7 @@ def test_pgbouncer_in_transaction_mode_is_noticed_and_served(pooled_dsn: str):
         assert db.execute("SHOW enable_seqscan").fetchone() == ("on",)  # nothing was left in the session
 
 
+@pytest.mark.timeout(400)
 def test_the_contract_holds_behind_pgbouncer(pooled_dsn: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("FLEET_MODEL_EXAMPLES", "10")
     monkeypatch.setattr(test_model, "can_advance", lambda dsn: False)

@@ -10,6 +10,7 @@ import pytest
 
 from fleet.queue import Queue
 from fleet.queue.backends.postgres.runner import Runner
+from fleet.queue.backends.postgres.waiting import LOOK_SECONDS
 from tests.queue.postgres.tools import backend
 from tests.waiting import eventually
 
@@ -28,7 +29,8 @@ def test_a_put_wakes_a_waiting_worker_within_milliseconds(queue: Queue, rival: Q
             waits.append(time.monotonic() - job.data)
         job.delete()
         timer.join()
-    assert sorted(waits)[5] < 0.1, waits
+    # A quarter of them: what a busy machine makes late, it makes late now and then, and a poll each time.
+    assert sorted(waits)[2] < 0.1, waits
 
 
 @pytest.mark.parametrize(
@@ -50,26 +52,32 @@ def test_whatever_makes_a_job_ready_wakes_the_waiting(queue: Queue, rival: Queue
         rival.kick("emails")
         rival.pause("emails", 60)
     assert queue.reserve("emails", timeout=0.3) is None
-    timer = threading.Timer(0.2, happens, args=(rival,))
+    happened_at = 0.0
+
+    def happen() -> None:
+        nonlocal happened_at
+        happened_at = time.monotonic()
+        happens(rival)
+
+    timer = threading.Timer(0.2, happen)
     timer.start()
-    started = time.monotonic()
     assert queue.reserve("emails", timeout=10) is not None
-    assert time.monotonic() - started < 1.5
+    woken_at = time.monotonic()
     timer.join()
+    assert woken_at - happened_at < LOOK_SECONDS / 2
 
 
 def test_bursts_are_told_once_and_none_of_their_jobs_is_overlooked(queue: Queue, rival: Queue):
     """A put right after another one is not told again: whoever heard the first looks twice."""
     assert queue.reserve("emails", timeout=0.2) is None
-    slowest = 0.0
     for _ in range(5):
-        done = threading.Event()
+        done_at: list[float] = []
 
         def burst() -> None:
             for n in range(12):
                 rival.put("emails", n)
                 time.sleep(0.001)
-            done.set()  # noqa: B023
+            done_at.append(time.monotonic())  # noqa: B023
 
         thread = threading.Thread(target=burst)
         thread.start()
@@ -78,11 +86,9 @@ def test_bursts_are_told_once_and_none_of_their_jobs_is_overlooked(queue: Queue,
             jobs = queue.reserve_many("emails", 5, timeout=10)
             queue.settle(deleted=jobs)
             taken += len(jobs)
+        taken_at = time.monotonic()
         thread.join()
-        started = time.monotonic()
-        assert done.wait(5)
-        slowest = max(slowest, time.monotonic() - started)
-    assert slowest < 0.5
+        assert taken_at - done_at[0] < LOOK_SECONDS / 2
 
 
 def test_a_listener_that_lost_its_connection_comes_back(queue: Queue, rival: Queue, admin: Any, prefix: str):
@@ -93,7 +99,7 @@ def test_a_listener_that_lost_its_connection_comes_back(queue: Queue, rival: Que
     timer.start()
     started = time.monotonic()
     assert queue.reserve("emails", timeout=10) is not None
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 0.5 + LOOK_SECONDS / 2
     timer.join()
 
 
