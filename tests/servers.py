@@ -35,6 +35,7 @@ START_WITHIN = 30.0  # seconds; a busy machine needs a few, an idle one half a s
 STOP_WITHIN = 15.0
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
+_claims: list[socket.socket] = []  # of ports, see _free_port
 
 
 class NotInstalled(Exception):
@@ -383,9 +384,17 @@ def _free_port() -> int:
     A loopback port that nobody uses, below the kernel's ephemeral range.
 
     Inside that range a client that keeps calling a stopped server can be given
-    the server's own port as its local one, and then talks to itself.
+    the server's own port as its local one, and then talks to itself.  The port
+    stays ours until this process ends, also while its server is not up.
     """
-    for port in random.sample(range(20_000, 32_000), 200):
+    for port in random.SystemRandom().sample(range(20_000, 32_000), 200):
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0fleet-test-port-{port}")  # no file: the kernel forgets it with this process
+        except OSError:  # another test run, or another worker of this one, has that port
+            claim.close()
+            continue
+        _claims.append(claim)
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             with contextlib.suppress(OSError):
