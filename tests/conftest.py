@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import fleet
 from fleet.queue import Queue
@@ -16,6 +17,10 @@ from tests import servers
 
 SERVERS = ("postgres_dsn", "mariadb_dsn", "beanstalkd_dsn")
 _untested: dict[str, str] = {}  # what -> why, told at the end of the run
+
+# Both judge how busy the machine is, which is no property of the program.
+settings.register_profile("fleet", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("fleet")
 
 
 @pytest.fixture(scope="session")
