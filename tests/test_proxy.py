@@ -12,20 +12,22 @@ _QUESTIONS = 50
 
 
 def test_an_answer_in_two_pieces_is_passed_on_at_once() -> None:
-    """MariaDB answers so; with Nagle's algorithm each answer would take 40 ms more, two seconds in all."""
+    """MariaDB answers so; with Nagle's algorithm each answer would take 40 ms more."""
     with socket.create_server(("127.0.0.1", 0)) as listener, Proxy(listener.getsockname()[1]) as proxy:
         server = threading.Thread(target=_answer, args=(listener,), daemon=True)
         server.start()
         with socket.create_connection(("127.0.0.1", proxy.port), timeout=5) as client:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            start = time.monotonic()
+            took = []
             for _ in range(_QUESTIONS):
+                start = time.monotonic()
                 client.sendall(b"?")
                 assert client.recv(1) == b"1"
                 assert client.recv(1) == b"2"
-            took = time.monotonic() - start
+                took.append(time.monotonic() - start)
         server.join(5)
-    assert took < _QUESTIONS * 0.02
+    # Those that met a busy machine are not counted.
+    assert sorted(took)[_QUESTIONS // 4] < 0.03
 
 
 def _answer(listener: socket.socket) -> None:
