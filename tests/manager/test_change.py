@@ -382,7 +382,8 @@ def test_killed_at_any_step_a_second_apply_reaches_the_goal(
 
     def is_poll(method: str, *params: Any) -> bool:
         calls = params[0] if method == "system.multicall" else [{"methodName": method}]
-        return calls[0]["methodName"] in ("supervisor.getAllProcessInfo", "supervisor.getProcessInfo")
+        polls = ("supervisor.getAllProcessInfo", "supervisor.getProcessInfo", "fleet.processes")
+        return calls[0]["methodName"] in polls
 
     def counted(cls: type, name: str) -> None:
         real = getattr(cls, name)
