@@ -18,7 +18,7 @@ from tests import servers
 SERVERS = ("postgres_dsn", "mariadb_dsn", "beanstalkd_dsn")
 _untested: dict[str, str] = {}  # what -> why, told at the end of the run
 
-# How long an example takes says something of the machine, and of what else runs there.
+# Both judge how busy the machine is, which is no property of the program.
 settings.register_profile("fleet", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("fleet")
 

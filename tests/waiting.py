@@ -9,9 +9,11 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(condition: Callable[[], T], *, within: float = 10.0, every: float = 0.02) -> T:
+def eventually(condition: Callable[[], T], *, within: float = 30.0, every: float = 0.02) -> T:
     """
     The first true value of *condition*, asked every *every* seconds.
+
+    *within* is how long a busy machine may take, and no promise of the program.
 
     Raises:
         AssertionError: it was still false *within* seconds later; the message holds the last value.

@@ -186,8 +186,8 @@ def _may_stay(
 
 
 def _is_down(state: ProcessState) -> bool:
-    """A wanted process that nobody will start unless we do."""
-    return state in (ProcessState.STOPPED, ProcessState.EXITED, ProcessState.FATAL)
+    """A wanted process that nobody will start unless we do; one that still stops, once it has."""
+    return state in (ProcessState.STOPPED, ProcessState.STOPPING, ProcessState.EXITED, ProcessState.FATAL)
 
 
 def _digest(config: ProcessConfig) -> str:

@@ -122,5 +122,6 @@ def _errors(found: dict[str, Any], now: float) -> list[ErrorGroup]:
 
 def _sweep(folder: Path, now: float) -> None:
     for path in folder.glob("*.json"):
-        if now - path.stat().st_mtime > PULSES_KEPT:
-            path.unlink()
+        with suppress(FileNotFoundError):  # another process sweeps here, too
+            if now - path.stat().st_mtime > PULSES_KEPT:
+                path.unlink()

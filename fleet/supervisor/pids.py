@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -183,7 +183,7 @@ def find(words: Sequence[str]) -> Process | None:
         except psutil.Error:
             continue
         if alive(found):
-            return Process(found.pid)
+            return found
     return None
 
 
@@ -193,6 +193,12 @@ def alive(process: Process) -> bool:
         return bool(process.is_running()) and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def tell(process: Process, number: int) -> None:
+    """Send it a signal; one that has ended meanwhile needs none, and whoever has its pid now gets none."""
+    with suppress(psutil.NoSuchProcess):
+        process.send_signal(number)
 
 
 def wait_gone(processes: Iterable[Process], *, timeout: float) -> tuple[Process, ...]:
@@ -209,12 +215,15 @@ def raise_open_files(pid: int, wanted: int) -> int:
     """Lift the soft limit of open files of *pid* to *wanted*, as far as its hard limit goes; returns it."""
     if not hasattr(Process, "rlimit"):  # Linux only
         return wanted
-    process = Process(pid)
-    soft, hard = process.rlimit(psutil.RLIMIT_NOFILE)
-    new = wanted if hard == -1 else min(wanted, hard)
-    if soft == -1 or soft >= new:
-        return wanted if soft == -1 else soft
-    process.rlimit(psutil.RLIMIT_NOFILE, (new, hard))
+    try:
+        process = Process(pid)
+        soft, hard = process.rlimit(psutil.RLIMIT_NOFILE)
+        new = wanted if hard == -1 else min(wanted, hard)
+        if soft == -1 or soft >= new:
+            return wanted if soft == -1 else soft
+        process.rlimit(psutil.RLIMIT_NOFILE, (new, hard))
+    except psutil.NoSuchProcess:
+        return wanted  # it has ended, and opens none
     return new
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fleet.errors import Refused, SupervisorError, SupervisorUnavailable
+from fleet.errors import BadReply, Refused, SupervisorError, SupervisorUnavailable
 from fleet.supervisor.client import DaemonState, Supervisor
 from fleet.supervisor.lock import locked
 from fleet.supervisor.transport import owner_and_mode, printable
@@ -153,7 +153,7 @@ def find(place: Home, *, timeout: float = 5.0) -> DaemonState | None:
     if _listens(place.socket):
         try:
             return Supervisor(place.url, timeout=timeout).state()
-        except SupervisorUnavailable:
+        except (SupervisorUnavailable, BadReply):  # the latter: it took the call, and hung up
             if _listens(place.socket):
                 raise  # else it ended just when it was asked
     survivor = _by_pidfile(place)
@@ -223,7 +223,7 @@ def stop(place: Home, *, timeout: float = 30.0) -> bool:
         survivor = _by_pidfile(place)
         if survivor is None or _listens(place.socket):
             raise
-        survivor.send_signal(signal.SIGTERM)  # psutil compares the start time before it signals
+        pids.tell(survivor, signal.SIGTERM)
         waiting: tuple[pids.Process, ...] = (survivor,)
     else:
         survivor = _by_pidfile(place) or (_by_command(place) if running is None else None)
@@ -231,7 +231,7 @@ def stop(place: Home, *, timeout: float = 30.0) -> bool:
             if survivor is None:
                 _sweep(place)
                 return False
-            survivor.send_signal(signal.SIGTERM)
+            pids.tell(survivor, signal.SIGTERM)
             waiting = (survivor,)
         else:
             waiting = pids.mark([running.pid]) if running.pid else (survivor,) if survivor else ()

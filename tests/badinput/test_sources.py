@@ -103,10 +103,10 @@ def test_d16_a_refused_connection_is_exit_6(
     port: str, world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """D16: one line with the address, and how the jobs are is not guessed."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    tail = {"beanstalkd": "", "mysql": "/d?connect_timeout=0.2"}.get(port, "/d")
-    text = f'[queue]\ndsn = "{port}://{address}{tail}"\n[defaults]'
-    world.manifest.write_text(MANIFEST.replace("[defaults]", text))
-    assert_refused(fleet_says(capsys, "jobs", "list", "emails"), 6, address)
+    with socket.socket() as silent:  # nobody else gets its port, and it takes no connection
+        silent.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        tail = {"beanstalkd": "", "mysql": "/d?connect_timeout=0.2"}.get(port, "/d")
+        text = f'[queue]\ndsn = "{port}://{address}{tail}"\n[defaults]'
+        world.manifest.write_text(MANIFEST.replace("[defaults]", text))
+        assert_refused(fleet_says(capsys, "jobs", "list", "emails"), 6, address)

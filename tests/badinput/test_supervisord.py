@@ -29,10 +29,10 @@ from tests.supervisor.test_hostile_server import (
     ABOUT_PROCESSES,
     HOSTILE,
     PACKED,
-    TIMEOUT,
     a_process,
     fault,
     http,
+    patience_for,
     response,
     serving,
 )
@@ -81,19 +81,11 @@ def manifest_for(url: str, conf_dir: Path, variable: str = "SUPERVISOR_PASSWORD"
     return f'{MANIFEST}{more}{place}password = {{ env = "{variable}" }}\n'
 
 
-@pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every call to a supervisord has 0.6 s, in place of five or sixty."""
-    real = Place.client
-    monkeypatch.setattr(Place, "client", lambda place, timeout=0.0: real(place, TIMEOUT))
-
-
 @pytest.mark.parametrize("line", ["--yes apply", "plan"])
 @pytest.mark.parametrize("row", ROWS)
 def test_a_bad_supervisord_gets_nothing_written(
     row: str,
     line: str,
-    hasty: None,
     world: World,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -102,6 +94,8 @@ def test_a_bad_supervisord_gets_nothing_written(
     """Exit 5 with the address and the reason; no password in the text, no file written; X5: and in time."""
     answer, words = ROWS[row]
     monkeypatch.setenv("SUPERVISOR_PASSWORD", "hunter2")
+    real = Place.client  # a call has five or sixty seconds there
+    monkeypatch.setattr(Place, "client", lambda place, timeout=0.0: real(place, patience_for(words)))
     with serving(answer, tmp_path / "s.sock"):
         world.manifest.write_text(manifest_for(f"unix://{tmp_path}/s.sock", world.conf_dir))
         began = time.monotonic()
@@ -173,7 +167,6 @@ def test_x13_more_processes_than_anybody_has_are_refused(tmp_path: Path) -> None
         serving(http(body), tmp_path / "s.sock") as supervisor,
         pytest.raises(BadReply, match=r"lists 10,001 processes; fleet reads 10,000\."),
     ):
-        supervisor._transport.timeout = 30  # 10,001 entries are seven megabytes
         supervisor.processes()
 
 

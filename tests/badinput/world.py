@@ -25,15 +25,16 @@ import fleet
 from fleet.cli import failure
 from fleet.cli.app import run
 
+# They outlast the longest run of all tests, which would otherwise see them start again.
 MANIFEST = """\
 project = "shop"
 [defaults]
 logs = { dir = ".fleet/logs" }
 [pipelines.emails]
-command = "/bin/sleep 999"
+command = "/bin/sleep 99999"
 numprocs = 2
 [pipelines.thumbs]
-command = "/bin/sleep 998"
+command = "/bin/sleep 99998"
 """
 # Changes with every look at it, and is compared by what it holds.
 _QUEUE = ("queue.db", "queue.db-wal", "queue.db-shm")

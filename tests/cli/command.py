@@ -20,7 +20,7 @@ def fleet(
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         input=stdin,
         env={**quiet, **env},
         check=False,

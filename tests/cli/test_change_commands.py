@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -130,7 +131,7 @@ def test_deploy_day(shop: Shop) -> None:
     assert three.items() <= shop.pids().items()
     assert len(shop.pids()) == 6
 
-    eventually(lambda: len(shop.done()) == 400, within=30)
+    eventually(lambda: len(shop.done()) == 400, within=60)
     assert set(shop.done().values()) == {1}
 
     # A handler that cannot be imported: nobody stops, and the reason is on the screen.
@@ -173,16 +174,22 @@ def test_a_number_for_a_while_ends_by_itself(shop: Shop) -> None:
     """Nobody has to come back for it; and who waits for it is gone with supervisord."""
     shop("up")
     four = shop.pids()
-    assert "2 started" in shop("scale", "emails=6", "--for", "3s")
-    assert len(shop.pids()) == 6
-    eventually(lambda: shop.pids() == four, within=20)
+    counts: list[int] = []
+    words = [FLEET, "scale", "emails=6", "--for", "3s"]
+    with subprocess.Popen(words, cwd=shop.root, stdout=-1, text=True) as child:
+        while child.poll() is None:  # it waits until they run, and the time may be over when it ends
+            counts.append(len(shop.pids()))
+            time.sleep(0.02)
+        assert "2 started" in child.stdout.read()
+    assert max(counts) == 6
+    eventually(lambda: shop.pids() == four, within=60)
     assert "no number by hand" in shop("scale")
     assert "--for needs PIPELINE=N" in shop("scale", "--for", "1h", code=2)
 
     shop("scale", "emails=6", "--for", "1h")
     assert len(waiting(shop.root)) == 1
     shop("down")
-    eventually(lambda: not waiting(shop.root), within=5)
+    eventually(lambda: not waiting(shop.root))
 
 
 def test_a_number_for_a_while_ends_also_if_nobody_waited_for_it(shop: Shop) -> None:
@@ -190,9 +197,9 @@ def test_a_number_for_a_while_ends_also_if_nobody_waited_for_it(shop: Shop) -> N
     shop("up")
     number = subprocess.Popen([FLEET, "scale", "emails=6", "--for", "1h"], cwd=shop.root)
     client = place_of(load(shop.root / "fleet.toml", environ={})).client()
-    eventually(lambda: sum(p.state.is_active for p in client.processes()) > 5, within=20)
+    eventually(lambda: sum(p.state.is_active for p in client.processes()) > 5)
     number.send_signal(signal.SIGINT)
-    assert number.wait(20) == 130
+    assert number.wait(60) == 130
     assert "emails            6" in shop("scale")
     assert len(waiting(shop.root)) == 1
     shop("down")
@@ -287,13 +294,22 @@ def test_ctrl_c_says_what_was_done(shop: Shop) -> None:
     ) as child:
         eventually(lambda: shop.pids("shop-emails~new"))
         child.send_signal(signal.SIGINT)
-        _, said = child.communicate(timeout=30)
+        _, said = child.communicate(timeout=60)
     assert child.returncode == 130
     assert "interrupted\nDone before that: temporary groups begun: shop-emails~new" in said
     assert shop.pids() == before
     shop.edit("\ntime.sleep(20)", "", "shop.py")
     shop("apply", "-y")
     assert "nothing to change" in shop("plan")
+
+
+def all_of(leader: int) -> str:
+    """What was written to the terminal behind it, which is closed; a busy machine hands it out in pieces."""
+    said = b""
+    with contextlib.suppress(OSError):  # the end of a terminal
+        while piece := os.read(leader, 4096):
+            said += piece
+    return said.decode()
 
 
 def test_apply_asks_a_person(tmp_path: Path) -> None:
@@ -308,9 +324,9 @@ def test_apply_asks_a_person(tmp_path: Path) -> None:
                 [sys.executable, FLEET, "apply"], cwd=tmp_path, stdin=follower, stderr=follower, stdout=-1
             ) as child:
                 os.write(leader, f"{answer}\n".encode())
-                child.communicate(timeout=30)
+                child.communicate(timeout=60)
             os.close(follower)
-            asked = os.read(leader, 4096).decode()
+            asked = all_of(leader)
             os.close(leader)
             assert "2 processes will stop after their current job. Apply? [y/N]" in asked
             assert child.returncode == code

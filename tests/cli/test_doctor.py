@@ -40,7 +40,9 @@ def test_it_looks_and_touches_nothing(shop: Path) -> None:  # noqa: F811
     (shop / "fleet.toml").write_text(
         (shop / "fleet.toml").read_text().replace("numprocs = 2", "numprocs = 3")
     )
-    eventually(lambda: len(list((shop / ".fleet" / "logs").glob("*"))) == 3)
+    logs = shop / ".fleet" / "logs"
+    # After that the workers write nothing more.
+    eventually(lambda: [log.read_text().split()[:1] for log in logs.glob("*")] == [["ready"]] * 3)
     before = tree(shop)
     said = fleet(shop, "doctor")
     assert "▲ drift        what runs is not what the manifest asks for: emails" in said

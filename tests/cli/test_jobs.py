@@ -178,7 +178,7 @@ def test_on_a_terminal_the_name_is_typed(queue, folder, typed, code, left):
     """The right name deletes; anything else, Ctrl-D and Ctrl-C change nothing."""
     bury(queue, "x", 3)
     child = pexpect.spawn(
-        FLEET[0], [*FLEET[1:], "jobs", "delete", "emails", "--all"], cwd=str(folder), timeout=20
+        FLEET[0], [*FLEET[1:], "jobs", "delete", "emails", "--all"], cwd=str(folder), timeout=60
     )
     child.expect_exact("ago (#1), are deleted for good.")
     child.expect_exact("Type emails to go on")
@@ -193,7 +193,7 @@ def test_on_a_terminal_a_moderate_change_is_one_question(queue, folder, typed, c
     """No is the default."""
     (id,) = bury(queue, "x")
     child = pexpect.spawn(
-        FLEET[0], [*FLEET[1:], "jobs", "delete", "emails", str(id)], cwd=str(folder), timeout=20
+        FLEET[0], [*FLEET[1:], "jobs", "delete", "emails", str(id)], cwd=str(folder), timeout=60
     )
     child.expect_exact("[y/N]")
     child.send(typed)

@@ -71,7 +71,7 @@ def test_a_slow_kick_takes_its_time(fleet, mixed):
     began = time.monotonic()
     ran = fleet("jobs", "kick", "emails", "--error", "KeyError", "--rate", "20/s", "--json")
     assert ran.json["kicked"] == 23
-    assert 0.8 < time.monotonic() - began < 5
+    assert 0.8 < time.monotonic() - began < 20  # a second each would take 23
     assert fleet("jobs", "kick", "emails", "--all", "--rate", "often").code == 2
 
 

@@ -8,10 +8,10 @@ import pty
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pexpect
 import psutil
 import pytest
 
@@ -69,6 +69,13 @@ def pids_below(shop: Path) -> list[int]:
         if here and process.info["status"] != psutil.STATUS_ZOMBIE:
             found.append(process.pid)
     return found
+
+
+def drain_until(go: Path) -> None:
+    """From now on a worker that was told to stop is busy until there is a file *go*, or it is killed."""
+    busy = f'[time.sleep(0.05) for _ in iter(lambda: os.path.exists("{go}"), True)]'
+    worker = go.parent / "worker.py"
+    worker.write_text(worker.read_text().replace("time.sleep(0.5)", busy))
 
 
 def test_up_again_down_and_down_again(shop: Path) -> None:
@@ -147,7 +154,7 @@ def test_commands_at_the_same_time_take_turns(shop: Path) -> None:
         subprocess.Popen([FLEET, word], cwd=shop, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for word in words
     ]
-    said = [child.communicate(timeout=60)[0] for child in running]
+    said = [child.communicate(timeout=100)[0] for child in running]
     assert [child.returncode for child in running] == [0, 0, 0, 0], said
     fleet(shop, "up")
     assert len(pids_below(shop)) == 4
@@ -165,7 +172,7 @@ def test_ctrl_c_while_waiting_leaves_what_the_next_up_finishes(sign: str, shop: 
         ) as child:
             eventually((shop / ".fleet" / sign).exists)
             os.killpg(child.pid, signal.SIGINT)
-            assert child.wait(20) == 130
+            assert child.wait(60) == 130
     finally:
         os.close(leader)
         os.close(follower)
@@ -175,31 +182,38 @@ def test_ctrl_c_while_waiting_leaves_what_the_next_up_finishes(sign: str, shop: 
 
 def test_ctrl_c_while_a_job_drains_says_who_goes_on(shop: Path) -> None:
     """Exit 130; they were told to stop, and do so: it is an event like any other stop."""
-    worker = shop / "worker.py"
-    worker.write_text(worker.read_text().replace("time.sleep(0.5)", "time.sleep(3)"))
+    drain_until(shop / "go")
     fleet(shop, "up")
     eventually(lambda: fleet(shop, "logs", "thumbs").count("ready"))
-    with subprocess.Popen(
-        [FLEET, "stop", "thumbs", "-y"], cwd=shop, stderr=-1, stdout=-1, text=True
-    ) as child:
-        eventually(lambda: '"STOPPING"' in fleet(shop, "status", "--json"))
-        time.sleep(0.3)  # it looks five times a second
-        child.send_signal(signal.SIGINT)
-        _, said = child.communicate(timeout=20)
-    assert child.returncode == 130
-    assert said == "interrupted\nTold to stop, and still busy: shop-thumbs_00\n"
+    child = pexpect.spawn(
+        FLEET,
+        ["stop", "thumbs", "-y"],
+        cwd=str(shop),
+        env={**os.environ, "TERM": "xterm"},
+        encoding="utf-8",
+        timeout=60,
+    )
+    child.expect_exact("waiting for 1: shop-thumbs_00")
+    child.kill(signal.SIGINT)
+    child.expect_exact("interrupted\r\nTold to stop, and still busy: shop-thumbs_00\r\n")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 130
     assert "stop      thumbs: 1 process" in fleet(shop, "events")
 
 
 def test_ctrl_c_in_a_restart_says_how_to_go_on(shop: Path) -> None:
     """What was told to stop does, and nobody starts it again."""
+    drain_until(shop / "go")
     fleet(shop, "up")
+    eventually(lambda: fleet(shop, "logs", "thumbs").count("ready"))
     child = subprocess.Popen([FLEET, "restart", "thumbs", "-y"], cwd=shop, stderr=subprocess.PIPE, text=True)
     client = place_of(load(shop / "fleet.toml", environ={})).client()
     eventually(lambda: any(p.state == "STOPPING" for p in client.processes()))
     child.send_signal(signal.SIGINT)
-    assert "stays so: fleet start thumbs" in child.communicate(timeout=20)[1]
+    assert "stays so: fleet start thumbs" in child.communicate(timeout=60)[1]
     assert child.returncode == 130
+    (shop / "go").touch()
     assert "1 process running" in fleet(shop, "start", "thumbs")
 
 
@@ -239,6 +253,6 @@ def test_logs_follow(shop: Path) -> None:
             log.write_text("two\n")
             assert child.stdout.readline() == "two\n"
             child.send_signal(signal.SIGINT)
-            assert child.wait(5) == 0
+            assert child.wait(60) == 0
         finally:
             child.kill()

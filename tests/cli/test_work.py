@@ -129,7 +129,7 @@ def test_pdb_opens_where_the_handler_failed(shop: Path) -> None:
         command.FLEET[0],
         [*command.FLEET[1:], "work", "emails", "--payload", '{"to": "a@b"}', "--pdb"],
         cwd=str(shop),
-        timeout=20,
+        timeout=60,
     )
     child.expect(r"\(Pdb\) ")
     child.sendline("job.data")
@@ -148,7 +148,7 @@ def test_reload_starts_again_when_a_file_changes(shop: Path) -> None:
         command.FLEET[0],
         [*command.FLEET[1:], "work", "emails", "--reload"],
         cwd=str(shop),
-        timeout=20,
+        timeout=60,
         encoding="utf-8",
     )
     child.expect("waiting for jobs")

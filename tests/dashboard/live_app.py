@@ -36,7 +36,7 @@ def main() -> None:
         if count == fail_at:
             raise RuntimeError("the source is broken")
         if scene is SCENES["backlog"] and count > 1:  # a database that takes its time
-            time.sleep(2)
+            time.sleep(6)
         return replace(scene, taken_at=time.time(), window=window)
 
     look = Look(interval=0.2)

@@ -44,7 +44,7 @@ class Terminal:
             cwd=str(ROOT),
             env={**clean, "TERM": "xterm-256color", **env},
             dimensions=(height, width),
-            timeout=15,
+            timeout=60,
         )
         self.raw = b""
         self.screen = pyte.Screen(width, height)
@@ -58,7 +58,7 @@ class Terminal:
         self.raw += data
         self.stream.feed(data)
 
-    def until(self, condition: Callable[[str], bool], seconds: float = 15) -> str:
+    def until(self, condition: Callable[[str], bool], seconds: float = 60) -> str:
         """Read until the screen satisfies *condition*."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -73,7 +73,7 @@ class Terminal:
 
     def finish(self) -> int | None:
         """Read the rest; exit code, or minus the signal."""
-        end = time.monotonic() + 15
+        end = time.monotonic() + 60
         while self.child.isalive() and time.monotonic() < end:
             self.read()
         self.read()
@@ -227,7 +227,7 @@ def test_a_slow_source_slows_the_refresh_and_not_the_keys(terminal):
         it.until(lambda text: "filter by name" in text)
         it.press("x")
         it.until(lambda text: "filter by name" not in text)
-        assert time.monotonic() - asked < 1.5
+        assert time.monotonic() - asked < 5  # the source takes six
     it.until(lambda text: "(slow)" in text)
     it.press("q")
     assert it.finish() == 0
@@ -311,6 +311,6 @@ def test_a_queue_that_is_away_is_told_since_when_and_comes_back_by_itself(termin
         )
         assert "ready 7 " in text, "its last words stay"
         server.start()
-        it.until(lambda text: "the queue answers again" in text and "from the queue: " not in text, 40)
+        it.until(lambda text: "the queue answers again" in text and "from the queue: " not in text)
         it.press("q")
         assert it.finish() == 0

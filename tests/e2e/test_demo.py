@@ -22,7 +22,7 @@ from fleet.cli.demo_run import MARK, demo_dir
 from tests.waiting import eventually
 
 FLEET = Path(sys.executable).with_name("fleet")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_it_leaves_the_buried_jobs_with_their_reason(here):
 def test_a_second_run_starts_clean_and_at_once(here):
     """What an earlier demo left, running or not, is ended and wiped before the first job is put."""
     first = start(here, "--seconds", "60")
-    eventually(lambda: (here / ".fleet/demo/out/checksums").exists(), within=30)
+    eventually(lambda: (here / ".fleet/demo/out/checksums").exists(), within=60)
     first.kill()  # as a crash would: its supervisord and workers go on
     first.communicate()
     old = running_below(here)
@@ -103,12 +103,12 @@ def test_a_second_run_starts_clean_and_at_once(here):
 
     began = time.monotonic()
     second = start(here)
-    eventually(lambda: (here / ".fleet/demo/out/Maildir").exists() and workers(here), within=30)
+    eventually(lambda: (here / ".fleet/demo/out/Maildir").exists() and workers(here) - {*old}, within=60)
     took = time.monotonic() - began
     assert second.wait(timeout=150) == 0, second.stderr.read()
     assert not any(process.is_running() for process in old)
     assert running_below(here) == []
-    assert took < 15  # 3 s on an idle machine; this one runs other tests as well
+    assert took < 45  # 3 s on an idle machine; the first would have gone on for a minute
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_second_run_starts_clean_and_at_once(here):
 def test_cut_short_it_stops_everything_that_it_started(here, sent, code):
     """Half way through, no worker and no supervisord outlives the command."""
     run = start(here, "--seconds", "60")
-    eventually(lambda: (here / ".fleet/demo/out/checksums").exists() and workers(here), within=30)
+    eventually(lambda: (here / ".fleet/demo/out/checksums").exists() and workers(here), within=60)
 
     run.send_signal(sent)
     _, notes = run.communicate(timeout=60)
@@ -129,12 +129,11 @@ def test_cut_short_it_stops_everything_that_it_started(here, sent, code):
 
 def test_a_worker_that_is_killed_loses_no_job(here):
     """kill -9 in the middle: supervisord starts another, and the count is right in the end."""
-    run = start(here, "--seconds", "8")
-    eventually(lambda: (here / ".fleet/demo/out/checksums").exists() and workers(here), within=30)
-    before = eventually(lambda: len(found := workers(here)) == 5 and found, within=30)
+    run = start(here, "--seconds", "15")
+    before = eventually(lambda: len(found := workers(here)) == 5 and found, within=60)
     for worker in before:
         worker.kill()
-    eventually(lambda: len(workers(here) - before) == 5, within=30)
+    eventually(lambda: len(workers(here) - before) == 5, within=60)
 
     table, notes = run.communicate(timeout=150)
     assert run.returncode == 0, notes
@@ -145,7 +144,7 @@ def test_a_folder_with_something_else_in_it_is_left_alone(here):
     """Only a folder that an earlier demo marked as its own is ever wiped."""
     (here / "thesis.txt").write_text("four years")
     run = start(here, "--dir", ".")
-    _, notes = run.communicate(timeout=30)
+    _, notes = run.communicate(timeout=60)
     assert run.returncode == 8
     assert "--dir" in notes
     assert [path.name for path in here.iterdir()] == ["thesis.txt"]
@@ -154,7 +153,7 @@ def test_a_folder_with_something_else_in_it_is_left_alone(here):
 def test_on_a_terminal_q_leaves_the_dashboard_and_the_workers_go_on(here):
     """The last lines are commands that work as they are printed."""
     screen = pexpect.spawn(
-        str(FLEET), ["demo", "--seconds", "30"], cwd=here, dimensions=(30, 100), encoding="utf-8", timeout=40
+        str(FLEET), ["demo", "--seconds", "30"], cwd=here, dimensions=(30, 100), encoding="utf-8", timeout=60
     )
     screen.expect("checksums")
     screen.expect("emails")
@@ -174,7 +173,7 @@ def test_on_a_terminal_q_leaves_the_dashboard_and_the_workers_go_on(here):
 def test_on_a_terminal_ctrl_c_stops_everything(here):
     """q is for those who want to go on; whoever presses Ctrl-C wants it to end."""
     screen = pexpect.spawn(
-        str(FLEET), ["demo", "--seconds", "30"], cwd=here, dimensions=(30, 100), encoding="utf-8", timeout=40
+        str(FLEET), ["demo", "--seconds", "30"], cwd=here, dimensions=(30, 100), encoding="utf-8", timeout=60
     )
     screen.expect("checksums")
     screen.expect("emails")

@@ -122,8 +122,8 @@ def test_a_test_run_that_is_cut_short_leaves_no_server_running(sent, tmp_path):
     assert len(folders) == 3
 
     run.send_signal(sent)
-    run.communicate(timeout=30)
+    run.communicate(timeout=60)
 
-    eventually(lambda: not any(p.is_running() for p in family), within=15)
+    eventually(lambda: not any(p.is_running() for p in family))
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)

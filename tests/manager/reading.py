@@ -74,7 +74,7 @@ class Reader:
     def close(self) -> None:
         assert self._child.stdin
         self._child.stdin.close()
-        self._child.wait(timeout=10)
+        self._child.wait(timeout=30)
 
     def read_main(self, path: Path) -> dict[str, Any]:
         """A main file and all that it includes."""

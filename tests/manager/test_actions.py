@@ -86,6 +86,12 @@ def test_a_moved_split_starts_or_drains_the_difference() -> None:
     assert less == Actions(keep=("a",), drain=("a:a_01",))
 
 
+def test_one_that_is_on_its_way_down_is_started() -> None:
+    """Nobody else would: somebody has just told it to stop."""
+    found = actions({"a": group(1)}, running(1, state=ProcessState.STOPPING), Changes(), {"a": group(1)})
+    assert found == Actions(keep=("a",), start=("a:a_00",))
+
+
 def test_more_room_waits_and_more_than_the_room_replaces() -> None:
     """A running group cannot be given another process."""
     answer = Changes(changed=("a",))

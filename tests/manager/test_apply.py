@@ -242,7 +242,7 @@ def test_a_process_that_does_not_come_up_is_told_with_its_last_words(place: Plac
     began = time.monotonic()
     result = apply(place, desired(place, {"a": broken, "b": conf("b")}))
 
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 30  # all ten take 55 s
     (failed,) = result.failed
     assert failed.pipeline == "a"
     assert failed.failures[0].lines[-1] == "no module named shop"
@@ -356,7 +356,7 @@ def test_a_killed_supervisord_is_brought_back(place: Place) -> None:
     os.kill(first.daemon.pid, signal.SIGKILL)
     for worker in killed[1:]:
         worker.kill()  # sleep does not notice that its parent died; fleet's own worker does
-    assert not pids.wait_gone(killed, timeout=5)
+    assert not pids.wait_gone(killed, timeout=30)
 
     second = apply(place, want)
     assert second.started

@@ -63,7 +63,7 @@ class Shop:
     def supervisorctl(self, *words: str) -> str:
         conf, url = str(self.place.main_conf), self.place.url
         command = [self.python, "-m", "supervisor.supervisorctl", "-c", conf, "-s", url, *words]
-        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
 
     def pids(self, *groups: str) -> dict[str, int]:
         found = (p for p in self.place.client().processes() if p.state is ProcessState.RUNNING)
@@ -266,7 +266,7 @@ def test_a_first_apply_that_fails_leaves_nothing_running(shop: Shop) -> None:
 
 def test_a_process_that_gives_no_sign_of_life_has_not_come_up(shop: Shop) -> None:
     """RUNNING says that it did not die yet, and no more."""
-    done = shop.apply(is_alive=lambda process: process.name.endswith("_00"), timeout=2)
+    done = shop.apply(is_alive=lambda process: process.name.endswith("_00"), timeout=5)
     assert [f.process.name for f in done.failed[0].failures] == ["shop-a_01"]
     assert "no sign" in done.failed[0].failures[0].reason
 
@@ -382,7 +382,8 @@ def test_killed_at_any_step_a_second_apply_reaches_the_goal(
 
     def is_poll(method: str, *params: Any) -> bool:
         calls = params[0] if method == "system.multicall" else [{"methodName": method}]
-        return calls[0]["methodName"] in ("supervisor.getAllProcessInfo", "supervisor.getProcessInfo")
+        polls = ("supervisor.getAllProcessInfo", "supervisor.getProcessInfo", "fleet.processes")
+        return calls[0]["methodName"] in polls
 
     def counted(cls: type, name: str) -> None:
         real = getattr(cls, name)

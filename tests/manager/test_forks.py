@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def group() -> Iterator[Path]:
 
 def _made() -> Path:
     for root in _ROOTS:
-        folder = root / f"fleet-test-{os.getpid()}"
+        folder = root / f"fleet-test-{os.getpid()}-{time.monotonic_ns()}"
         with contextlib.suppress(OSError):
             folder.mkdir()
             if (folder / "pids.max").exists():
@@ -55,7 +56,7 @@ def test_a_fork_bomb_is_contained_and_ends_with_its_worker(group: Path, tmp_path
         private.start(home)
         queue.put("bombs", str(group))
         refused = group / "pids.events"
-        eventually(lambda: "max 0" not in refused.read_text(), within=20)
+        eventually(lambda: "max 0" not in refused.read_text())
         forked = eventually(lambda: (group / "cgroup.procs").read_text().split())
         assert len(forked) > _MOST / 2
 

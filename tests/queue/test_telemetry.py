@@ -183,6 +183,13 @@ def test_a_run_directory_that_cannot_be_written_is_an_error_of_the_queue(tmp_pat
         rundir.write(tmp_path / "file", PULSE, (), ())
 
 
+def test_a_run_directory_may_be_swept_by_two_at_once(tmp_path, monkeypatch):
+    """One finds a name whose file the other has just removed."""
+    monkeypatch.setattr(rundir, "is_time_to_prune", lambda: True)
+    (tmp_path / "gone.json").symlink_to("nowhere")
+    rundir.write(tmp_path, PULSE, (), ())
+
+
 def test_a_queue_without_tables_gets_a_run_directory(queue, tmp_path, monkeypatch):
     """As beanstalkd does."""
     from dataclasses import replace

@@ -50,7 +50,8 @@ def test_a_document_type_is_refused_whatever_it_holds(name: str, tmp_path: Path)
 )
 def test_an_answer_that_is_too_much_is_refused(body: str, words: str, tmp_path: Path) -> None:
     """By its own limit, in the parser's own time; the deadline stands behind all of them."""
-    with serving(http(body), tmp_path / "s.sock") as supervisor:
-        supervisor._transport.timeout = 60  # a loaded machine; the limits are to say no, not the deadline
-        with pytest.raises(SupervisorError, match=words):
-            supervisor.processes()
+    with (
+        serving(http(body), tmp_path / "s.sock") as supervisor,
+        pytest.raises(SupervisorError, match=words),
+    ):
+        supervisor.processes()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -87,12 +89,31 @@ def test_a_killed_supervisord_is_started_again(tmp_path: Path) -> None:
         first, _ = private.start(home)
         killed = pids.mark([first.pid])
         os.kill(first.pid, signal.SIGKILL)
-        assert not pids.wait_gone(killed, timeout=5)
+        assert not pids.wait_gone(killed, timeout=30)
         assert home.socket.exists()
         assert private.find(home) is None
         second, fresh = private.start(home)
     assert fresh
     assert second.pid != first.pid
+
+
+def test_one_that_ends_while_it_is_asked_does_not_run(tmp_path: Path) -> None:
+    """It has taken the call and gives no answer: that is no strange program in its place."""
+    with private_home(tmp_path) as home, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(home.socket))
+        listener.listen()
+
+        def serve() -> None:
+            listener.accept()[0].close()  # somebody looks whether it listens
+            asked, _ = listener.accept()
+            with asked:
+                asked.recv(65536)
+                listener.close()
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        assert private.find(home) is None
+        thread.join(30)
 
 
 def test_a_pid_file_that_names_another_program_is_not_believed(tmp_path: Path) -> None:
@@ -184,8 +205,7 @@ def test_a_folder_too_deep_for_a_socket_gets_one_elsewhere(tmp_path: Path) -> No
 def test_a_runtime_folder_is_used_if_it_is_private(tmp_path: Path) -> None:
     """$XDG_RUNTIME_DIR is only as good as its owner and mode."""
     deep = tmp_path / ("d" * 99) / ".fleet"
-    runtime = Path("/tmp") / f"fleet-test-runtime-{os.getpid()}"
-    runtime.mkdir(mode=0o700)
+    runtime = Path(tempfile.mkdtemp(prefix="fleet-test-", dir="/tmp"))
     try:
         assert private.home(deep, {"XDG_RUNTIME_DIR": str(runtime)}).socket.parent == runtime
         runtime.chmod(0o755)
