@@ -71,15 +71,16 @@ def open_queue(manifest: Manifest, *, patience: int | None = None) -> Queue:
     """
     The queue that the manifest names, its password read from the secret source.
 
-    With *patience* a server that is away is given up after so many seconds,
+    With *patience* a server that is away, or hangs, is given up after so many seconds,
     unless the DSN has a word of its own about it.
     """
+    from fleet.manifest.dsn import is_sqlite
     from fleet.manifest.secrets import dsn_with_password
     from fleet.queue import connect
 
     make_state_dir(manifest)
     dsn = dsn_with_password(manifest)
-    if patience and dsn.startswith(("postgres", "mysql", "mariadb")) and "connect_timeout=" not in dsn:
+    if patience and not is_sqlite(dsn) and "connect_timeout=" not in dsn:
         dsn += f"{'&' if '?' in dsn else '?'}connect_timeout={patience}"
     return connect(dsn)
 
