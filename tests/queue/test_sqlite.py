@@ -407,6 +407,23 @@ def test_tables_of_a_newer_fleet_are_refused(file: Path, queue: Queue):
         fleet.connect(f"sqlite:///{file}")
 
 
+def test_a_table_that_is_gone_is_told_and_not_made_anew(file: Path, queue: Queue):
+    """An empty one in its place would hide what was lost; the others stay as they are."""
+    queue.pause("emails", 600)
+    with contextlib.closing(sqlite3.connect(file)) as db:
+        db.execute("ALTER TABLE fleet_jobs RENAME TO elsewhere")
+        with fleet.connect(f"sqlite:///{file}") as again:
+            with pytest.raises(SchemaError, match=r"no such table: fleet_jobs\. .* fleet queue migrate$"):
+                again.reserve("emails")
+            for verb in (again.migrate, again.info):
+                with pytest.raises(SchemaError, match=r"fleet_jobs is gone.*fleet queue migrate --sql"):
+                    verb()
+        db.execute("ALTER TABLE elsewhere RENAME TO fleet_jobs")
+    with fleet.connect(f"sqlite:///{file}") as again:
+        assert again.migrate() == (1, 1)
+        assert again.stats("emails").paused > 500
+
+
 def test_a_connection_without_tables_is_not_given_any(file: Path):
     """No DDL on the caller's connection."""
     db = sqlite3.connect(file)

@@ -10,6 +10,7 @@ from fleet.errors import SchemaError
 # a change is additive first, so that workers of two versions run side by side.
 WANTED = 1
 OLDEST = 1
+TABLES = ("jobs", "pipelines", "pulses", "minutes", "errors", "meta")  # behind the prefix, on every server
 
 
 def script(dialect: str, version: int, prefix: str) -> str:
@@ -45,6 +46,21 @@ def missing_indexes(dialect: str, prefix: str, there: Iterable[str]) -> list[str
         for name, statement in made.items()
         if name not in known
     ]
+
+
+def check_complete(missing: Iterable[str], where: str) -> None:
+    """
+    Refuse tables of a known version some of which are gone: making them anew would hide that.
+
+    Raises:
+        SchemaError: which are *missing*, and the two ways to have them again.
+    """
+    names = list(missing)
+    if names:
+        raise SchemaError(
+            f"{where}: of its tables {', '.join(names)} is gone: dropped or renamed. Nothing was changed. "
+            "Restore it, or make it anew, empty: fleet queue migrate --sql prints the statements"
+        )
 
 
 def check(found: int | None, where: str) -> None:

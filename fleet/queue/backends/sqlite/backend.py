@@ -331,13 +331,21 @@ class SqliteBackend:
                             f"{location(self._path)}: {error}, and is not fleet's: choose another ?prefix="
                         ) from error
                 db.execute(self._sql.set_meta, ("schema", str(version)))
+            migrate.check_complete(self._missing_tables(), location(self._path))
             return found, migrate.WANTED
 
         return self._link.write(upgrade)
 
+    def _missing_tables(self) -> list[str]:
+        there = {
+            name for (name,) in self._link.read("SELECT name FROM sqlite_master WHERE type = 'table'", [])
+        }
+        return [
+            name for table in (*migrate.TABLES, "ids") if (name := f"{self._prefix}_{table}") not in there
+        ]
+
     def _schema_version(self) -> int | None:
-        query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
-        if not self._link.read(query, [f"{self._prefix}_meta"]):
+        if f"{self._prefix}_meta" in self._missing_tables():
             return None
         rows = self._link.read(self._sql.get_meta, ["schema"])
         return int(rows[0][0]) if rows else None
@@ -375,6 +383,7 @@ class SqliteBackend:
             )
         found = self._schema_version()
         if found is not None:
+            migrate.check_complete(self._missing_tables(), location(self._path))
             there = self._link.read("SELECT name FROM sqlite_master WHERE type = 'index'", [])
             notes += migrate.missing_indexes("sqlite", self._prefix, (str(row[0]) for row in there))
         return BackendInfo(

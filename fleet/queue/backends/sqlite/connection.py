@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar, TypeVarTuple
 
-from fleet.errors import BackendBusy, BackendUnavailable, PutUnknown, QueueError
+from fleet.errors import BackendBusy, BackendUnavailable, PutUnknown, QueueError, SchemaError
 from fleet.queue.backends.sqlite.files import is_on_read_only_disk, limit_on_files, location, not_writable
 
 _BUSY_SECONDS = 5.0
@@ -136,6 +136,10 @@ class Link:
         code = _primary_code(error)
         if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY) and is_on_read_only_disk(self.path):
             return BackendUnavailable(f"{where}: {error}. Its file system is mounted read-only.")
+        if "no such table" in str(error):
+            return SchemaError(
+                f"{where}: {error}. Create fleet's tables, or see what is missing: fleet queue migrate"
+            )
         hint = not_writable(self.path) if code == sqlite3.SQLITE_READONLY else ""
         if code == sqlite3.SQLITE_CANTOPEN and (limit := limit_on_files()):
             hint = f"The reason: {limit}."
