@@ -74,7 +74,7 @@ def list_(
     from fleet.cli.names import redacted_keys
     from fleet.cli.selection import filtered, jobs
 
-    manifest, queue, name = open_pipeline(pipeline)
+    manifest, queue, name = open_pipeline(pipeline, looks=True)
     selection = filtered(error, match, since)
     secret = redacted_keys(manifest, name)
     found: list[Job] = []
@@ -112,7 +112,7 @@ def show_(
     from fleet.errors import JobNotFound
 
     manifest = load_manifest()
-    job = open_queue(manifest).find(id)
+    job = open_queue(manifest, looks=True).find(id)
     if job is None:
         raise JobNotFound(f"no job {id}: it is done, or it was never there.")
     facts = _as_dict(job, redacted_keys(manifest, job.pipeline))
@@ -131,13 +131,13 @@ def show_(
 # --- shared
 
 
-def open_pipeline(pipeline: str) -> tuple[Manifest, Queue, str]:
+def open_pipeline(pipeline: str, *, looks: bool = False) -> tuple[Manifest, Queue, str]:
     """The manifest, its queue, and the queue's own name for the pipeline."""
     from fleet.cli.context import load_manifest, open_queue
     from fleet.cli.names import queue_name
 
     manifest = load_manifest()
-    queue = open_queue(manifest)
+    queue = open_queue(manifest, looks=looks)
     return manifest, queue, queue_name(manifest, queue, pipeline)
 
 

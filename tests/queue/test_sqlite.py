@@ -20,6 +20,7 @@ from fleet.errors import (
     BackendBusy,
     BackendUnavailable,
     DsnError,
+    NoTables,
     OutcomeUnknown,
     PutUnknown,
     QueueError,
@@ -422,6 +423,21 @@ def test_a_table_that_is_gone_is_told_and_not_made_anew(file: Path, queue: Queue
     with fleet.connect(f"sqlite:///{file}") as again:
         assert again.migrate() == (1, 1)
         assert again.stats("emails").paused > 500
+
+
+def test_a_look_leaves_a_file_as_it_is(file: Path):
+    """create=False: not made, given no tables, and not switched to WAL: it may be somebody else's."""
+    with pytest.raises(NoTables, match="fleet queue migrate"):
+        fleet.connect(f"sqlite:///{file}", create=False)
+    assert not file.exists()
+    with contextlib.closing(sqlite3.connect(file)) as db:
+        db.execute("CREATE TABLE theirs (id int)")
+    before = file.read_bytes()
+    with fleet.connect(f"sqlite:///{file}", create=False) as queue:
+        assert queue.info().schema_found is None
+        with pytest.raises(SchemaError, match="fleet queue migrate"):
+            queue.stats("emails")
+    assert file.read_bytes() == before
 
 
 def test_a_connection_without_tables_is_not_given_any(file: Path):

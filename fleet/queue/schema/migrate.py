@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fleet.errors import SchemaError
+from fleet.errors import NoTables, SchemaError
 
 # The newest version this fleet writes, and the oldest it can still work with:
 # a change is additive first, so that workers of two versions run side by side.
@@ -68,10 +68,10 @@ def check(found: int | None, where: str) -> None:
     Refuse tables that this version cannot work with.
 
     Raises:
-        SchemaError: missing, too old or too new, with the command that mends it.
+        SchemaError: none yet, too old or too new, with the command that mends it.
     """
     if found is None:
-        raise SchemaError(f"{where} has no tables for fleet yet. Create them with: fleet queue migrate")
+        raise NoTables(f"{where} has no tables for fleet yet. Create them with: fleet queue migrate")
     if found < OLDEST:
         raise SchemaError(
             f"{where} has tables of version {found}, and {OLDEST} is needed. Run: fleet queue migrate"

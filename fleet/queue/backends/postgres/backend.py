@@ -57,9 +57,10 @@ class PostgresBackend:
         commits: bool = False,
         prefix: str = "fleet",
         push: bool = True,
+        create: bool = True,
     ) -> None:
         """
-        Connect through *door*, and make the tables when they are missing.
+        Connect through *door*; with *create* the tables are made when they are missing.
 
         With *connection* nothing is created or closed, and verbs join the
         caller's transaction.  *commits* says that outside of an open one each
@@ -79,9 +80,11 @@ class PostgresBackend:
         self._waiting = Waiting(door, self._runner, self._bell.channel, push=push)
         self._claims = Claims(self._runner, self._sql, self._waiting)
         try:
-            if self._schema_version() is None and (not self._runner.borrowed or commits):
-                self.migrate()
-            migrate.check(self._schema_version(), self._runner.where)
+            found = self._schema_version()
+            if found is None and create and (not self._runner.borrowed or commits):
+                found = self.migrate()[1]
+            if found is not None or create:
+                migrate.check(found, self._runner.where)
         except BaseException:
             self.close()
             raise

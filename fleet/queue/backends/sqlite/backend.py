@@ -27,7 +27,7 @@ from fleet.queue.backends.sqlite import rows as values_of
 from fleet.queue.backends.sqlite.claim import Claims
 from fleet.queue.backends.sqlite.clock import Clock
 from fleet.queue.backends.sqlite.connection import Link
-from fleet.queue.backends.sqlite.files import boot_id, location, refuse_network_file_system
+from fleet.queue.backends.sqlite.files import boot_id, is_missing, location, refuse_network_file_system
 from fleet.queue.backends.sqlite.puts import Puts
 from fleet.queue.backends.sqlite.statements import Statements
 from fleet.queue.backends.sqlite.waiting import Waiting
@@ -62,10 +62,11 @@ class SqliteBackend:
         prefix: str = "fleet",
         synchronous: str = "full",
         force: bool = False,
+        create: bool = True,
         clock: Clock | None = None,
     ) -> None:
         """
-        Open *path*, creating the file and its tables when they are missing.
+        Open *path*; with *create* the file and its tables are made when they are missing.
 
         With *connection* nothing is created or closed, and verbs join the
         caller's transaction.  *commits* says that outside of an open one each
@@ -85,14 +86,18 @@ class SqliteBackend:
         self._nudge = Nudge("" if connection is not None or path == ":memory:" else path)
         if connection is None and path != ":memory:" and not force:
             refuse_network_file_system(path)
-        self._link = Link(path, connection, commits=commits, synchronous=synchronous)
+        if not create and is_missing(path):
+            migrate.check(None, location(path))
+        self._link = Link(path, connection, commits=commits, synchronous=synchronous, create=create)
         self._puts = Puts(self._link, self._sql, self._clock)
         self._claims = Claims(self._link, self._sql, self._clock)
         self._waiting = Waiting(path, self._link, self._sql, self._clock)
         try:
-            if self._schema_version() is None and (commits or not self._link.borrowed):
-                self.migrate()
-            migrate.check(self._schema_version(), location(path))
+            found = self._schema_version()
+            if found is None and create and (commits or not self._link.borrowed):
+                found = self.migrate()[1]
+            if found is not None or create:
+                migrate.check(found, location(path))
         except BaseException:
             self._link.close()
             raise

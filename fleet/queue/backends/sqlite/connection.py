@@ -32,9 +32,17 @@ class Link:
     """A connection of its own to the file at *path*, or the caller's *connection*."""
 
     def __init__(
-        self, path: str, connection: sqlite3.Connection | None, *, commits: bool, synchronous: str
+        self,
+        path: str,
+        connection: sqlite3.Connection | None,
+        *,
+        commits: bool,
+        synchronous: str,
+        create: bool,
     ) -> None:
         """
+        Without *create* the file stays as it is, somebody else's perhaps.
+
         *commits* says that outside of an open transaction each verb is one of
         its own, whatever the mode of the caller's connection.
 
@@ -46,6 +54,7 @@ class Link:
         self.commits = commits
         self._synchronous = synchronous
         self._patience = _BUSY_SECONDS
+        self._create = create
         self.db = connection or self._open(reader=False)
 
     def reader(self) -> sqlite3.Connection:
@@ -175,7 +184,8 @@ class Link:
         if reader:
             db.execute("PRAGMA query_only = on")
         else:
-            db.execute("PRAGMA journal_mode = wal")
+            if self._create:
+                db.execute("PRAGMA journal_mode = wal")
             db.execute(f"PRAGMA synchronous = {self._synchronous}")
 
     def _patiently(self, attempt: Callable[[*Ts], T], *values: *Ts) -> T:
