@@ -74,7 +74,7 @@ def list_(
     from fleet.cli.names import redacted_keys
     from fleet.cli.selection import filtered, jobs
 
-    manifest, queue, name = open_pipeline(pipeline, looks=True)
+    manifest, queue, name = open_pipeline(pipeline)
     selection = filtered(error, match, since)
     secret = redacted_keys(manifest, name)
     found: list[Job] = []
@@ -131,13 +131,25 @@ def show_(
 # --- shared
 
 
-def open_pipeline(pipeline: str, *, looks: bool = False) -> tuple[Manifest, Queue, str]:
-    """The manifest, its queue, and the queue's own name for the pipeline."""
+def open_pipeline(pipeline: str, *, creates: bool = False) -> tuple[Manifest, Queue, str]:
+    """
+    The manifest, its queue, and the queue's own name for the pipeline.
+
+    Raises:
+        NoTables: nobody has made the queue yet, and this command that *creates* nothing does not either.
+    """
     from fleet.cli.context import load_manifest, open_queue
-    from fleet.cli.names import queue_name
+    from fleet.cli.names import queue_name, unknown
+    from fleet.errors import NoTables
 
     manifest = load_manifest()
-    queue = open_queue(manifest, looks=looks)
+    known = {*manifest.pipelines, *(each.queue_name for each in manifest.pipelines.values())}
+    try:
+        queue = open_queue(manifest, looks=not creates or pipeline not in known)
+    except NoTables:
+        if pipeline in known:
+            raise
+        raise unknown("pipeline", pipeline, manifest.pipelines) from None
     return manifest, queue, queue_name(manifest, queue, pipeline)
 
 
