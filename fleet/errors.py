@@ -17,6 +17,7 @@ Every error that fleet raises on purpose.
     │   ├── UidConflict                  6   the uid is stored already, with another payload
     │   ├── DsnError                     4   a data source name that cannot be used, or is refused
     │   ├── SchemaError                  6   tables missing, too old or too new
+    │   │   └── NoTables                 6   nobody has made them yet
     │   └── NotSupported                 6   this back end cannot do that, and does not pretend
     ├── SupervisorError                  5
     │   ├── SupervisorUnavailable        5   no answer at the socket, in time
@@ -163,6 +164,10 @@ class DsnError(QueueError):
 
 class SchemaError(QueueError):
     """The queue's tables are missing, too old, or newer than this fleet."""
+
+
+class NoTables(SchemaError):
+    """Nobody has made the queue's tables yet, or its file: it holds no job."""
 
 
 class NotSupported(QueueError):

@@ -35,6 +35,7 @@ def apply(
       fleet apply
       fleet apply friday.plan -y --timeout 5m
     """
+    from fleet.cli import confirm
     from fleet.cli.context import load_manifest
     from fleet.cli.plan import say
     from fleet.manager import world
@@ -42,11 +43,12 @@ def apply(
     from fleet.manager.places import place_of
     from fleet.manifest import machine
 
-    manifest = load_manifest()
-    machine.require(manifest)
-    place = place_of(manifest)
-    wanted = desired(manifest, place)
-    found = world.plan(place, wanted)
+    with confirm.nothing_yet():
+        manifest = load_manifest()
+        machine.require(manifest)
+        place = place_of(manifest)
+        wanted = desired(manifest, place)
+        found = world.plan(place, wanted)
     if saved is not None:
         _check_saved(saved, found)
     carry_out(manifest, place, wanted, found, timeout=timeout, say=lambda: say(manifest, place, found))

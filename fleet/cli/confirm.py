@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Literal
 
@@ -12,8 +14,9 @@ import typer
 from fleet.cli import output
 from fleet.cli.context import settings
 from fleet.dashboard.text import show
-from fleet.errors import Refused
+from fleet.errors import FleetError, Refused
 
+NOTHING = "Nothing was changed."
 MANY = 1000  # kicking more than this many jobs at once is worth a question
 
 
@@ -59,6 +62,17 @@ def decide(
 def is_read_only() -> bool:
     """Whether FLEET_READ_ONLY forbids every change."""
     return os.environ.get("FLEET_READ_ONLY", "") not in ("", "0")
+
+
+@contextmanager
+def nothing_yet() -> Iterator[None]:
+    """Around what comes before the first change: who is stopped there is told that there was none."""
+    try:
+        yield
+    except (KeyboardInterrupt, PermissionError, FleetError) as error:
+        if NOTHING not in str(error):
+            error.add_note(NOTHING)
+        raise
 
 
 def free() -> None:

@@ -67,21 +67,37 @@ def _check_dsn(manifest: Manifest) -> None:
         raise manifest.source.error([manifest.source.problem(codes.WRONG_VALUE, path, str(error))]) from None
 
 
-def open_queue(manifest: Manifest, *, patience: int | None = None) -> Queue:
+def open_queue(manifest: Manifest, *, patience: int | None = None, looks: bool = False) -> Queue:
     """
     The queue that the manifest names, its password read from the secret source.
 
-    With *patience* a server that is away is given up after so many seconds,
-    unless the DSN has a word of its own about it.
+    With *patience* a server that is away, or hangs, is given up after so many seconds,
+    unless the DSN has a word of its own about it.  One that *looks* makes
+    nothing, be it a table, a file or a folder.
+
+    Raises:
+        NoTables: it looks, and there is nothing to look into yet.
     """
+    from fleet.manifest.dsn import is_sqlite
     from fleet.manifest.secrets import dsn_with_password
     from fleet.queue import connect
+    from fleet.queue.schema import migrate
 
-    make_state_dir(manifest)
     dsn = dsn_with_password(manifest)
-    if patience and dsn.startswith(("postgres", "mysql", "mariadb")) and "connect_timeout=" not in dsn:
+    if patience and not is_sqlite(dsn) and "connect_timeout=" not in dsn:
         dsn += f"{'&' if '?' in dsn else '?'}connect_timeout={patience}"
-    return connect(dsn)
+    if not looks:
+        make_state_dir(manifest)
+        return connect(dsn)
+    queue = connect(dsn, create=False)
+    try:
+        if queue.capabilities.tables:
+            info = queue.info()
+            migrate.check(info.schema_found, info.location)
+    except BaseException:
+        queue.close()
+        raise
+    return queue
 
 
 def make_state_dir(manifest: Manifest) -> None:

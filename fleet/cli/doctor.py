@@ -17,9 +17,7 @@ def doctor() -> int:
     """
     Look at everything that fleet needs here, and change nothing.
 
-    Only a database without the queue's tables gets them, as it does from any
-    command that looks into it.  Exit 3 when something is wrong; 0 when there
-    are only warnings.
+    Exit 3 when something is wrong; 0 when there are only warnings.
 
       fleet doctor
       fleet doctor --json | jq '.findings[] | select(.level != "ok")'
@@ -60,19 +58,22 @@ def _queue(manifest: Manifest) -> Iterator[Finding]:
         yield Finding(what="queue", level=Level.OK, text=text)
         return
     try:
-        with connect(dsn_with_password(manifest)) as queue:
+        with connect(dsn_with_password(manifest), create=False) as queue:
             info = queue.info()
     except SchemaError as error:
-        yield Finding(what="schema", level=Level.BAD, text=str(error), mend=("fleet queue migrate",))
+        yield Finding(what="schema", level=Level.BAD, text=str(error))
         return
     except (FleetError, OSError) as error:
         yield Finding(what="queue", level=Level.BAD, text=hidden(str(error)))
         return
     text = f"{info.backend} {info.version}, {info.location}"
     yield Finding(what="queue", level=Level.OK, text=text)
-    if info.schema_wanted is not None and info.schema_found != info.schema_wanted:
-        found = "no tables yet" if info.schema_found is None else f"tables of version {info.schema_found}"
-        yield Finding(what="schema", level=Level.BAD, text=found, mend=("fleet queue migrate",))
+    if info.schema_wanted is not None and info.schema_found is None:
+        text = "no tables yet: the first worker or jobs put makes them, or now:"
+        yield Finding(what="schema", level=Level.WARNING, text=text, mend=("fleet queue migrate",))
+    elif info.schema_found != info.schema_wanted:
+        text = f"tables of version {info.schema_found}"
+        yield Finding(what="schema", level=Level.BAD, text=text, mend=("fleet queue migrate",))
     level = Level.WARNING if info.durability in ("memory", "process") else Level.OK
     yield Finding(
         what="durable", level=level, text=f"a job that was put survives a crash of: {info.durability}"

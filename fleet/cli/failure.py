@@ -12,12 +12,14 @@ from difflib import get_close_matches
 import typer
 
 from fleet.cli import options, output
+from fleet.cli.confirm import NOTHING
 from fleet.cli.context import settings
 from fleet.dashboard.text import show
 from fleet.errors import FleetError, ManifestError, Refused, limit_hit
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # the world's fault, not ours
 _PLANNED = ("apply", "up", "rollback")
+_WRONG_USAGE = 2  # found before anything is done
 INTERRUPTED = 130  # 128 + SIGINT
 PIPE_CLOSED = 141  # 128 + SIGPIPE: what `git log | head` ends with
 
@@ -32,10 +34,10 @@ def report(error: BaseException) -> int:
     if isinstance(error, typer.Exit):
         return error.exit_code
     if isinstance(error, KeyboardInterrupt):
-        _say("\n".join(["interrupted", *getattr(error, "__notes__", [])]))
+        _say("\n".join(["interrupted", *_notes(error)]))
         return INTERRUPTED
     if isinstance(error, typer.Abort | EOFError):  # a question that got no answer
-        _say("\nNothing was changed.")
+        _say(f"\n{NOTHING}")
         # typer turns Ctrl-C and Ctrl-D at a question into the same exception.
         return INTERRUPTED if isinstance(error.__context__, KeyboardInterrupt) else Refused.exit_code
     if isinstance(error, BrokenPipeError):
@@ -44,10 +46,12 @@ def report(error: BaseException) -> int:
     if isinstance(error, ManifestError):
         from fleet.manifest.report import format_problems
 
-        _say(format_problems(error, colour=output.colour(sys.stderr)))
+        _say("\n".join([format_problems(error, colour=output.colour(sys.stderr)), *_notes(error)]))
         return error.exit_code
     if isinstance(error, FleetError):
-        _error(str(error))
+        _error("\n".join([str(error), *_notes(error)]))
+        if error.exit_code == _WRONG_USAGE:
+            _say(NOTHING)
         if settings().verbose:
             _say("".join(traceback.format_exception(error)))
         return error.exit_code
@@ -61,8 +65,8 @@ def report(error: BaseException) -> int:
         elif not getattr(error, "possibilities", None):
             message += _near_option(option)
         _error(message)
-        if context is not None:
-            _say(f"see: {context.command_path} -h")
+        see = f" See: {context.command_path} -h" if context is not None else ""
+        _say(f"{NOTHING}{see}")
         return error.exit_code
     if isinstance(error, OSError) and error.errno in _DISK:
         _error(f"cannot write: {error.strerror}")
@@ -71,9 +75,13 @@ def report(error: BaseException) -> int:
         _error(f"{limit}. Raise the limit and run it again.")
         return 1
     if isinstance(error, PermissionError) and isinstance(error.filename, str):
-        _error(_no_permission(error.filename))
+        _error("\n".join([_no_permission(error.filename), *_notes(error)]))
         return Refused.exit_code
     return _bug(error)
+
+
+def _notes(error: BaseException) -> list[str]:
+    return getattr(error, "__notes__", [])
 
 
 def _no_permission(path: str) -> str:

@@ -112,7 +112,7 @@ def show_(
     from fleet.errors import JobNotFound
 
     manifest = load_manifest()
-    job = open_queue(manifest).find(id)
+    job = open_queue(manifest, looks=True).find(id)
     if job is None:
         raise JobNotFound(f"no job {id}: it is done, or it was never there.")
     facts = _as_dict(job, redacted_keys(manifest, job.pipeline))
@@ -131,13 +131,25 @@ def show_(
 # --- shared
 
 
-def open_pipeline(pipeline: str) -> tuple[Manifest, Queue, str]:
-    """The manifest, its queue, and the queue's own name for the pipeline."""
+def open_pipeline(pipeline: str, *, creates: bool = False) -> tuple[Manifest, Queue, str]:
+    """
+    The manifest, its queue, and the queue's own name for the pipeline.
+
+    Raises:
+        NoTables: nobody has made the queue yet, and this command that *creates* nothing does not either.
+    """
     from fleet.cli.context import load_manifest, open_queue
-    from fleet.cli.names import queue_name
+    from fleet.cli.names import queue_name, unknown
+    from fleet.errors import NoTables
 
     manifest = load_manifest()
-    queue = open_queue(manifest)
+    known = {*manifest.pipelines, *(each.queue_name for each in manifest.pipelines.values())}
+    try:
+        queue = open_queue(manifest, looks=not creates or pipeline not in known)
+    except NoTables:
+        if pipeline in known:
+            raise
+        raise unknown("pipeline", pipeline, manifest.pipelines) from None
     return manifest, queue, queue_name(manifest, queue, pipeline)
 
 

@@ -43,7 +43,7 @@ def export(
     from fleet.cli.selection import filtered, jobs
 
     manifest = load_manifest()
-    queue = open_queue(manifest)
+    queue = open_queue(manifest, looks=True)
     name = queue_name(manifest, queue, pipeline)
     selection = filtered(error, match, since)
     states = [state.value] if state else ["ready", "delayed", "buried"]

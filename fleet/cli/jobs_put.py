@@ -47,20 +47,31 @@ def put(
 
     from fleet.cli import confirm
     from fleet.cli.names import duration, slips_are_usage_errors
+    from fleet.queue.names import check_delay, check_priority, check_ttr, check_unique
 
     confirm.free()
-    manifest, queue, name = open_pipeline(pipeline)
-    limit = queue.capabilities.max_payload
     options: dict[str, Any] = {"priority": priority, "delay": duration("--delay", delay)}
-    options["ttr"] = duration("--ttr", ttr) if ttr else _ttr(manifest, name)
+    if ttr:
+        options["ttr"] = duration("--ttr", ttr)
+    with slips_are_usage_errors():  # what is wrong in any queue, before one is made
+        check_priority(priority)
+        check_delay(options["delay"])
+        check_ttr(options.get("ttr", 1))
+        check_unique(unique)
+    if payload == "-" and unique is not None:
+        raise typer.BadParameter("--unique names one job, and - puts many")
+    if payload == "-" and sys.stdin is None:
+        raise typer.BadParameter("standard input is closed")
+    body = None
+    if payload != "-" and not payload.startswith("@"):
+        body = _checked(payload.encode("utf-8", "surrogateescape"), "the payload")
+    manifest, queue, name = open_pipeline(pipeline, creates=True)
+    limit = queue.capabilities.max_payload
+    options.setdefault("ttr", _ttr(manifest, name))
     if payload == "-":
-        if unique is not None:
-            raise typer.BadParameter("--unique names one job, and - puts many")
-        if sys.stdin is None:
-            raise typer.BadParameter("standard input is closed")
         _report_ids(name, _put_lines(queue, name, _lines(sys.stdin.buffer, limit), options))
         return
-    if payload.startswith("@"):
+    if body is None:
         try:
             with open(payload[1:], "rb") as file:
                 text = file.read(limit + _BLANKS + 1)
@@ -69,11 +80,8 @@ def put(
             raise typer.BadParameter(f"cannot read {payload[1:]}: {error.strerror}") from error
         if len(text) > limit + _BLANKS:
             raise _too_large(payload[1:], f"{size:,}" if size else f"more than {limit + _BLANKS:,}", limit)
-    else:
-        text = payload.encode("utf-8", "surrogateescape")
-    body = _checked(text, "the payload")
-    with slips_are_usage_errors():
-        _report_ids(name, iter([[queue.put(name, body, unique=unique, **options)]]))
+        body = _checked(text, "the payload")
+    _report_ids(name, iter([[queue.put(name, body, unique=unique, **options)]]))
 
 
 def _ttr(manifest: Manifest, queue_name: str) -> float:

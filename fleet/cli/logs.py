@@ -97,6 +97,8 @@ def logs(
             for name, follower in followers.items():
                 for line in follower.lines():
                     say(name, line)
+                if follower.change:
+                    output.note(f"{show(name)}: the log {follower.change}")
             time.sleep(PAUSE)
 
 

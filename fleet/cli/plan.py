@@ -249,7 +249,7 @@ def unclaimed(manifest: Manifest, found: Plan, place: Place) -> dict[str, int]:
     if not names:
         return {}
     try:
-        with open_queue(manifest) as queue:
+        with open_queue(manifest, looks=True) as queue:
             counts = {name: queue.stats(name, cap=1_000_000).ready for name in sorted(names)}
     except (FleetError, OSError):
         return {}

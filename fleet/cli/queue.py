@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from fleet.manifest import Manifest
+    from fleet.queue.job import BackendInfo
     from fleet.queue.queue import Queue
 
 UNTIL_RESUMED = 365 * 86400.0  # seconds; every back end wants an end
@@ -28,10 +29,10 @@ def info() -> None:
     from dataclasses import asdict
 
     from fleet.cli import output
-    from fleet.cli.context import load_manifest, open_queue, settings
+    from fleet.cli.context import load_manifest, settings
     from fleet.dashboard.text import show
 
-    found = open_queue(load_manifest()).info()
+    found = _facts(load_manifest())
     if settings().json:
         output.document({"schema": "fleet.queue/1", **asdict(found)})
         return
@@ -72,8 +73,9 @@ def migrate(
         output.say(_statements(manifest.queue.dsn))
         return
     confirm.free()
+    found = _version(manifest)
     queue = open_queue(manifest)
-    found, now = queue.migrate() if queue.capabilities.tables else (None, None)
+    now = queue.migrate()[1] if queue.capabilities.tables else None
     if settings().json:
         output.document({"schema": "fleet.migrate/1", "found": found, "now": now})
     elif now is None:
@@ -81,7 +83,25 @@ def migrate(
     elif found == now:
         output.say(f"tables are at version {now}: nothing to do")
     else:
-        output.say(f"tables {found} → {now}")
+        output.say(f"tables {found} → {now}" if found else f"tables made, version {now}")
+
+
+def _facts(manifest: Manifest) -> BackendInfo:
+    from fleet.manifest.secrets import dsn_with_password
+    from fleet.queue import connect
+
+    with connect(dsn_with_password(manifest), create=False) as queue:
+        return queue.info()
+
+
+def _version(manifest: Manifest) -> int | None:
+    """Of the tables as they are: opening the queue makes those that are missing."""
+    from fleet.errors import NoTables
+
+    try:
+        return _facts(manifest).schema_found
+    except NoTables:
+        return None
 
 
 def pause(

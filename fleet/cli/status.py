@@ -92,7 +92,7 @@ class Eyes:
 
         if self.queue is None:
             try:
-                self.queue = open_queue(self._manifest, patience=PATIENCE)
+                self.queue = open_queue(self._manifest, patience=PATIENCE, looks=True)
             except FleetError as error:
                 return take(self._manifest, error, self._place, previous, window=window)
         return take(self._manifest, self.queue, self._place, previous, window=window)

@@ -15,7 +15,7 @@ from fleet.cli.context import settings
 from fleet.dashboard.text import show
 from fleet.queue.job import Job, Settlement
 from fleet.units import format_duration
-from fleet.worker.handler import Handler, is_async
+from fleet.worker.handler import Handler, check_result, is_async
 from fleet.worker.hooks import handler_of
 from fleet.worker.outcome import after_error
 from fleet.worker.spec import WorkerSpec, queue_dsn
@@ -123,7 +123,7 @@ def _watched(handler: Handler, told: Told) -> Handler:
     def run(job: Job) -> None:
         begun_at = time.monotonic()
         try:
-            handler(job)
+            check_result(handler(job))
         except BaseException as error:
             told(job, time.monotonic() - begun_at, error)
             raise

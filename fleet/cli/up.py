@@ -36,9 +36,11 @@ def up(timeout: TimeoutOption = "60s") -> None:
     from fleet.manifest import machine
 
     seconds = time_to_wait("--timeout", timeout)
-    manifest = load_manifest()
-    machine.require(manifest)
-    place = place_of(manifest)
+    with confirm.nothing_yet():
+        manifest = load_manifest()
+        machine.require(manifest)
+        place = place_of(manifest)
+        wanted = desired(manifest, place)
     confirm.ask(confirm.Weight.FREE, "", name="")
     wide = max([11, *map(len, manifest.pipelines)])
     told: list[GroupResult] = []
@@ -50,7 +52,7 @@ def up(timeout: TimeoutOption = "60s") -> None:
                 output.say(line)
 
     try:
-        done = apply(place, desired(manifest, place), timeout=seconds, tell=tell)
+        done = apply(place, wanted, timeout=seconds, tell=tell)
     except KeyboardInterrupt:
         output.note(f"stopped waiting; {len(told)} pipelines were ready. Run fleet up again to finish.")
         raise

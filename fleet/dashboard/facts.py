@@ -56,7 +56,7 @@ class Source:
     error: str = ""  # one sentence, when it did not answer
     since: float | None = None  # Unix time of its first silence in a row
     age: float | None = 0.0  # seconds since its last good answer; None: never in this run
-    detail: str = ""  # such as supervisord's version
+    detail: str = ""  # such as that a queue has no tables yet
 
     @property
     def complaint(self) -> str:

@@ -36,7 +36,7 @@ def _source() -> dict[str, Schema]:
         "age": _number("[s] since its last good answer"),
         "since": _time("of its first silence"),
         "error": _text("why it did not answer"),
-        "detail": _text("such as its version"),
+        "detail": _text("such as that it has no tables yet"),
     }
 
 

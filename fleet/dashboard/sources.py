@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fleet.dashboard.facts import Asked, Heard, ProcessRow, Snapshot, Source
-from fleet.errors import FleetError
+from fleet.errors import FleetError, NoTables
 from fleet.manager.stand_in import BESIDE
 from fleet.queue.minutes import Minute, total
 
@@ -144,6 +144,8 @@ def ask_queue(
     """Counts each time; pulses, minutes and errors every few seconds only."""
     name = location(manifest.queue.dsn)
     last = previous.queue if previous else None
+    if isinstance(queue, NoTables):
+        return _empty(manifest, name)
     if isinstance(queue, FleetError):
         return Told(source=_silent(name, queue, now, last, previous), stats={})
     try:
@@ -171,6 +173,19 @@ def ask_queue(
         )
     except (FleetError, OSError) as error:
         return Told(source=_silent(name, error, now, last, previous), stats={})
+
+
+def _empty(manifest: Manifest, name: str) -> Told:
+    """A queue that nobody has made yet holds nothing, and its server is there."""
+    from fleet.queue.job import PipelineStats
+
+    names = (pipeline.queue_name for pipeline in manifest.pipelines.values())
+    stats = {
+        each: PipelineStats(pipeline=each, ready=0, delayed=0, reserved=0, buried=0, stale=0)
+        for each in names
+    }
+    detail = "no tables yet; create them with: fleet queue migrate"
+    return Told(source=Source(name=name, ok=True, detail=detail), stats=stats)
 
 
 def _still_heard(previous: Snapshot | None, clock: float) -> Heard | None:

@@ -139,10 +139,14 @@ def plain(snapshot: Snapshot, look: Look, *, processes: bool = False) -> list[st
 
 
 def silences(snapshot: Snapshot, look: Look) -> list[Line]:
-    """A line for each source that does not answer."""
-    sources = [("the queue", snapshot.queue)]
+    """A line for each source that does not answer, and for a queue that nobody has made yet."""
+    queue = snapshot.queue
+    sources = [("the queue", queue)]
     sources += [(f"supervisord on {show(host.name, 30)}", host) for host in snapshot.hosts]
-    return [_silence(what, source, snapshot.taken_at, look) for what, source in sources if not source.ok]
+    lines = [_silence(what, source, snapshot.taken_at, look) for what, source in sources if not source.ok]
+    if queue.ok and queue.detail:
+        lines.append((Span(" ▲ ", "yellow"), Span("the queue: ", "bold"), Span(show(queue.detail, 300))))
+    return lines
 
 
 def troubles(snapshot: Snapshot) -> list[str]:

@@ -16,7 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from shlex import quote
 
-from fleet.errors import FleetError, RenderError, SupervisorError
+from fleet.errors import FleetError, ManifestError, RenderError, SupervisorError
 from fleet.manager import files, holes, world
 from fleet.manager.daemon import environ
 from fleet.manager.desired import desired
@@ -164,7 +164,7 @@ def _includes(place: Place, daemon: DaemonState | None) -> Iterator[Finding]:
 def _log_folders(manifest: Manifest, place: Place) -> Iterator[Finding]:
     try:
         groups = programs(manifest, conf_dir=place.conf_dir, worker="fleet-worker")
-    except RenderError as error:
+    except (ManifestError, RenderError) as error:
         yield Finding(what="manifest", level=Level.BAD, text=str(error))
         return
     folders = sorted({Path(file).parent for group in groups for file in group.log_files()})

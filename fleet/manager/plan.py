@@ -20,7 +20,7 @@ from typing import Any
 from fleet.errors import RenderError
 from fleet.manager import escape
 from fleet.manager.program import Live, Program, Text
-from fleet.manifest import Manifest, Pipeline, dsn
+from fleet.manifest import Manifest, Pipeline, codes, dsn
 from fleet.manifest.interpolate import split_process
 from fleet.manifest.options import EXPANSION
 from fleet.manifest.values import STOP_MARGIN
@@ -66,12 +66,16 @@ def programs(manifest: Manifest, *, conf_dir: Path, worker: str) -> tuple[Group,
     *conf_dir* is where the rendered files will lie, *worker* the path of fleet-worker.
 
     Raises:
+        ManifestError: the DSN holds a password.
         RenderError: a value that can be carried neither by a conf nor by a spec.
     """
     if dsn.has_password(manifest.queue.dsn):
-        raise RenderError(
-            "queue.dsn holds a password, and passwords are never rendered. Take it out and name its source: "
-            'password = { file = "/etc/fleet/secrets/db" } or { env = "DB_PASSWORD" } in [queue].'
+        message = "the DSN holds a password, and passwords are never rendered"
+        hint = (
+            'move it: password = { file = "/etc/fleet/secrets/db" }, or { env = "DB_PASSWORD" }, in [queue]'
+        )
+        raise manifest.source.error(
+            [manifest.source.problem(codes.WRONG_VALUE, ("queue", "dsn"), message, hint)]
         )
     return tuple(_group(manifest, pipeline, conf_dir, worker) for pipeline in manifest.pipelines.values())
 

@@ -190,7 +190,8 @@ def _read_layer(path: FilePath) -> Layer:
             status = os.fstat(file.fileno())
             data = file.read(_LARGEST + 1)
     except OSError as error:
-        raise _unreadable(path, f"cannot be read: {error.strerror}{_owner(path)}.") from error
+        who = " Run fleet as a user who may read it." if isinstance(error, PermissionError) else ""
+        raise _unreadable(path, f"cannot be read: {error.strerror}{_owner(path)}.{who}") from error
     name = shown(path)
     if len(data) > _LARGEST:
         raise _unreadable(path, "is larger than 16 MiB. Is it the right file?")

@@ -315,7 +315,9 @@ def _not_held(job: Job) -> LeaseLost:
     return LeaseLost(f"job {job.id} is not reserved by this handle: it was only looked at")
 
 
-def connect(dsn: str | None = None, *, connection: Any = None, prefix: str | None = None) -> Queue:
+def connect(
+    dsn: str | None = None, *, connection: Any = None, prefix: str | None = None, create: bool = True
+) -> Queue:
     """
     Open a queue.
 
@@ -326,12 +328,17 @@ def connect(dsn: str | None = None, *, connection: Any = None, prefix: str | Non
     transaction, nothing is committed and no table is made there.  *prefix*
     names the tables, "fleet" by default.
 
+    Missing tables are made.  With *create* False they are not, nor is a
+    missing SQLite file: `info` tells that there are none, and no other verb
+    works.
+
     Raises:
         DsnError: the DSN cannot be used.
+        NoTables: there is no such file; or no table, on a *connection*.
         QueueError: the server cannot be reached, or its tables do not fit.
     """
     from fleet.queue.backends import open_backend
 
     if dsn is None and connection is None:
         dsn = os.environ.get("FLEET_DSN")
-    return Queue(open_backend(dsn, connection=connection, prefix=prefix))
+    return Queue(open_backend(dsn, connection=connection, prefix=prefix, create=create))

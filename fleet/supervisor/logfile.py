@@ -80,21 +80,27 @@ class Follower:
     def __init__(self, path: Path, *, from_start: bool = False) -> None:
         self.path = path
         self.position = 0  # bytes told so far
+        self.change = ""  # what became of the file, as far as the last `lines` saw it: "was cut"
         self._rest = b""
         self._file = self._open()
+        self._is_gone = self._file is None
         if self._file is not None and not from_start:
             self.position = self._file.seek(0, os.SEEK_END)
 
     def lines(self) -> Iterator[str]:
-        """Whole lines that are new since the last call."""
+        """Whole lines that are new since the last call; `change` says where they do not go on as before."""
+        self.change = ""
         yield from self._read()
         if self._file is None or not self._is_current():
             found = self._open()
-            if found is None:
-                return  # removed, or between the two steps of a rotation
+            if found is None:  # removed, or between the two steps of a rotation
+                self.change = "" if self._is_gone else "is gone; waiting for a new one"
+                self._is_gone = True
+                return
             yield from self._flush()
+            self.change = "is a new file now" if self._file is not None else ""
             self.close()
-            self._file, self.position = found, 0
+            self._file, self.position, self._is_gone = found, 0, False
             yield from self._read()
 
     def close(self) -> None:
@@ -121,6 +127,7 @@ class Follower:
         if os.fstat(self._file.fileno()).st_size < self.position:
             yield from self._flush()
             self.position = 0
+            self.change = "was cut"
         self._file.seek(self.position)
         while block := self._file.read(_BLOCK):
             self.position += len(block)

@@ -269,7 +269,10 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "T7": (
         "rotated, cut, removed while read",
-        (SUPERVISOR_LOGFILE + "test_a_follower_goes_on_after_rotation_truncation_and_removal",),
+        (
+            HERE,
+            SUPERVISOR_LOGFILE + "test_a_follower_goes_on_after_rotation_truncation_and_removal",
+        ),
     ),
     "T8": (
         "a tiny terminal",

@@ -49,6 +49,7 @@ ROWS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "C5 watch 0": (["status", "--watch", "0"], ("0.1 seconds to one day",)),
     "C5 rate 0": (["jobs", "kick", "emails", "--all", "--rate", "0/s"], ("must be above 0",)),
     "C5 priority": (["jobs", "put", "emails", "{}", "--priority", "4294967296"], ("from 0 (most urgent)",)),
+    "C5 priority of many": (["jobs", "put", "emails", "-", "--priority", "-1"], ("from 0 (most urgent)",)),
     "C5 ttr 0": (
         ["jobs", "put", "emails", "{}", "--ttr", "0"],
         ("ttr: expected more than 0 seconds and at most ten years",),
@@ -82,7 +83,20 @@ def test_a_bad_command_line_changes_nothing(
 ) -> None:
     """Exit 2, what is wrong, and what is near; typed characters come back visible."""
     line, words = ROWS[row]
-    assert_refused(fleet_says(capsys, "--yes", *line), 2, *words)
+    assert_refused(fleet_says(capsys, "--yes", *line), 2, *words, "Nothing was changed.")
+
+
+def test_a_bad_command_line_makes_nothing_in_a_fresh_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even the queue that a good one would have made; 5, 6: nothing runs, and there are no jobs yet."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fleet.toml").write_text(MANIFEST)
+    for row, (line, _) in ROWS.items():
+        said = fleet_says(capsys, "--yes", *line)
+        assert said.code in (2, 5, 6), (row, said)
+        if "J8" not in row:  # which asks the back end how much it takes
+            assert [path.name for path in tmp_path.iterdir()] == ["fleet.toml"], row
 
 
 def test_c4_beyond_the_room_says_how_to_get_there(world: World, capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,6 +165,7 @@ def test_c13_somebody_else_is_told_whose_it_is(world: World) -> None:
         assert "Traceback" not in said and "a bug" not in said, said
         assert code == {"status": 0, "doctor": 3, "stop": 5}.get(line[0], 8), (line, said)
         assert "0700, root:root" in said, (line, said)
+        assert line[0] not in ("apply", "up") or "Nothing was changed." in said, (line, said)
 
 
 def test_two_manifests_of_one_name_do_not_share_files(

@@ -135,7 +135,7 @@ ROWS: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
     ),
     "M35 password in the DSN": (
         queue('dsn = "mysql://u:hunter2@127.0.0.1:1/d"'),
-        ("queue.dsn holds a password", "password = { file ="),
+        ("fleet.toml:3:7 E004 the DSN holds a password", "move it: password = { file =", "u:***@127"),
     ),
     "M38 5,001 pipelines": (
         MANIFEST + "".join(f'[pipelines.p{n}]\ncommand = "/bin/cat"\n' for n in range(4999)),
@@ -163,14 +163,14 @@ def test_a_bad_manifest_changes_nothing(
     content, words = ROWS[row]
     world.manifest.write_bytes(content if isinstance(content, bytes) else content.encode())
     said = fleet_says(capsys, "--yes", line)
-    assert_refused(said, 4, *words)
+    assert_refused(said, 4, *words, "Nothing was changed.")
     assert "hunter2" not in said.err + said.out
 
 
 def test_m1_a_missing_manifest_says_how_to_make_one(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     """M1: the path, and fleet init."""
     said = fleet_says(capsys, "-m", "nowhere/fleet.toml", "--yes", "apply")
-    assert_refused(said, 4, "nowhere/fleet.toml E001", "Create it with `fleet init`")
+    assert_refused(said, 4, "nowhere/fleet.toml E001", "Create it with `fleet init`", "Nothing was changed.")
 
 
 # Accepted on purpose, and harmless: what it is, and the text that the process gets.
@@ -223,7 +223,8 @@ def test_m2_an_unreadable_manifest_is_told_with_owner_and_mode() -> None:
             assert_refused(
                 Said(code=code, out="", err=said),
                 4,
-                "fleet.toml E001 cannot be read: Permission denied (owner root, mode 0600)",
+                "fleet.toml E001 cannot be read: Permission denied (owner root, mode 0600). "
+                "Run fleet as a user who may read it.",
             )
         assert [path.name for path in Path(folder).iterdir()] == ["fleet.toml"]
 

@@ -99,7 +99,7 @@ NOTHING = r"interrupted\nNothing was changed\.\n"
 BEGUN = r"; begun with (orders|thumbs), emails, shop-\w+\. Run the same command again to finish"
 # A phase: the step that Ctrl-C comes before, and what is said to be done by then.
 PHASES: dict[str, tuple[Step, str]] = {
-    "planning": ((Transport, "call", "fleet.processes", 1), r"interrupted\n"),
+    "planning": ((Transport, "call", "fleet.processes", 1), NOTHING),
     "looking, under the lock": ((Transport, "call", "fleet.processes", 2), NOTHING),
     "the first file": ((Folder, "write", "fleet.shop-", 1), NOTHING),
     "the second file": (

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -123,6 +125,19 @@ def test_a_silent_supervisord_is_said_on_stderr_and_is_no_error(folder):
     assert "–/1" in ran.stdout
     assert "no answer from supervisord" in ran.stderr
     assert status(folder, "--check").returncode == 3
+
+
+@pytest.mark.parametrize("dsn", ["postgresql://fleet@{}/fleet", "mysql://fleet@{}/fleet", "beanstalkd://{}"])
+def test_a_queue_that_hangs_is_given_up_after_two_seconds(folder, dsn):
+    """It takes the connection and says nothing; the screen has more to show."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        at = f"127.0.0.1:{silent.getsockname()[1]}"
+        (folder / "fleet.toml").write_text(MANIFEST.replace("sqlite:///queue.db", dsn.format(at)))
+        began = time.monotonic()
+        ran = status(folder, "--once")
+        assert time.monotonic() - began < 6  # 2.4 s on an idle machine
+    assert ran.returncode == 0
+    assert "no answer from the queue: " in ran.stderr
 
 
 def test_watch_repeats_until_it_is_interrupted(running):

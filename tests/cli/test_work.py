@@ -25,6 +25,9 @@ def send(job):
 async def send_later(job):
     job.touch()
     send(job)
+
+def send_wrapped(job):
+    return send_later(job)
 """
 
 MANIFEST = """
@@ -40,6 +43,8 @@ WORD = "100%"
 handler = "shop:send"
 [pipelines.late]
 handler = "shop:send_later"
+[pipelines.wrapped]
+handler = "shop:send_wrapped"
 [pipelines.pdf]
 command = "php worker.php"
 """
@@ -81,6 +86,19 @@ def test_a_payload_may_come_from_a_file_or_stdin(shop: Path) -> None:
 
     assert run(shop, "emails", "--payload", "-", stdin=GOOD).returncode == 0
     assert run(shop, "emails", "--payload", "@nothing.json").returncode == 2
+
+
+def test_a_handler_that_gives_back_what_nobody_runs_has_failed(shop: Path) -> None:
+    """As in a worker: a plain function around `async def` has done nothing, and the job stays."""
+    failed = run(shop, "wrapped", "--payload", GOOD)
+    assert failed.returncode == 1
+    assert failed.stdout.startswith("#1 HandlerError: the handler gave back a coroutine that nobody runs")
+    assert "never awaited" not in failed.stderr
+
+    with fleet.connect(f"sqlite:///{shop / 'queue.db'}") as queue:
+        queue.put("wrapped", json.loads(GOOD))
+        assert "(again in 10s)" in run(shop, "wrapped", "--once").stdout
+        assert queue.stats("wrapped").delayed == 1
 
 
 def test_jobs_of_the_queue_are_worked_on_a_line_each(shop: Path) -> None:

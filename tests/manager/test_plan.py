@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from fleet.errors import RenderError
+from fleet.errors import ManifestError, RenderError
 from fleet.manager.plan import Group
 from fleet.manager.program import Live
+from fleet.manifest.report import format_problems
 from tests.manager.conftest import Make, planned
 
 
@@ -103,11 +104,13 @@ def test_a_dsn_whose_password_is_a_secret_is_not_in_the_environment(make: Make) 
 
 
 def test_a_password_in_the_dsn_is_never_rendered(make: Make) -> None:
-    """The refusal says what to write instead, and does not repeat the password."""
-    with pytest.raises(RenderError) as caught:
+    """The refusal says where it stands and what to write instead, and does not repeat the password."""
+    with pytest.raises(ManifestError) as caught:
         planned(make('[queue]\ndsn = "mysql://u:hunter2@h/d"\n[pipelines.a]\ncommand = "x"\n'))
-    assert "password = {" in str(caught.value)
-    assert "hunter2" not in str(caught.value)
+    (problem,) = caught.value.problems
+    assert (problem.key, problem.column) == ("queue.dsn", 7)
+    assert "password = {" in problem.hint
+    assert "hunter2" not in str(caught.value) + format_problems(caught.value)
 
 
 PIPELINE = '[pipelines.a]\nhandler = "x:y"\n'

@@ -19,6 +19,7 @@ from fleet.errors import (
     BackendBusy,
     BackendUnavailable,
     DsnError,
+    NoTables,
     OutcomeUnknown,
     PutUnknown,
     QueueError,
@@ -403,6 +404,38 @@ def test_tables_of_a_newer_fleet_are_refused(file: Path, queue: Queue):
     db.close()
     with pytest.raises(SchemaError, match=r"999.*Update fleet"):
         fleet.connect(f"sqlite:///{file}")
+
+
+def test_a_table_that_is_gone_is_told_and_not_made_anew(file: Path, queue: Queue):
+    """An empty one in its place would hide what was lost; the others stay as they are."""
+    queue.pause("emails", 600)
+    with contextlib.closing(sqlite3.connect(file)) as db:
+        db.execute("ALTER TABLE fleet_jobs RENAME TO elsewhere")
+        with fleet.connect(f"sqlite:///{file}") as again:
+            with pytest.raises(SchemaError, match=r"no such table: fleet_jobs\. .* fleet queue migrate$"):
+                again.reserve("emails")
+            for verb in (again.migrate, again.info):
+                with pytest.raises(SchemaError, match=r"fleet_jobs is gone.*fleet queue migrate --sql"):
+                    verb()
+        db.execute("ALTER TABLE elsewhere RENAME TO fleet_jobs")
+    with fleet.connect(f"sqlite:///{file}") as again:
+        assert again.migrate() == (1, 1)
+        assert again.stats("emails").paused > 500
+
+
+def test_a_look_leaves_a_file_as_it_is(file: Path):
+    """create=False: not made, given no tables, and not switched to WAL: it may be somebody else's."""
+    with pytest.raises(NoTables, match="fleet queue migrate"):
+        fleet.connect(f"sqlite:///{file}", create=False)
+    assert not file.exists()
+    with contextlib.closing(sqlite3.connect(file)) as db:
+        db.execute("CREATE TABLE theirs (id int)")
+    before = file.read_bytes()
+    with fleet.connect(f"sqlite:///{file}", create=False) as queue:
+        assert queue.info().schema_found is None
+        with pytest.raises(SchemaError, match="fleet queue migrate"):
+            queue.stats("emails")
+    assert file.read_bytes() == before
 
 
 def test_a_connection_without_tables_is_not_given_any(file: Path):

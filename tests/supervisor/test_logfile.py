@@ -62,13 +62,15 @@ def test_a_follower_goes_on_after_rotation_truncation_and_removal(tmp_path: Path
     assert list(follower.lines()) == ["one"]
     path.rename(tmp_path / "a.log.1")
     path.write_text("two\n")
-    assert list(follower.lines()) == ["two"]
+    assert (list(follower.lines()), follower.change) == (["two"], "is a new file now")
     path.write_text("3\n")  # truncated in place
-    assert list(follower.lines()) == ["3"]
+    assert (list(follower.lines()), follower.change) == (["3"], "was cut")
+    assert (list(follower.lines()), follower.change) == ([], "")
     path.unlink()
-    assert list(follower.lines()) == []
+    assert (list(follower.lines()), follower.change) == ([], "is gone; waiting for a new one")
+    assert (list(follower.lines()), follower.change) == ([], "")  # told once
     path.write_text("four\n")
-    assert list(follower.lines()) == ["four"]
+    assert (list(follower.lines()), follower.change) == (["four"], "is a new file now")
 
 
 def test_a_log_that_is_no_file_has_no_lines() -> None:

@@ -24,13 +24,19 @@ _CHOICES = {
 
 
 def open_backend(
-    dsn: str | None = None, *, connection: Any = None, commits: bool = False, prefix: str | None = None
+    dsn: str | None = None,
+    *,
+    connection: Any = None,
+    commits: bool = False,
+    prefix: str | None = None,
+    create: bool = True,
 ) -> Backend:
     """
     Open the back end that *dsn* names, or one over the caller's *connection*.
 
     *connection* is a sqlite3, psycopg or PyMySQL connection or a greenstalk
     client; *commits* makes each verb outside of an open transaction commit.
+    Without *create* tables that are missing stay so.
 
     Raises:
         DsnError: unknown scheme, option or kind of connection.
@@ -42,7 +48,7 @@ def open_backend(
         raise DsnError("no queue given. Pass a DSN such as sqlite:///jobs.db, or set FLEET_DSN.")
     parsed = check_dsn(dsn)
     table = check_prefix(prefix or parsed.option("prefix") or "fleet")
-    return _OPENERS[parsed.scheme](parsed, table)
+    return _OPENERS[parsed.scheme](parsed, table, create)
 
 
 def check_dsn(dsn: str) -> Dsn:
@@ -68,7 +74,7 @@ def check_dsn(dsn: str) -> Dsn:
     return parsed
 
 
-def _sqlite(dsn: Dsn, prefix: str) -> Backend:
+def _sqlite(dsn: Dsn, prefix: str, create: bool) -> Backend:
     from fleet.queue.backends.sqlite import SqliteBackend
 
     return SqliteBackend(
@@ -76,22 +82,23 @@ def _sqlite(dsn: Dsn, prefix: str) -> Backend:
         prefix=prefix,
         synchronous=dsn.option("synchronous") or "full",
         force=dsn.option("force") == "1",
+        create=create,
     )
 
 
-def _postgresql(dsn: Dsn, prefix: str) -> Backend:
+def _postgresql(dsn: Dsn, prefix: str, create: bool) -> Backend:
     from fleet.queue.backends.postgres import Door, PostgresBackend
 
-    return PostgresBackend(Door(dsn), prefix=prefix, push=dsn.option("wakeup") != "poll")
+    return PostgresBackend(Door(dsn), prefix=prefix, push=dsn.option("wakeup") != "poll", create=create)
 
 
-def _mysql(dsn: Dsn, prefix: str) -> Backend:
+def _mysql(dsn: Dsn, prefix: str, create: bool) -> Backend:
     from fleet.queue.backends.mysql import MysqlBackend
 
-    return MysqlBackend(dsn, prefix=prefix)
+    return MysqlBackend(dsn, prefix=prefix, create=create)
 
 
-def _beanstalkd(dsn: Dsn, _: str) -> Backend:
+def _beanstalkd(dsn: Dsn, _prefix: str, _create: bool) -> Backend:
     from fleet.queue.backends.beanstalkd import BeanstalkdBackend
 
     address = (dsn.host or "127.0.0.1", dsn.port or 11300)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fleet.errors import SchemaError
+from fleet.errors import NoTables, SchemaError
 
 # The newest version this fleet writes, and the oldest it can still work with:
 # a change is additive first, so that workers of two versions run side by side.
 WANTED = 1
 OLDEST = 1
+TABLES = ("jobs", "pipelines", "pulses", "minutes", "errors", "meta")  # behind the prefix, on every server
 
 
 def script(dialect: str, version: int, prefix: str) -> str:
@@ -47,15 +48,30 @@ def missing_indexes(dialect: str, prefix: str, there: Iterable[str]) -> list[str
     ]
 
 
+def check_complete(missing: Iterable[str], where: str) -> None:
+    """
+    Refuse tables of a known version some of which are gone: making them anew would hide that.
+
+    Raises:
+        SchemaError: which are *missing*, and the two ways to have them again.
+    """
+    names = list(missing)
+    if names:
+        raise SchemaError(
+            f"{where}: of its tables {', '.join(names)} is gone: dropped or renamed. Nothing was changed. "
+            "Restore it, or make it anew, empty: fleet queue migrate --sql prints the statements"
+        )
+
+
 def check(found: int | None, where: str) -> None:
     """
     Refuse tables that this version cannot work with.
 
     Raises:
-        SchemaError: missing, too old or too new, with the command that mends it.
+        SchemaError: none yet, too old or too new, with the command that mends it.
     """
     if found is None:
-        raise SchemaError(f"{where} has no tables for fleet yet. Create them with: fleet queue migrate")
+        raise NoTables(f"{where} has no tables for fleet yet. Create them with: fleet queue migrate")
     if found < OLDEST:
         raise SchemaError(
             f"{where} has tables of version {found}, and {OLDEST} is needed. Run: fleet queue migrate"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import struct
 import time
 
 import psutil
@@ -18,7 +17,7 @@ from fleet.errors import (
     PutUnknown,
 )
 from fleet.queue import Queue
-from fleet.queue.backends.beanstalkd import sockets
+from fleet.queue.backends.beanstalkd import links
 from tests import servers
 from tests.proxy import Proxy
 from tests.queue.beanstalkd.tools import Liar
@@ -176,7 +175,7 @@ def test_after_an_answer_that_cannot_be_the_connection_is_closed(proxied: tuple[
 
 def test_a_server_that_hangs_does_not_hang_us(own: servers.Server, monkeypatch: pytest.MonkeyPatch):
     """F43: half-open connections are given up after some seconds, not never."""
-    monkeypatch.setattr(sockets, "_TIME_OUT", struct.pack("ll", 0, 300_000))
+    monkeypatch.setattr(links, "ANSWER_WITHIN", 0.3)
     with Proxy(own.port) as proxy, fleet.connect(f"beanstalkd://127.0.0.1:{proxy.port}") as queue:
         queue.put("emails", 1)
         proxy.stall()
@@ -185,6 +184,20 @@ def test_a_server_that_hangs_does_not_hang_us(own: servers.Server, monkeypatch: 
             queue.put("emails", 2)
         assert time.monotonic() - started < 3
         proxy.stall(False)
+
+
+def test_a_server_that_takes_connections_and_hangs_is_not_there(own: servers.Server):
+    """Its greeting belongs to the connecting, which `connect_timeout` bounds; later answers may be slower."""
+    with Proxy(own.port) as proxy:
+        proxy.stall()
+        started = time.monotonic()
+        with pytest.raises(BackendUnavailable, match=r"no answer for 0\.4 s"):
+            fleet.connect(f"beanstalkd://127.0.0.1:{proxy.port}?connect_timeout=0.4")
+        assert time.monotonic() - started < 3
+        proxy.stall(False)
+        with fleet.connect(f"beanstalkd://127.0.0.1:{proxy.port}?connect_timeout=0.4") as queue:
+            proxy.slow(0.6, 1e6)
+            queue.put("emails", 1)
 
 
 def test_an_exception_in_the_middle_of_a_call_leaves_no_answer_behind(queue: Queue, pipeline: str):

@@ -82,6 +82,25 @@ def test_a_table_that_loses_jobs_is_refused(mariadb_dsn: str, db: Any):
         fleet.connect(mariadb_dsn, prefix="lossy")
 
 
+def test_a_table_that_is_gone_is_told_and_not_made_anew(mariadb_dsn: str, db: Any):
+    """An empty one in its place would hide what was lost; the others stay as they are."""
+    with fleet.connect(mariadb_dsn, prefix="partial") as queue:
+        queue.pause("emails", 600)
+    db.execute("RENAME TABLE partial_jobs TO partial_elsewhere")
+    with fleet.connect(mariadb_dsn, prefix="partial") as queue:
+        with pytest.raises(SchemaError, match=r"_jobs' doesn't exist .* fleet queue migrate$"):
+            queue.reserve("emails")
+        for verb in (queue.migrate, queue.info):
+            with pytest.raises(SchemaError, match=r"partial_jobs is gone.*fleet queue migrate --sql"):
+                verb()
+    db.execute("SHOW TABLES LIKE 'partial%'")
+    assert ("partial_jobs",) not in db.fetchall()
+    db.execute("RENAME TABLE partial_elsewhere TO partial_jobs")
+    with fleet.connect(mariadb_dsn, prefix="partial") as queue:
+        assert queue.migrate() == (1, 1)
+        assert queue.stats("emails").paused > 500
+
+
 def test_somebody_elses_table_is_left_alone(mariadb_dsn: str, db: Any):
     db.execute("CREATE TABLE taken_jobs (id INT PRIMARY KEY, body TEXT)")
     with pytest.raises(SchemaError, match="not fleet's"):

@@ -94,6 +94,25 @@ def test_tables_of_a_newer_fleet_are_refused(queue: Queue, admin: Any, dsn: str,
         fleet.connect(dsn)
 
 
+def test_a_table_that_is_gone_is_told_and_not_made_anew(
+    queue: Queue, postgres_dsn: str, admin: Any, dsn: str, prefix: str
+):
+    """An empty one in its place would hide what was lost; the others stay as they are."""
+    queue.pause("emails", 600)
+    admin.execute(f"ALTER TABLE {prefix}_jobs RENAME TO {prefix}_elsewhere")
+    with fleet.connect(dsn) as again:
+        with pytest.raises(SchemaError, match=r"_jobs\" does not exist\. .* fleet queue migrate$"):
+            again.reserve("emails")
+        for verb in (again.migrate, again.info):
+            with pytest.raises(SchemaError, match=rf"{prefix}_jobs is gone.*fleet queue migrate --sql"):
+                verb()
+    assert admin.execute("SELECT to_regclass(%s)", [f"{prefix}_jobs"]).fetchone() == (None,)
+    admin.execute(f"ALTER TABLE {prefix}_elsewhere RENAME TO {prefix}_jobs")
+    with fleet.connect(dsn) as again:
+        assert again.migrate() == (1, 1)
+        assert again.stats("emails").paused > 500
+
+
 def test_tables_made_by_hand_are_taken_as_they_are(admin: psycopg.Connection[Any], dsn: str, prefix: str):
     """The file is one script for psql, version included."""
     from fleet.queue.schema import migrate

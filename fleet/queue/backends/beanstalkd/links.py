@@ -13,7 +13,7 @@ from fleet.errors import BackendUnavailable, OutcomeUnknown
 from fleet.queue.backends.beanstalkd.borrowed import BorrowedLink
 from fleet.queue.backends.beanstalkd.lease import forget
 from fleet.queue.backends.beanstalkd.protocol import Link, Lost
-from fleet.queue.backends.beanstalkd.sockets import Address, dial
+from fleet.queue.backends.beanstalkd.sockets import ANSWER_WITHIN, Address, dial
 
 T = TypeVar("T")
 
@@ -49,8 +49,11 @@ class Links:
         self._idle: deque[Link] = deque()
         self._watcher: Link | None = None
         try:
-            self.main = BorrowedLink(connection) if self.borrowed else self._open()
-            greet(self.main)
+            if self.borrowed:
+                self.main: Link = BorrowedLink(connection)
+                greet(self.main)
+            else:
+                self.main = self._open_main()
         except (OSError, Lost) as error:
             self.close()
             raise self.unavailable(error) from error
@@ -81,8 +84,7 @@ class Links:
         pause, longest = _BACK_OFF
         while True:
             try:
-                self.main = self._open()
-                self._greet(self.main)
+                self.main = self._open_main()
                 return self.main
             except (OSError, Lost) as error:
                 pause = min(longest, pause * 2) * (0.5 + os.urandom(1)[0] / 512)  # jitter
@@ -156,6 +158,13 @@ class Links:
                 link.watch((*link.watched, tube))
                 link.send(b"list-tube-used\r\n")
                 link.line()
+
+    def _open_main(self) -> Link:
+        link = self._open()
+        link.answers_within(self._timeout)  # a server that accepts and says nothing is not there yet
+        self._greet(link)
+        link.answers_within(ANSWER_WITHIN)
+        return link
 
     def _open(self) -> Link:
         if self._closed:

@@ -20,7 +20,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
-from fleet.queue.backends.beanstalkd.sockets import ANSWER_WITHIN
+from fleet.queue.backends.beanstalkd.sockets import ANSWER_WITHIN, let_the_kernel_time
 
 if TYPE_CHECKING:
     from fleet.queue.backends.beanstalkd.lease import ReservedJob
@@ -60,6 +60,7 @@ class Link:
         self.closed = False
         self.spoke_at = time.monotonic()
         self._sock = sock
+        self._within: float = ANSWER_WITHIN  # seconds for an answer
         self._lock = threading.RLock()
         self._buffer = b""
         self._at = 0  # everything before it has been read
@@ -105,6 +106,11 @@ class Link:
             pass
         self.close()  # the end of the stream, or bytes that nobody asked for
         return False
+
+    def answers_within(self, seconds: float) -> None:
+        """From here on, an answer that takes longer than *seconds* is taken for lost."""
+        self._within = seconds
+        let_the_kernel_time(self._sock, seconds)
 
     def is_ours(self) -> bool:
         """Whether this process opened it: after a fork two processes would read each other's answers."""
@@ -326,7 +332,7 @@ class Link:
         try:
             data = self._sock.recv(_READ)
         except BlockingIOError as error:  # how SO_RCVTIMEO says that time is up
-            raise Lost(f"it gave no answer for {ANSWER_WITHIN} s") from error
+            raise Lost(f"it gave no answer for {self._within:g} s") from error
         except OSError as error:
             raise Lost(_words(error)) from error
         if not data:

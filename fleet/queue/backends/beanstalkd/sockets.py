@@ -8,7 +8,6 @@ import struct
 Address = tuple[str, int] | str  # host and port, or the path of a unix socket
 
 ANSWER_WITHIN = 15  # seconds; a put waits for a slow disk's fsync, a vanished host for ever
-_TIME_OUT = struct.pack("ll", ANSWER_WITHIN, 0)
 
 
 def dial(address: Address, timeout: float) -> socket.socket:
@@ -31,8 +30,11 @@ def dial(address: Address, timeout: float) -> socket.socket:
     return sock
 
 
-def let_the_kernel_time(sock: socket.socket) -> None:
-    """Have its reads end after ANSWER_WITHIN seconds."""
+def let_the_kernel_time(sock: socket.socket, seconds: float = ANSWER_WITHIN) -> None:
+    """Have its reads end after *seconds*."""
     # Python's own time-outs cost a poll() before every read, a tenth of a put.
     sock.settimeout(None)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIME_OUT)
+    microseconds = max(1, round(seconds * 1e6))  # 0 would be for ever
+    sock.setsockopt(
+        socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", *divmod(microseconds, 1_000_000))
+    )

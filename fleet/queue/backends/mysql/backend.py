@@ -42,10 +42,16 @@ class MysqlBackend:
     capabilities = Capabilities()
 
     def __init__(
-        self, dsn: Dsn | None = None, *, connection: Any = None, commits: bool = False, prefix: str = "fleet"
+        self,
+        dsn: Dsn | None = None,
+        *,
+        connection: Any = None,
+        commits: bool = False,
+        prefix: str = "fleet",
+        create: bool = True,
     ) -> None:
         """
-        Connect to *dsn*, creating the tables when they are missing.
+        Connect to *dsn*; with *create* the tables are made when they are missing.
 
         With *connection* nothing is created, set or closed, and verbs join
         the caller's transaction.  *commits* says that outside of an open one
@@ -64,9 +70,10 @@ class MysqlBackend:
             if not self._link.borrowed:
                 server.check_version(self._link)
             found = server.schema_version(self._link, self._sql)
-            if found is None and self._link.may_change_tables:
+            if found is None and create and self._link.may_change_tables:
                 found = self.migrate()[1]
-            migrate.check(found, self._link.where)
+            if found is not None or create:
+                migrate.check(found, self._link.where)
             server.check_tables(self._link, self._sql)
         except BaseException:
             self._link.close()

@@ -71,7 +71,9 @@ def translated(error: Exception, where: str, *, maybe: bool) -> Exception:
         # No space, table full, storage, read-only, a Galera node alone: nothing was done, it may be mended.
         return BackendUnavailable(f"{where}: {text}")
     if code == 1146:
-        return SchemaError(f"{where}: {text}. Create the tables with: fleet queue migrate")
+        return SchemaError(
+            f"{where}: {text}. Create fleet's tables, or see what is missing: fleet queue migrate"
+        )
     return QueueError(f"{where}: {text}")
 
 

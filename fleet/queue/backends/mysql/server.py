@@ -97,6 +97,7 @@ def migrate_tables(link: Link, sql: Statements, prefix: str) -> tuple[int, int]:
                     link.run(statement)
                 _check_columns(link, sql)
                 link.run(bind(sql.set_meta, "schema", str(version), str(version)), begin=True, commit=True)
+            migrate.check_complete(_missing_tables(link, prefix), link.where)
             return found, migrate.WANTED
         finally:
             link.run(bind("DO RELEASE_LOCK(%s)", lock), commit=True)
@@ -120,6 +121,18 @@ def _take(link: Link, lock: str) -> None:
         return  # Galera has none: each statement of the schema may be run by several at once
     if taken != 1:
         raise BackendBusy(f"{link.where}: another process has been changing the tables for too long")
+
+
+def _missing_tables(link: Link, prefix: str) -> list[str]:
+    """Asked one by one: lists of tables leave out those that this user has no right to."""
+    missing = []
+    for table in migrate.TABLES:
+        try:
+            link.read(f"SELECT 1 FROM `{prefix}_{table}` LIMIT 0")
+        except SchemaError as error:
+            if "(1146)" in str(error):
+                missing.append(f"{prefix}_{table}")
+    return missing
 
 
 def _check_columns(link: Link, sql: Statements) -> None:
@@ -182,6 +195,7 @@ def describe(link: Link, sql: Statements, prefix: str) -> BackendInfo:
         notes.append("The connection is not verified: add ?ssl_ca=FILE, so that nobody can listen or pose.")
     found = schema_version(link, sql)
     if found is not None:
+        migrate.check_complete(_missing_tables(link, prefix), link.where)
         keys = link.read(f"SHOW INDEX FROM `{prefix}_jobs`")[0].rows
         notes += migrate.missing_indexes("mysql", prefix, (str(row[2]) for row in keys))
     return BackendInfo(

@@ -57,9 +57,10 @@ class PostgresBackend:
         commits: bool = False,
         prefix: str = "fleet",
         push: bool = True,
+        create: bool = True,
     ) -> None:
         """
-        Connect through *door*, and make the tables when they are missing.
+        Connect through *door*; with *create* the tables are made when they are missing.
 
         With *connection* nothing is created or closed, and verbs join the
         caller's transaction.  *commits* says that outside of an open one each
@@ -79,9 +80,11 @@ class PostgresBackend:
         self._waiting = Waiting(door, self._runner, self._bell.channel, push=push)
         self._claims = Claims(self._runner, self._sql, self._waiting)
         try:
-            if self._schema_version() is None and (not self._runner.borrowed or commits):
-                self.migrate()
-            migrate.check(self._schema_version(), self._runner.where)
+            found = self._schema_version()
+            if found is None and create and (not self._runner.borrowed or commits):
+                found = self.migrate()[1]
+            if found is not None or create:
+                migrate.check(found, self._runner.where)
         except BaseException:
             self.close()
             raise
@@ -295,6 +298,7 @@ class PostgresBackend:
                     for statement in migrate.statements("postgresql", version, self._prefix):
                         session.cursor.execute(statement.encode())
                     self._runner.ask(session, self._sql.set_schema, {"version": str(version)})
+                migrate.check_complete(self._missing_in(session), self._runner.where)
             return found, migrate.WANTED
 
         return self._runner.twice(upgrade)
@@ -303,15 +307,23 @@ class PostgresBackend:
         return self._runner.twice(self._version_in, reads=True)
 
     def _version_in(self, session: Session) -> int | None:
-        if not self._runner.ask(session, self._sql.has_meta).fetchall()[0][0]:
+        if not self._has(session, f"{self._prefix}_meta"):
             return None
         rows = self._runner.ask(session, self._sql.get_schema).fetchall()
         return int(rows[0][0]) if rows else None
+
+    def _missing_in(self, session: Session) -> list[str]:
+        names = [f"{self._prefix}_{table}" for table in migrate.TABLES]
+        return [name for name in names if not self._has(session, name)]
+
+    def _has(self, session: Session, table: str) -> bool:
+        return bool(self._runner.ask(session, self._sql.has_table, {"table": table}).fetchall()[0][0])
 
     def info(self) -> BackendInfo:
         level, version, notes = self._runner.twice(durability, reads=True)
         found = self._schema_version()
         if found is not None:
+            migrate.check_complete(self._runner.twice(self._missing_in, reads=True), self._runner.where)
             notes += self._runner.twice(lambda session: missing_indexes(session, self._prefix), reads=True)
         if self._runner.pooled and not self._runner.borrowed:
             notes.append(

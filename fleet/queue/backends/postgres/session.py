@@ -198,7 +198,7 @@ def translate(error: psycopg.Error, where: str) -> QueueError:
     if code in ("55P03", "57014", "40001", "40P01"):
         return BackendBusy(f"{text}. {_HINTS.get(code, 'Somebody else holds a lock on it: try again.')}")
     if code in ("42P01", "42703"):
-        return SchemaError(f"{text}. Create or update fleet's tables with: fleet queue migrate")
+        return SchemaError(f"{text}. Create fleet's tables, or see what is missing: fleet queue migrate")
     if code == "42501":
         return SchemaError(text)
     if code == "42P07":

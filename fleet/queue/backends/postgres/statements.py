@@ -194,8 +194,8 @@ class Statements:
         self.pulses = sql(f"""
             SELECT {NOW} - at, body FROM {pulses} WHERE at > {NOW} - %(us)s ORDER BY host, process""")
         # Not to_regclass: it may remember from before a lock was waited for that there was no such table.
-        self.has_meta = sql(f"""
-            SELECT EXISTS (SELECT FROM pg_class WHERE relname = '{meta}' AND pg_table_is_visible(oid))""")
+        self.has_table = sql("""
+            SELECT EXISTS (SELECT FROM pg_class WHERE relname = %(table)s AND pg_table_is_visible(oid))""")
         self.get_schema = sql(f"SELECT value FROM {meta} WHERE name = 'schema'")
         self.set_schema = sql(f"""
             INSERT INTO {meta} (name, value) VALUES ('schema', %(version)s)

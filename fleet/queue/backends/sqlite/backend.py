@@ -27,7 +27,7 @@ from fleet.queue.backends.sqlite import rows as values_of
 from fleet.queue.backends.sqlite.claim import Claims
 from fleet.queue.backends.sqlite.clock import Clock
 from fleet.queue.backends.sqlite.connection import Link
-from fleet.queue.backends.sqlite.files import boot_id, location, refuse_network_file_system
+from fleet.queue.backends.sqlite.files import boot_id, is_missing, location, refuse_network_file_system
 from fleet.queue.backends.sqlite.puts import Puts
 from fleet.queue.backends.sqlite.statements import Statements
 from fleet.queue.backends.sqlite.waiting import Waiting
@@ -62,10 +62,11 @@ class SqliteBackend:
         prefix: str = "fleet",
         synchronous: str = "full",
         force: bool = False,
+        create: bool = True,
         clock: Clock | None = None,
     ) -> None:
         """
-        Open *path*, creating the file and its tables when they are missing.
+        Open *path*; with *create* the file and its tables are made when they are missing.
 
         With *connection* nothing is created or closed, and verbs join the
         caller's transaction.  *commits* says that outside of an open one each
@@ -85,14 +86,18 @@ class SqliteBackend:
         self._nudge = Nudge("" if connection is not None or path == ":memory:" else path)
         if connection is None and path != ":memory:" and not force:
             refuse_network_file_system(path)
-        self._link = Link(path, connection, commits=commits, synchronous=synchronous)
+        if not create and is_missing(path):
+            migrate.check(None, location(path))
+        self._link = Link(path, connection, commits=commits, synchronous=synchronous, create=create)
         self._puts = Puts(self._link, self._sql, self._clock)
         self._claims = Claims(self._link, self._sql, self._clock)
         self._waiting = Waiting(path, self._link, self._sql, self._clock)
         try:
-            if self._schema_version() is None and (commits or not self._link.borrowed):
-                self.migrate()
-            migrate.check(self._schema_version(), location(path))
+            found = self._schema_version()
+            if found is None and create and (commits or not self._link.borrowed):
+                found = self.migrate()[1]
+            if found is not None or create:
+                migrate.check(found, location(path))
         except BaseException:
             self._link.close()
             raise
@@ -331,13 +336,21 @@ class SqliteBackend:
                             f"{location(self._path)}: {error}, and is not fleet's: choose another ?prefix="
                         ) from error
                 db.execute(self._sql.set_meta, ("schema", str(version)))
+            migrate.check_complete(self._missing_tables(), location(self._path))
             return found, migrate.WANTED
 
         return self._link.write(upgrade)
 
+    def _missing_tables(self) -> list[str]:
+        there = {
+            name for (name,) in self._link.read("SELECT name FROM sqlite_master WHERE type = 'table'", [])
+        }
+        return [
+            name for table in (*migrate.TABLES, "ids") if (name := f"{self._prefix}_{table}") not in there
+        ]
+
     def _schema_version(self) -> int | None:
-        query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
-        if not self._link.read(query, [f"{self._prefix}_meta"]):
+        if f"{self._prefix}_meta" in self._missing_tables():
             return None
         rows = self._link.read(self._sql.get_meta, ["schema"])
         return int(rows[0][0]) if rows else None
@@ -375,6 +388,7 @@ class SqliteBackend:
             )
         found = self._schema_version()
         if found is not None:
+            migrate.check_complete(self._missing_tables(), location(self._path))
             there = self._link.read("SELECT name FROM sqlite_master WHERE type = 'index'", [])
             notes += migrate.missing_indexes("sqlite", self._prefix, (str(row[0]) for row in there))
         return BackendInfo(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar, TypeVarTuple
 
-from fleet.errors import BackendBusy, BackendUnavailable, PutUnknown, QueueError
+from fleet.errors import BackendBusy, BackendUnavailable, PutUnknown, QueueError, SchemaError
 from fleet.queue.backends.sqlite.files import is_on_read_only_disk, limit_on_files, location, not_writable
 
 _BUSY_SECONDS = 5.0
@@ -32,9 +32,17 @@ class Link:
     """A connection of its own to the file at *path*, or the caller's *connection*."""
 
     def __init__(
-        self, path: str, connection: sqlite3.Connection | None, *, commits: bool, synchronous: str
+        self,
+        path: str,
+        connection: sqlite3.Connection | None,
+        *,
+        commits: bool,
+        synchronous: str,
+        create: bool,
     ) -> None:
         """
+        Without *create* the file stays as it is, somebody else's perhaps.
+
         *commits* says that outside of an open transaction each verb is one of
         its own, whatever the mode of the caller's connection.
 
@@ -46,6 +54,7 @@ class Link:
         self.commits = commits
         self._synchronous = synchronous
         self._patience = _BUSY_SECONDS
+        self._create = create
         self.db = connection or self._open(reader=False)
 
     def reader(self) -> sqlite3.Connection:
@@ -136,6 +145,10 @@ class Link:
         code = _primary_code(error)
         if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY) and is_on_read_only_disk(self.path):
             return BackendUnavailable(f"{where}: {error}. Its file system is mounted read-only.")
+        if "no such table" in str(error):
+            return SchemaError(
+                f"{where}: {error}. Create fleet's tables, or see what is missing: fleet queue migrate"
+            )
         hint = not_writable(self.path) if code == sqlite3.SQLITE_READONLY else ""
         if code == sqlite3.SQLITE_CANTOPEN and (limit := limit_on_files()):
             hint = f"The reason: {limit}."
@@ -171,7 +184,8 @@ class Link:
         if reader:
             db.execute("PRAGMA query_only = on")
         else:
-            db.execute("PRAGMA journal_mode = wal")
+            if self._create:
+                db.execute("PRAGMA journal_mode = wal")
             db.execute(f"PRAGMA synchronous = {self._synchronous}")
 
     def _patiently(self, attempt: Callable[[*Ts], T], *values: *Ts) -> T:

@@ -15,6 +15,17 @@ def location(path: str) -> str:
     return f"sqlite:///{path}" if path else "the caller's SQLite connection"
 
 
+def is_missing(path: str) -> bool:
+    """Whether there is no such file; where this user may not look, nobody knows."""
+    try:
+        os.stat(path)  # noqa: PTH116 - pathlib is not worth its import
+    except FileNotFoundError:
+        return path != ":memory:"
+    except OSError:
+        pass
+    return False
+
+
 def boot_id() -> str:
     """A text that is the same until the next boot; "" where the system has none."""
     try:
