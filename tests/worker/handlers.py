@@ -152,6 +152,20 @@ def vandal(job: Job) -> None:
         diary.write(f"{job.data} {Path.cwd()} {mask:03o} {signal.getsignal(signal.SIGTERM)!r:.20}\n")
 
 
+def own_loop(job: Job) -> None:
+    """An event loop that hears of SIGINT, and so takes the descriptor that every signal is written to."""
+
+    async def listen() -> None:
+        interrupted = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupted.set)
+        say(job.id, "begun")
+        if job.data == "wait":
+            await interrupted.wait()
+
+    asyncio.run(listen())
+    say(job.id)
+
+
 def fork(job: Job) -> None:
     """A child that is told to end, as multiprocessing and subprocess pools do."""
     child = os.fork()

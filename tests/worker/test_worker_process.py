@@ -558,6 +558,29 @@ def test_what_a_handler_does_to_its_process_is_not_for_the_next_job(site: Site, 
     assert "draining why=SIGTERM" in site.log
 
 
+def test_sigterm_is_heard_after_a_loop_of_the_handlers_own(site: Site, end: End) -> None:
+    """F10: asyncio drops the descriptor of all signals with the last of its own."""
+    site.queue.put("emails", "leave")
+    worker = site.worker("own_loop")
+    site.wait_until_empty()
+
+    assert end(worker) == 0
+    assert "draining why=SIGTERM" in site.log
+
+
+def test_sigterm_is_heard_beside_a_loop_of_the_handlers_own(site: Site) -> None:
+    """The loop goes on hearing what it asked for."""
+    site.queue.put("emails", "wait")
+    worker = site.worker("own_loop")
+    site.wait_for(1, "begun")
+    worker.send_signal(signal.SIGTERM)
+    eventually(lambda: "draining why=SIGTERM" in site.log)
+    worker.send_signal(signal.SIGINT)
+
+    assert worker.wait(10) == 0
+    assert "done=1 failed=0" in site.log
+
+
 def test_a_supervisord_that_died_during_our_start_is_missed(site: Site) -> None:
     """No parent is left to change, but the pipe that supervisord gave as stdin has no writer any more."""
     read, write = os.pipe()
