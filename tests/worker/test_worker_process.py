@@ -601,6 +601,15 @@ def test_a_forgotten_thread_does_not_keep_the_worker(site: Site, end: End) -> No
     assert end(worker) == 0
 
 
+@pytest.mark.slow
+def test_a_forgotten_thread_does_not_hide_an_error(site: Site) -> None:
+    """The exit code is that of the error also where the interpreter would wait for a thread."""
+    (site.folder / "broken.py").write_text(
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\nraise KeyError\n"
+    )
+    assert site.worker(handler="broken:run", path=[str(site.folder)]).wait(20) == 4
+
+
 def test_tables_that_are_too_new_end_the_worker_in_words(site: Site) -> None:
     """Exit 6, unlike an outage, which is waited out."""
     with sqlite3.connect(site.folder / "queue.db") as db:
