@@ -91,7 +91,8 @@ class Tasks:
         task = self._tasks.get(job)
         if task is not None:
             self._blows[job] = error
-            task.cancel()
+            # Once it has begun: one that is cancelled before never runs a line, and nobody hears of its end.
+            self._loop.call_soon(task.cancel)
 
     def stack(self, job: Job) -> list[str]:
         task = self._tasks.get(job)

@@ -137,6 +137,14 @@ async def nap_async(job: Job) -> None:
     say(job.id)
 
 
+async def block(job: Job) -> None:
+    """Stops the loop for the payload's seconds, as a call does that is no coroutine."""
+    say(job.id, "begun")
+    time.sleep(job.data)
+    await asyncio.sleep(0.01)
+    say(job.id)
+
+
 def vandal(job: Job) -> None:
     """Payload "spoil" changes what it can of its process; another tells what it finds."""
     if job.data == "spoil":

@@ -348,6 +348,20 @@ def test_a_timeout_ends_one_slot_and_leaves_the_others(site: Site, end: End, han
     assert end(worker) == 0
 
 
+@pytest.mark.slow
+def test_a_task_that_is_late_before_it_begins_ends_like_any_other(site: Site, end: End) -> None:
+    """Its time goes by while another one stops the loop; the worker goes on."""
+    first = site.queue.put("emails", 3.0)
+    worker = site.worker("block", concurrency=2, timeout=0.5, retries={"max": 0})
+    site.wait_for(1, "begun")
+    second = site.queue.put("emails", 0.0)
+
+    eventually(lambda: site.queue.stats("emails").buried == 2)
+    assert site.lines("begun") == [str(first), str(second)]
+    assert end(worker) == 0
+    assert "does not end" not in site.log
+
+
 def test_sigterm_drains_every_slot(site: Site, end: End) -> None:
     """All jobs in hand are finished, none is begun."""
     site.queue.put_many("emails", [0.6] * 5)
