@@ -8,6 +8,7 @@ import threading
 from typing import Any
 
 from fleet.queue.job import Job
+from fleet.worker.habits import Habits
 from fleet.worker.handler import Handler
 from fleet.worker.log import current_job
 from fleet.worker.slots import Ended, Take, end_child
@@ -23,6 +24,7 @@ class Tasks:
     def __init__(self, handler: Handler, count: int) -> None:
         self._handler = handler
         self._pid = os.getpid()
+        self._habits = Habits() if count == 1 else None
         self._free = threading.Semaphore(count)
         self._loop = asyncio.new_event_loop()
         self._tasks: dict[Job, asyncio.Task[Any]] = {}
@@ -65,6 +67,8 @@ class Tasks:
         except BaseException as raised:
             error = raised
         end_child(self._pid, error)
+        if self._habits is not None:
+            self._habits.resume()
         del self._tasks[job]
         blow = self._blows.pop(job, None)
         if blow is not None and isinstance(error, asyncio.CancelledError):

@@ -160,6 +160,10 @@ def vandal(job: Job) -> None:
         diary.write(f"{job.data} {Path.cwd()} {mask:03o} {signal.getsignal(signal.SIGTERM)!r:.20}\n")
 
 
+async def vandal_async(job: Job) -> None:
+    vandal(job)
+
+
 def own_loop(job: Job) -> None:
     """An event loop that hears of SIGINT, and so takes the descriptor that every signal is written to."""
 

@@ -551,12 +551,15 @@ def test_a_forked_child_that_comes_back_is_no_second_worker(site: Site, end: End
     assert "done=5 failed=0 buried=0 lost=0" in site.log
 
 
-def test_what_a_handler_does_to_its_process_is_not_for_the_next_job(site: Site, end: End) -> None:
+@pytest.mark.parametrize("handler", ["vandal", "vandal_async"])
+def test_what_a_handler_does_to_its_process_is_not_for_the_next_job(
+    site: Site, end: End, handler: str
+) -> None:
     """F10: descriptors, umask, working directory and signals; what it prints then is logged all the same."""
     diary = site.folder / "diary"
     diary.touch()
     site.queue.put_many("emails", ["before", "spoil", "after"])
-    worker = site.worker("vandal", env={"DIARY": str(diary)})
+    worker = site.worker(handler, env={"DIARY": str(diary)})
     site.wait_until_empty()
     before, spoil, after = (line.split(maxsplit=1) for line in diary.read_text().splitlines())
 
