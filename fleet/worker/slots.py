@@ -75,8 +75,8 @@ class MainThread:
 
     def work(self, take: Take, ended: Ended) -> None:
         handler = self._handler
+        error: BaseException | None = None
         while (job := take()) is not None:
-            error: BaseException | None = None
             self._job = job
             current_job.set(job)
             try:
@@ -84,6 +84,7 @@ class MainThread:
                     result = handler(job)
                     if result is not None:
                         check_result(result)
+                        result = None
                 finally:
                     self._job = None  # a blow that falls from here on is void
             except BaseException as raised:
@@ -93,6 +94,7 @@ class MainThread:
             current_job.set(None)
             self._habits.resume()
             ended(job, error)
+            error = None  # like the result: all that a handler made hangs on it, and the next job may be far
 
     def strike(self, job: Job, error: Exception) -> None:
         self._blow = (job, error)

@@ -234,6 +234,15 @@ def allocate(job: Job) -> None:
     say(job.id)
 
 
+def make_much(job: Job) -> bytearray:
+    """Gives 200 MB back, or fails with as much in a variable."""
+    say(job.id)
+    much = bytearray(200_000_000)
+    if job.data == "fail":
+        raise KeyError(job.data)
+    return much
+
+
 def grow(job: Job) -> None:
     """Keeps 40 MB more each time."""
     hoard.append(os.urandom(1) * 40_000_000)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from fleet.queue.consumer import SLICE
@@ -475,6 +476,18 @@ def test_a_job_that_needs_more_memory_than_there_is_fails_alone(site: Site, end:
     worker = site.worker("allocate", retries={"max": 0}, before=("prlimit", f"--as={400 << 20}"))
     assert site.wait_for(1) == ["2"]
     assert site.reason().startswith("MemoryError")
+    assert end(worker) == 0
+
+
+@pytest.mark.parametrize("way", ["return", "fail"])
+def test_what_a_handler_made_does_not_stay_with_an_idle_worker(site: Site, end: End, way: str) -> None:
+    """Neither a result that nobody wants nor what an error's frames hold waits for the next job."""
+    site.queue.put("emails", way)
+    worker = site.worker("make_much", retries={"max": 0})
+    site.wait_for(1)
+    eventually(lambda: site.queue.stats("emails").reserved == 0)  # it is over, and settled
+
+    eventually(lambda: psutil.Process(worker.pid).memory_info().rss < 100_000_000)
     assert end(worker) == 0
 
 
