@@ -136,7 +136,9 @@ class Stream(io.TextIOBase):
         *lines, rest = (self._parts.pop(thread, "") + text).split("\n")
         for line in lines:
             self._log.said(line)
-        if rest:
+        if len(rest) > _MAX_LINE:  # dots, or a bar that is drawn over itself: it may never end
+            self._log.said(rest)
+        elif rest:
             self._parts[thread] = rest
         return len(text)
 

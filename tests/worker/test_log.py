@@ -74,6 +74,19 @@ def test_a_stream_cuts_prints_into_lines() -> None:
     os.close(write)
 
 
+def test_a_line_without_an_end_is_written_in_pieces() -> None:
+    """Progress dots of a million jobs are neither kept for ever nor copied for each one more."""
+    read, write = os.pipe()
+    log = Log(fd=write)
+    stream = Stream(log, write)
+    for _ in range(20_000):
+        print(".", end="", file=stream)
+    log.close()
+    assert [len(line) for line in os.read(read, 65536).splitlines()] == [8194, 8194]  # the mark of a cut: 3
+    os.close(read)
+    os.close(write)
+
+
 def test_what_a_handler_prints_names_its_job_in_a_json_log() -> None:
     """Every line is an object, so that a log collector can find all lines of one job."""
     read, write = os.pipe()
