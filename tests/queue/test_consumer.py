@@ -173,6 +173,19 @@ def test_a_stuck_slot_gives_back_what_it_claimed_ahead(queue: Queue, rival: Queu
         consumer.close()
 
 
+def test_a_job_that_settled_itself_is_counted_wherever_jobs_are(queue: Queue) -> None:
+    """In the tally, which the pulse and the log tell, as in the minutes."""
+    queue.put("emails", None)
+    consumer = Consumer(queue, ("emails",), pulse=True)
+    job = consumer.take(0)
+    assert job is not None
+    job.delete()
+    consumer.forget(job)
+    consumer.close()
+    (pulse,), (minute,) = queue.pulses(), queue.minutes(3600)
+    assert consumer.tally.done == pulse.done == minute.done == 1
+
+
 def test_a_finished_job_is_settled_while_the_next_one_runs(queue: Queue, rival: Queue) -> None:
     """Its result does not wait for the slot to come back from the job that was claimed beside it."""
     queue.put_many("emails", range(200))
