@@ -7,6 +7,8 @@ import signal
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
+from fleet.queue.vitals import supervised
+
 _ROUNDS = 100  # of a fork bomb; one or two of anything else
 
 
@@ -14,10 +16,10 @@ def end_family() -> None:
     """
     Kill everybody in this process's group, as supervisord does when it has to kill the worker.
 
-    Only where the group is our own, as supervisord makes it: else it is somebody's
-    shell.  A child that called setsid has left it.
+    Only where supervisord made the group for us: a shell's holds others, such as
+    who reads our output.  A child that called setsid has left it.
     """
-    if os.getpgrp() != os.getpid():
+    if not supervised() or os.getpgrp() != os.getpid():
         return
     stopped: set[int] = set()
     for _ in range(_ROUNDS):

@@ -115,6 +115,19 @@ def test_a_handler_that_ignores_its_timeout_is_ended_with_its_process(site: Site
     assert "does not end" in site.log
 
 
+@pytest.mark.slow
+def test_a_worker_in_a_shells_pipe_does_not_kill_who_reads_it(site: Site) -> None:
+    """`fleet work … | tee log`: a shell with job control gives both one process group, of the first."""
+    site.queue.put("emails", 60)
+    spec = site.spec("stubborn", timeout=0.3)
+    worker = f"{sys.executable} -m fleet.worker.main {spec}"
+    shell = f"set -m; {worker} 2>&1 | (cat > log; sleep 0.2; echo read > end)"
+    subprocess.run(["bash", "-c", shell], cwd=site.folder, timeout=20, check=True)
+
+    assert "does not end" in site.log
+    assert site.lines("end") == ["read"]
+
+
 def test_each_way_out_of_a_handler_has_its_outcome(site: Site, end: End) -> None:
     """Bury buries, Retry retries, any error follows the retries, and none of them ends the worker."""
     for verb in ("bury", "retry", "exit", "deep", "own", "error"):
