@@ -107,7 +107,10 @@ def work(path: str) -> int:
     def put_back() -> None:
         sys.stdout, sys.stderr = before
 
-    os.register_at_fork(after_in_child=put_back)  # a forked child has no thread that writes our lines
+    os.register_at_fork(after_in_child=put_back)
+    os.register_at_fork(
+        after_in_child=log.forked
+    )  # for a logging handler, which keeps the stream it was given
     try:
         handler = handler_of(spec)
         dsn = queue_dsn(spec)

@@ -202,6 +202,16 @@ def fork_and_return(job: Job) -> None:
         say(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), "codes")
 
 
+def fork_and_log(job: Job) -> None:
+    """A child writes to the stream that it got from the parent, as a handler of `logging` does."""
+    stream = sys.stderr
+    child = os.fork()
+    if child == 0:
+        stream.write(f"child of {job.id}\n")
+        os._exit(0)
+    os.waitpid(child, 0)
+
+
 def bomb(job: Job) -> None:
     """Joins the group of processes that is the payload, and forks until it is full, its children too."""
     if job.data is None:

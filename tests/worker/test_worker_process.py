@@ -577,6 +577,18 @@ def test_a_forked_child_that_comes_back_is_no_second_worker(site: Site, end: End
     assert "done=5 failed=0 buried=0 lost=0" in site.log
 
 
+def test_what_a_forked_child_logs_is_in_the_log(site: Site, end: End) -> None:
+    """The thread that writes lines is the parent's."""
+    ids = site.queue.put_many("emails", [1, 2])
+    worker = site.worker("fork_and_log")
+    site.wait_until_empty()
+
+    assert end(worker) == 0
+    assert [line for line in site.log.splitlines() if line.startswith("child")] == [
+        f"child of {id_}" for id_ in ids
+    ]
+
+
 @pytest.mark.parametrize("handler", ["vandal", "vandal_async"])
 def test_what_a_handler_does_to_its_process_is_not_for_the_next_job(
     site: Site, end: End, handler: str
