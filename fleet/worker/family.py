@@ -1,15 +1,37 @@
-"""What handlers have forked, at the end of a worker that had to interrupt them."""
+"""What handlers have forked: ended where it comes back, and with a worker that had to interrupt them."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from fleet.queue.vitals import supervised
 
 _ROUNDS = 100  # of a fork bomb; one or two of anything else
+
+
+def end_child(pid: int, error: BaseException | None) -> None:
+    """
+    A child that a handler forked, and that comes back from it, ends here: only *pid* goes on.
+
+    It holds a copy of everything that was claimed, and would work on it as well.
+    """
+    if os.getpid() == pid:
+        return
+    code = 0 if error is None else 1
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    elif error is not None:
+        import traceback
+
+        traceback.print_exception(error)
+    with suppress(Exception):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def end_family() -> None:

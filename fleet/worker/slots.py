@@ -13,11 +13,11 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from types import FrameType
 from typing import Protocol
 
 from fleet.queue.job import Job
+from fleet.worker.family import end_child
 from fleet.worker.habits import Habits
 from fleet.worker.handler import Handler, check_result
 from fleet.worker.log import current_job
@@ -38,27 +38,6 @@ class Slots(Protocol):
 
     def stack(self, job: Job) -> list[str]:
         """Where its handler is, as lines of "file:line function", outermost first."""
-
-
-def end_child(pid: int, error: BaseException | None) -> None:
-    """
-    A child that a handler forked, and that comes back from it, ends here: only *pid* goes on.
-
-    It holds a copy of everything that was claimed, and would work on it as well.
-    """
-    if os.getpid() == pid:
-        return
-    code = 0 if error is None else 1
-    if isinstance(error, SystemExit):
-        code = error.code if isinstance(error.code, int) else int(error.code is not None)
-    elif error is not None:
-        import traceback
-
-        traceback.print_exception(error)
-    with suppress(Exception):
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(code)
 
 
 class MainThread:

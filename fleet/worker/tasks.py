@@ -8,10 +8,11 @@ import threading
 from typing import Any
 
 from fleet.queue.job import Job
+from fleet.worker.family import end_child
 from fleet.worker.habits import Habits
 from fleet.worker.handler import Handler
 from fleet.worker.log import current_job
-from fleet.worker.slots import Ended, Take, end_child
+from fleet.worker.slots import Ended, Take
 
 
 class Tasks:
