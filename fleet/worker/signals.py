@@ -8,12 +8,13 @@ import signal
 # That of `signal` tries to make an enum of the answer: 2 µs, after every job.
 from _signal import getsignal  # type: ignore[import-not-found]
 from contextlib import suppress
+from signal import SIGHUP, SIGINT, SIGQUIT, SIGTERM
 from types import FrameType
 from typing import Any
 
 from fleet.queue.bell import Bell
 
-STOP = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP})
+STOP = frozenset({SIGTERM, SIGINT, SIGQUIT, SIGHUP})
 PAUSE = signal.SIGUSR1
 RESUME = signal.SIGCONT
 DUMP = signal.SIGUSR2
@@ -41,7 +42,10 @@ def hear(bell: Bell) -> Before:
 
 def hear_again() -> None:
     """Take the signals back from a handler that took them from us; in the main thread."""
-    if _rung >= 0 and getsignal(signal.SIGTERM) is not _heard:
+    if (
+        not getsignal(SIGTERM) is getsignal(SIGINT) is getsignal(SIGQUIT) is getsignal(SIGHUP) is _heard
+        and _rung >= 0
+    ):
         _take(_rung)
 
 
