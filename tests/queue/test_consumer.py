@@ -472,6 +472,18 @@ def test_a_lease_that_was_refused_is_not_due_again() -> None:
     assert hand.due_renewals(30.0) == jobs[1:]
 
 
+def test_a_refused_job_is_forgotten_with_its_settlement() -> None:
+    """One that waits, or is over already, when its renewal is refused: a long life may see many."""
+    hand = Hand(2)
+    jobs = [Job(n, "emails", b"", ttr=60, token=1, expires_at=60.0) for n in range(2)]
+    hand.take_in(jobs, 0.0)
+    hand.finish(done(hand.begin(0.0)), 1.0)
+    hand.refused.update(jobs)
+
+    assert len(hand.hand_over() + hand.empty_buffer()) == 2
+    assert not hand.refused and not hand.held
+
+
 def test_a_pulse_that_met_a_busy_file_comes_soon(queue: Queue, tmp_path: Path) -> None:
     """It waits for no lock, so it is tried again: an idle worker must not seem silent meanwhile."""
     blocker = sqlite3.connect(tmp_path / "queue.db", isolation_level=None)
