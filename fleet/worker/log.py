@@ -158,6 +158,9 @@ class Stream(io.TextIOBase):
     def fileno(self) -> int:
         return self._fd
 
+    def reconfigure(self, **_: Any) -> None:
+        """Scripts ask for lines at once, or for UTF-8, which they get anyway."""
+
 
 class _Bytes(io.RawIOBase):
     """`sys.stdout.buffer`, for those who print bytes."""

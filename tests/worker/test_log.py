@@ -61,10 +61,11 @@ def test_a_reader_that_does_not_read_costs_lines_and_nothing_else() -> None:
 
 
 def test_a_stream_cuts_prints_into_lines() -> None:
-    """Half lines wait for their end; bytes are taken too."""
+    """Half lines wait for their end; bytes are taken too, and scripts may ask for what they are used to."""
     read, write = os.pipe()
     log = Log(fd=write)
     stream = Stream(log, write)
+    stream.reconfigure(line_buffering=True, encoding="utf-8")
     print("one", end=" ", file=stream)
     print("two\nthree", file=stream)
     stream.buffer.write(b"four\n")
