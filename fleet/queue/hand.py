@@ -78,7 +78,7 @@ class Hand:
         suspect = next(i for i, count in enumerate(crashes) if count) if any(crashes) else None
         if self._alone or suspect is not None:
             self._most = 1
-        elif took > min(job.ttr for job in jobs) * _LATE:
+        elif took > min([job.ttr for job in jobs]) * _LATE:
             self._most = max(1, len(jobs) // 2)
         else:
             self._most = min(self._most * 2, MAX_BATCH)
@@ -178,7 +178,8 @@ def renewal(job: Job) -> float:
 
 
 def earliest_renewal(jobs: Collection[Job]) -> float:
-    return min(map(renewal, jobs), default=NEVER)
+    # `renewal` of each, without a call for each.
+    return min([job.expires_at - job.ttr * (2 / 3) for job in jobs], default=NEVER)
 
 
 def unbegun(job: Job) -> Settlement:

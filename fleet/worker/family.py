@@ -13,13 +13,24 @@ from fleet.queue.vitals import supervised
 _ROUNDS = 100  # of a fork bomb; one or two of anything else
 
 
-def end_child(pid: int, error: BaseException | None) -> None:
+generation = 0  # forks between the first process and this one; a look at it takes no system call
+
+
+def _born() -> None:
+    global generation
+    generation += 1
+
+
+os.register_at_fork(after_in_child=_born)
+
+
+def end_child(since: int, error: BaseException | None) -> None:
     """
-    A child that a handler forked, and that comes back from it, ends here: only *pid* goes on.
+    A child that a handler forked, and that comes back from it, ends here: one that was born *since* then.
 
     It holds a copy of everything that was claimed, and would work on it as well.
     """
-    if os.getpid() == pid:
+    if generation == since:
         return
     code = 0 if error is None else 1
     if isinstance(error, SystemExit):

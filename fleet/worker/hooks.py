@@ -13,14 +13,13 @@ and `hooks = ["shop.metrics:Timing"]` in the manifest.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from fleet.queue.job import Job
-from fleet.worker.family import end_child
+from fleet.worker import family
 from fleet.worker.handler import Handler, HandlerError, check_result, import_object, is_async, load_handler
 from fleet.worker.spec import WorkerSpec
 
@@ -90,16 +89,16 @@ def with_hooks(handler: Handler, hooks: Sequence[Hooks]) -> Handler:
 
 @contextmanager
 def _around(job: Job, hooks: Sequence[Hooks]) -> Iterator[None]:
-    pid = os.getpid()
+    since = family.generation
     try:
         for hook in hooks:
             hook.before(job)
         try:
             yield
         except BaseException as error:
-            end_child(pid, error)
+            family.end_child(since, error)
             raise
-        end_child(pid, None)
+        family.end_child(since, None)
         for hook in reversed(hooks):
             hook.after(job)
     except BaseException as error:

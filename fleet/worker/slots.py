@@ -8,7 +8,6 @@ the last job is over; `strike`, which raises an error inside a handler; and
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
@@ -17,7 +16,7 @@ from types import FrameType
 from typing import Protocol
 
 from fleet.queue.job import Job
-from fleet.worker.family import end_child
+from fleet.worker import family
 from fleet.worker.habits import Habits
 from fleet.worker.handler import Handler, check_result
 from fleet.worker.log import current_job
@@ -48,12 +47,11 @@ class MainThread:
         self._job: Job | None = None
         self._blow: tuple[Job, Exception] | None = None
         self._thread = threading.get_ident()
-        self._pid = os.getpid()
         self._habits = Habits()
         signal.signal(STRIKE, self._struck)
 
     def work(self, take: Take, ended: Ended) -> None:
-        handler = self._handler
+        handler, resume, since = self._handler, self._habits.resume, family.generation
         error: BaseException | None = None
         while (job := take()) is not None:
             self._job = job
@@ -69,9 +67,10 @@ class MainThread:
             except BaseException as raised:
                 self._job = None
                 error = raised
-            end_child(self._pid, error)
+            if family.generation != since:
+                family.end_child(since, error)
             current_job.set(None)
-            self._habits.resume()
+            resume()
             ended(job, error)
             error = None  # like the result: all that a handler made hangs on it, and the next job may be far
 
@@ -99,7 +98,7 @@ class Threads:
     def __init__(self, handler: Handler, count: int) -> None:
         self._handler = handler
         self._count = count
-        self._pid = os.getpid()
+        self._since = family.generation
         self._lock = threading.Lock()
         self._at: dict[Job, int] = {}  # job -> its thread
         self._struck: set[Job] = set()
@@ -135,7 +134,7 @@ class Threads:
             check_result(self._handler(job))
         except BaseException as raised:
             error = raised
-        end_child(self._pid, error)
+        family.end_child(self._since, error)
         while job in self._at:
             try:
                 with self._lock:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from typing import Any
 
 from fleet.queue.job import Job
-from fleet.worker.family import end_child
+from fleet.worker import family
 from fleet.worker.habits import Habits
 from fleet.worker.handler import Handler
 from fleet.worker.log import current_job
@@ -24,7 +23,7 @@ class Tasks:
 
     def __init__(self, handler: Handler, count: int) -> None:
         self._handler = handler
-        self._pid = os.getpid()
+        self._since = family.generation
         self._habits = Habits() if count == 1 else None
         self._free = threading.Semaphore(count)
         self._loop = asyncio.new_event_loop()
@@ -67,7 +66,7 @@ class Tasks:
             await self._handler(job)
         except BaseException as raised:
             error = raised
-        end_child(self._pid, error)
+        family.end_child(self._since, error)
         if self._habits is not None:
             self._habits.resume()
         del self._tasks[job]
