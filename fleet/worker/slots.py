@@ -127,16 +127,16 @@ class Threads:
     def _run(self, job: Job) -> BaseException | None:
         error: BaseException | None = None
         me = threading.get_ident()
-        with self._lock:
-            self._at[job] = me
         current_job.set(job)
         try:
+            with self._lock:
+                self._at[job] = me
             check_result(self._handler(job))
         except BaseException as raised:
             error = raised
-        family.end_child(self._since, error)
         while job in self._at:
             try:
+                family.end_child(self._since, error)
                 with self._lock:
                     del self._at[job]
                     if job in self._struck:
