@@ -62,7 +62,8 @@ def restore(before: Before) -> None:
     _rung = -1
     signal.set_wakeup_fd(-1)
     for number, handler in before.items():
-        signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        if getsignal(number) is _heard:  # a child's may be those that a handler made for it
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _heard(number: int, _frame: FrameType | None) -> None:

@@ -190,6 +190,17 @@ def fork(job: Job) -> None:
     say(os.waitstatus_to_exitcode(status))
 
 
+def fork_with_a_handler(job: Job) -> None:
+    """A child that is to end in a way of its own when it is told to."""
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(7))
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+    time.sleep(0.1)
+    os.kill(child, signal.SIGTERM)
+    say(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+
 def fork_and_return(job: Job) -> None:
     """The child comes back as well: by sys.exit, by an error, or as the parent does."""
     child = os.fork()

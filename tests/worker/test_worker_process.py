@@ -563,6 +563,16 @@ def test_a_signal_to_a_forked_child_is_not_for_the_worker(site: Site, end: End) 
     assert end(worker) == 0
 
 
+def test_a_forked_child_keeps_the_signal_handlers_of_its_handler(site: Site, end: End) -> None:
+    """It loses the worker's, and no other."""
+    site.queue.put("emails", 1)
+    worker = site.worker("fork_with_a_handler")
+
+    assert site.wait_for(1) == ["7"]
+    site.wait_until_empty()
+    assert end(worker) == 0
+
+
 def test_a_forked_child_that_comes_back_is_no_second_worker(site: Site, end: End) -> None:
     """F8: it ends where its handler ends, settles nothing, and runs nothing of what was claimed ahead."""
     jobs = ["exit", "error", "return", "return", "return"]
