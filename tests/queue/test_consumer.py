@@ -80,6 +80,22 @@ def test_a_body_that_raises_releases_the_job_in_hand(queue: Queue) -> None:
     assert [(job.data, job.attempt) for job in left] == [(20, 1)] + [(n, 0) for n in range(21, 40)]
 
 
+def test_a_child_that_the_body_forked_is_no_second_worker(queue: Queue) -> None:
+    """It has a copy of what was claimed ahead, and could not even tell the server."""
+    queue.put_many("emails", range(40))
+    parent, child, seen = os.getpid(), 0, []
+    for job in queue.consume("emails", idle=0):
+        seen.append(job.data)
+        if job.data == 30:
+            child = os.fork()
+    if os.getpid() != parent:
+        os._exit(len(seen))
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 31
+    assert seen == list(range(40))
+    assert queue.stats("emails").ready == queue.stats("emails").reserved == 0
+
+
 def test_pipelines_are_served_in_strict_order(queue: Queue) -> None:
     """The first is emptied before the next is looked at."""
     queue.put_many("later", range(3))
