@@ -15,6 +15,7 @@ from fleet.cli.context import settings
 from fleet.dashboard.text import show
 from fleet.queue.job import Job, Settlement
 from fleet.units import format_duration
+from fleet.worker import family
 from fleet.worker.handler import Handler, check_result, is_async
 from fleet.worker.hooks import handler_of
 from fleet.worker.outcome import after_error
@@ -107,6 +108,7 @@ def run_on_payload(spec: WorkerSpec, payload: bytes, *, debug: bool) -> int:
 
 def _watched(handler: Handler, told: Told) -> Handler:
     """The same handler, and *told* of each job with the seconds it took and the error it raised."""
+    since = family.generation
     if is_async(handler):
 
         async def run_async(job: Job) -> None:
@@ -114,8 +116,10 @@ def _watched(handler: Handler, told: Told) -> Handler:
             try:
                 await handler(job)
             except BaseException as error:
+                family.end_child(since, error)
                 told(job, time.monotonic() - begun_at, error)
                 raise
+            family.end_child(since, None)
             told(job, time.monotonic() - begun_at, None)
 
         return run_async
@@ -125,8 +129,10 @@ def _watched(handler: Handler, told: Told) -> Handler:
         try:
             check_result(handler(job))
         except BaseException as error:
+            family.end_child(since, error)
             told(job, time.monotonic() - begun_at, error)
             raise
+        family.end_child(since, None)
         told(job, time.monotonic() - begun_at, None)
 
     return run

@@ -65,8 +65,9 @@ def stop(
     every poll.
     """
     wanted = frozenset(names)
-    client.stop(wanted)
-    return _drain(client, wanted, now=now, timeout=timeout, tell=tell)
+    stopper = Stopper(client)
+    stopper.stop(wanted)
+    return _drain(client, wanted, stopper, now=now, timeout=timeout, tell=tell)
 
 
 def down(
@@ -109,9 +110,12 @@ def down(
             client = Supervisor(home.url, timeout=PATIENCE)
             before = client.processes()
             workers = pids.mark(process.pid for process in before if process.pid)
-            client.stop_all()
             names = frozenset(process.full_name for process in before)
-            result = _drain(client, names, now=now, timeout=timeout, tell=tell)
+            stopper = Stopper(
+                client, told=names
+            )  # first: they hear it long before all of the answer is there
+            client.stop_all()
+            result = _drain(client, names, stopper, now=now, timeout=timeout, tell=tell)
         if not result.left:
             private.stop(home, timeout=_DAEMON_GRACE)
             pids.wait_gone(workers, timeout=_DAEMON_GRACE)
@@ -126,13 +130,18 @@ def down(
 
 
 def _drain(
-    client: Supervisor, names: frozenset[str], *, now: bool, timeout: float | None, tell: Tell | None
+    client: Supervisor,
+    names: frozenset[str],
+    stopper: Stopper,
+    *,
+    now: bool,
+    timeout: float | None,
+    tell: Tell | None,
 ) -> Stopped:
     """Wait until all *names* are down; they have been told already."""
     began = time.monotonic()
     deadline = began + (_LONGEST_DRAIN if timeout is None else timeout)
     killed = False
-    stopper = Stopper(client, told=names)
     calm = 0  # polls in a row that found everything down
     while True:
         asked = time.monotonic()

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterable
+from itertools import islice
 
 from fleet.supervisor import pids
-from fleet.supervisor.client import Supervisor
+from fleet.supervisor.client import CHUNK, Supervisor
 from fleet.supervisor.process import Process, ProcessState
 
 # Seconds: a process that was forked less than this before its signal may not have run its own code yet
@@ -30,9 +31,10 @@ class Stopper:
         self._told = dict.fromkeys(told, pids.boot_clock())  # when each full name was last told to stop
 
     def stop(self, names: Iterable[str]) -> None:
-        names = tuple(names)
-        self._client.stop(names)
-        self._told.update(dict.fromkeys(names, pids.boot_clock()))
+        rest = iter(names)
+        while some := tuple(islice(rest, CHUNK)):  # of many, the first are told long before the last
+            self._client.stop(some)
+            self._told.update(dict.fromkeys(some, pids.boot_clock()))
 
     def again(self, going: Iterable[Process]) -> None:
         """Repeat what those of *going* may not have heard, as young as they were."""

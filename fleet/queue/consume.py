@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -28,7 +29,8 @@ def consume(
     When the loop body comes back for the next job, the last one is deleted,
     unless the body settled it.  A body that leaves the loop by an exception,
     `break` or `return` releases the job in hand, and the attempt counts: call
-    `job.delete()` before a `break`.
+    `job.delete()` before a `break`.  In a process that the body forks the loop
+    ends when that comes back for the next job.
 
     pipelines  in strict order: the first is emptied before the next is looked at
     idle       end after that many seconds without a job; None waits for ever
@@ -49,6 +51,7 @@ def consume(
 
 
 def _consume(queue: Queue, names: tuple[str, ...], idle: float | None, pulse: bool | None) -> Iterator[Job]:
+    pid = os.getpid()
     notes: deque[str] = deque(maxlen=100)  # the keeper must not wait for somebody's logging handler
     consumer = Consumer(queue, names, pulse=pulse, note=notes.append)
     quiet_since = time.monotonic()
@@ -58,26 +61,33 @@ def _consume(queue: Queue, names: tuple[str, ...], idle: float | None, pulse: bo
                 job = consumer.take(SLICE if idle is None else min(idle, SLICE))
                 _log(notes)
                 if job is not None:
-                    yield from _offer(consumer, job)
+                    yield from _offer(consumer, job, pid)
+                    if os.getpid() != pid:
+                        return
                     quiet_since = time.monotonic()
                 elif consumer.state == "waiting":
                     quiet_since = time.monotonic()  # a server that is away is not an empty queue
                 elif idle is not None and time.monotonic() - quiet_since >= idle:
                     return
     finally:
-        consumer.close()
-        _log(notes)
+        if os.getpid() == pid:
+            consumer.close()
+            _log(notes)
 
 
-def _offer(consumer: Consumer, job: Job) -> Iterator[Job]:
+def _offer(consumer: Consumer, job: Job, pid: int) -> Iterator[Job]:
     try:
         yield job
     except BaseException:
+        if os.getpid() != pid:
+            raise
         if job.settled:
             consumer.forget(job)
         else:
             consumer.settle(Settlement(job=job, verb="release"), failed=True)
         raise
+    if os.getpid() != pid:
+        return
     if job.settled:
         consumer.forget(job)
     else:

@@ -78,7 +78,7 @@ class Hand:
         suspect = next(i for i, count in enumerate(crashes) if count) if any(crashes) else None
         if self._alone or suspect is not None:
             self._most = 1
-        elif took > min(job.ttr for job in jobs) * _LATE:
+        elif took > min([job.ttr for job in jobs]) * _LATE:
             self._most = max(1, len(jobs) // 2)
         else:
             self._most = min(self._most * 2, MAX_BATCH)
@@ -123,7 +123,7 @@ class Hand:
     def hand_over(self) -> list[Settlement]:
         """What is to be sent now; from here on nobody renews these leases."""
         batch, self.finished, self.finished_at = self.finished, [], NEVER
-        self.held.difference_update([settlement.job for settlement in batch])
+        self._let_go([settlement.job for settlement in batch])
         return batch
 
     def take_back(self, batch: Iterable[Settlement], now: float) -> None:
@@ -141,8 +141,13 @@ class Hand:
         """Give back what was claimed and never begun."""
         jobs = list(self.buffer)
         self.buffer.clear()
-        self.held.difference_update(jobs)
+        self._let_go(jobs)
         return [unbegun(job) for job in jobs]
+
+    def _let_go(self, jobs: list[Job]) -> None:
+        self.held.difference_update(jobs)
+        if self.refused:
+            self.refused.difference_update(jobs)
 
     def due_at(self) -> float:
         """When finished jobs must be sent, or waiting ones given back, at the latest."""
@@ -173,7 +178,8 @@ def renewal(job: Job) -> float:
 
 
 def earliest_renewal(jobs: Collection[Job]) -> float:
-    return min(map(renewal, jobs), default=NEVER)
+    # `renewal` of each, without a call for each.
+    return min([job.expires_at - job.ttr * (2 / 3) for job in jobs], default=NEVER)
 
 
 def unbegun(job: Job) -> Settlement:

@@ -54,6 +54,7 @@ class Report:
     def settled_without_us(self, pipeline: str, ran: float) -> None:
         """By its own handle, after it was worked on for *ran* seconds; it counts as done."""
         self.tally.finished += 1
+        self.tally.done += 1
         counts = self._telemetry.counts[pipeline]
         counts.ran(ran)
         counts.done += 1

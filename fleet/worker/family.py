@@ -1,23 +1,58 @@
-"""What handlers have forked, at the end of a worker that had to interrupt them."""
+"""What handlers have forked: ended where it comes back, and with a worker that had to interrupt them."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
+from fleet.queue.vitals import supervised
+
 _ROUNDS = 100  # of a fork bomb; one or two of anything else
+
+
+generation = 0  # forks between the first process and this one; a look at it takes no system call
+
+
+def _born() -> None:
+    global generation
+    generation += 1
+
+
+os.register_at_fork(after_in_child=_born)
+
+
+def end_child(since: int, error: BaseException | None) -> None:
+    """
+    A child that a handler forked, and that comes back from it, ends here: one that was born *since* then.
+
+    It holds a copy of everything that was claimed, and would work on it as well.
+    """
+    if generation == since:
+        return
+    code = 0 if error is None else 1
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    elif error is not None:
+        import traceback
+
+        traceback.print_exception(error)
+    with suppress(Exception):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def end_family() -> None:
     """
     Kill everybody in this process's group, as supervisord does when it has to kill the worker.
 
-    Only where the group is our own, as supervisord makes it: else it is somebody's
-    shell.  A child that called setsid has left it.
+    Only where supervisord made the group for us: a shell's holds others, such as
+    who reads our output.  A child that called setsid has left it.
     """
-    if os.getpgrp() != os.getpid():
+    if not supervised() or os.getpgrp() != os.getpid():
         return
     stopped: set[int] = set()
     for _ in range(_ROUNDS):

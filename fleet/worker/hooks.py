@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from fleet.queue.job import Job
+from fleet.worker import family
 from fleet.worker.handler import Handler, HandlerError, check_result, import_object, is_async, load_handler
 from fleet.worker.spec import WorkerSpec
 
@@ -88,10 +89,16 @@ def with_hooks(handler: Handler, hooks: Sequence[Hooks]) -> Handler:
 
 @contextmanager
 def _around(job: Job, hooks: Sequence[Hooks]) -> Iterator[None]:
+    since = family.generation
     try:
         for hook in hooks:
             hook.before(job)
-        yield
+        try:
+            yield
+        except BaseException as error:
+            family.end_child(since, error)
+            raise
+        family.end_child(since, None)
         for hook in reversed(hooks):
             hook.after(job)
     except BaseException as error:

@@ -36,6 +36,7 @@ class Log:
         self._lines: deque[str] = deque()
         self._dropped = 0
         self._closed = False
+        self._forked = False
         try:
             self._fd = os.dup(fd)
         except OSError:
@@ -70,14 +71,23 @@ class Log:
 
     def line(self, text: str) -> None:
         """A line as it is."""
+        if len(text) > _MAX_LINE:
+            text = f"{text[: _MAX_LINE - 1]}…"
+        if self._forked:
+            self._write(text + "\n")
+            return
         if len(self._lines) >= self._limit:
             self._dropped += 1
             return
-        self._lines.append(text if len(text) <= _MAX_LINE else f"{text[: _MAX_LINE - 1]}…")
+        self._lines.append(text)
         if self._thread is None:
             self._start()
         elif self._asleep:
             self._bell.ring()
+
+    def forked(self) -> None:
+        """From here on each line is written at once: a forked child has no thread that would."""
+        self._forked = True
 
     def close(self, patience: float = 1.0) -> None:
         """Write what is queued, for at most that many seconds."""
@@ -136,7 +146,9 @@ class Stream(io.TextIOBase):
         *lines, rest = (self._parts.pop(thread, "") + text).split("\n")
         for line in lines:
             self._log.said(line)
-        if rest:
+        if len(rest) > _MAX_LINE:  # dots, or a bar that is drawn over itself: it may never end
+            self._log.said(rest)
+        elif rest:
             self._parts[thread] = rest
         return len(text)
 
@@ -145,6 +157,9 @@ class Stream(io.TextIOBase):
 
     def fileno(self) -> int:
         return self._fd
+
+    def reconfigure(self, **_: Any) -> None:
+        """Scripts ask for lines at once, or for UTF-8, which they get anyway."""
 
 
 class _Bytes(io.RawIOBase):

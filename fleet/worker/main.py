@@ -45,7 +45,12 @@ exit      0   told to leave, or recycled
 
 def main() -> None:
     """The console script."""
-    raise SystemExit(run(sys.argv[1:]))
+    code = 1  # of an error that is not ours to name
+    try:
+        code = run(sys.argv[1:])
+    finally:
+        _leave_soon(code)
+    raise SystemExit(code)
 
 
 def run(arguments: list[str]) -> int:
@@ -102,7 +107,10 @@ def work(path: str) -> int:
     def put_back() -> None:
         sys.stdout, sys.stderr = before
 
-    os.register_at_fork(after_in_child=put_back)  # a forked child has no thread that writes our lines
+    os.register_at_fork(after_in_child=put_back)
+    os.register_at_fork(
+        after_in_child=log.forked
+    )  # for a logging handler, which keeps the stream it was given
     try:
         handler = handler_of(spec)
         dsn = queue_dsn(spec)
@@ -112,7 +120,6 @@ def work(path: str) -> int:
     finally:
         put_back()
         log.close()
-        _leave_soon()
     return 0
 
 
@@ -140,14 +147,14 @@ def open_queue(dsn: str, log: Log) -> Queue:
             time.sleep(outage.pause())
 
 
-def _leave_soon() -> None:
-    """A handler's forgotten thread must not keep a worker that has nothing left to do."""
+def _leave_soon(code: int) -> None:
+    """A handler's forgotten thread must not keep a worker that has nothing left to do, nor change its end."""
     import threading
     import time
 
     def leave() -> None:
         time.sleep(_GOODBYE)
-        os._exit(0)
+        os._exit(code)
 
     with suppress(RuntimeError):  # none may be started here
         threading.Thread(target=leave, name="fleet-leave", daemon=True).start()

@@ -7,12 +7,14 @@ import signal
 
 # That of `signal` tries to make an enum of the answer: 2 µs, after every job.
 from _signal import getsignal  # type: ignore[import-not-found]
+from contextlib import suppress
+from signal import SIGHUP, SIGINT, SIGQUIT, SIGTERM
 from types import FrameType
 from typing import Any
 
 from fleet.queue.bell import Bell
 
-STOP = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP})
+STOP = frozenset({SIGTERM, SIGINT, SIGQUIT, SIGHUP})
 PAUSE = signal.SIGUSR1
 RESUME = signal.SIGCONT
 DUMP = signal.SIGUSR2
@@ -40,7 +42,10 @@ def hear(bell: Bell) -> Before:
 
 def hear_again() -> None:
     """Take the signals back from a handler that took them from us; in the main thread."""
-    if _rung >= 0 and getsignal(signal.SIGTERM) is not _heard_elsewhere:
+    if (
+        not getsignal(SIGTERM) is getsignal(SIGINT) is getsignal(SIGQUIT) is getsignal(SIGHUP) is _heard
+        and _rung >= 0
+    ):
         _take(_rung)
 
 
@@ -48,7 +53,7 @@ def _take(fd: int) -> Before:
     global _rung
     _rung = fd
     signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
-    return {number: signal.signal(number, _heard_elsewhere) for number in (*STOP, PAUSE, RESUME, DUMP)}
+    return {number: signal.signal(number, _heard) for number in (*STOP, PAUSE, RESUME, DUMP)}
 
 
 def restore(before: Before) -> None:
@@ -57,7 +62,20 @@ def restore(before: Before) -> None:
     _rung = -1
     signal.set_wakeup_fd(-1)
     for number, handler in before.items():
-        signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        if getsignal(number) is _heard:  # a child's may be those that a handler made for it
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
-def _heard_elsewhere(_number: int, _frame: FrameType | None) -> None: ...
+def _heard(number: int, _frame: FrameType | None) -> None:
+    """
+    The C handler has rung already, unless the descriptor is another's by now.
+
+    An asyncio loop takes it for any signal that it is told of, and drops it at its end.
+    """
+    if _rung < 0 or (other := signal.set_wakeup_fd(_rung, warn_on_full_buffer=False)) == _rung:
+        return
+    with suppress(OSError):  # a full pipe wakes the watch just as well
+        os.write(_rung, bytes((number,)))
+    if other >= 0:
+        with suppress(OSError, ValueError):  # it may be closed
+            signal.set_wakeup_fd(other)

@@ -8,16 +8,15 @@ the last job is over; `strike`, which raises an error inside a handler; and
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from types import FrameType
 from typing import Protocol
 
 from fleet.queue.job import Job
+from fleet.worker import family
 from fleet.worker.habits import Habits
 from fleet.worker.handler import Handler, check_result
 from fleet.worker.log import current_job
@@ -40,27 +39,6 @@ class Slots(Protocol):
         """Where its handler is, as lines of "file:line function", outermost first."""
 
 
-def end_child(pid: int, error: BaseException | None) -> None:
-    """
-    A child that a handler forked, and that comes back from it, ends here: only *pid* goes on.
-
-    It holds a copy of everything that was claimed, and would work on it as well.
-    """
-    if os.getpid() == pid:
-        return
-    code = 0 if error is None else 1
-    if isinstance(error, SystemExit):
-        code = error.code if isinstance(error.code, int) else int(error.code is not None)
-    elif error is not None:
-        import traceback
-
-        traceback.print_exception(error)
-    with suppress(Exception):
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(code)
-
-
 class MainThread:
     """One job at a time, in the main thread, where a signal ends even a blocking system call."""
 
@@ -69,14 +47,13 @@ class MainThread:
         self._job: Job | None = None
         self._blow: tuple[Job, Exception] | None = None
         self._thread = threading.get_ident()
-        self._pid = os.getpid()
         self._habits = Habits()
         signal.signal(STRIKE, self._struck)
 
     def work(self, take: Take, ended: Ended) -> None:
-        handler = self._handler
+        handler, resume, since = self._handler, self._habits.resume, family.generation
+        error: BaseException | None = None
         while (job := take()) is not None:
-            error: BaseException | None = None
             self._job = job
             current_job.set(job)
             try:
@@ -84,15 +61,18 @@ class MainThread:
                     result = handler(job)
                     if result is not None:
                         check_result(result)
+                        result = None
                 finally:
                     self._job = None  # a blow that falls from here on is void
             except BaseException as raised:
                 self._job = None
                 error = raised
-            end_child(self._pid, error)
+            if family.generation != since:
+                family.end_child(since, error)
             current_job.set(None)
-            self._habits.resume()
+            resume()
             ended(job, error)
+            error = None  # like the result: all that a handler made hangs on it, and the next job may be far
 
     def strike(self, job: Job, error: Exception) -> None:
         self._blow = (job, error)
@@ -118,7 +98,7 @@ class Threads:
     def __init__(self, handler: Handler, count: int) -> None:
         self._handler = handler
         self._count = count
-        self._pid = os.getpid()
+        self._since = family.generation
         self._lock = threading.Lock()
         self._at: dict[Job, int] = {}  # job -> its thread
         self._struck: set[Job] = set()
@@ -147,16 +127,16 @@ class Threads:
     def _run(self, job: Job) -> BaseException | None:
         error: BaseException | None = None
         me = threading.get_ident()
-        with self._lock:
-            self._at[job] = me
         current_job.set(job)
         try:
+            with self._lock:
+                self._at[job] = me
             check_result(self._handler(job))
         except BaseException as raised:
             error = raised
-        end_child(self._pid, error)
         while job in self._at:
             try:
+                family.end_child(self._since, error)
                 with self._lock:
                     del self._at[job]
                     if job in self._struck:

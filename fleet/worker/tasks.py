@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from typing import Any
 
 from fleet.queue.job import Job
+from fleet.worker import family
+from fleet.worker.habits import Habits
 from fleet.worker.handler import Handler
 from fleet.worker.log import current_job
-from fleet.worker.slots import Ended, Take, end_child
+from fleet.worker.slots import Ended, Take
 
 
 class Tasks:
@@ -22,7 +23,8 @@ class Tasks:
 
     def __init__(self, handler: Handler, count: int) -> None:
         self._handler = handler
-        self._pid = os.getpid()
+        self._since = family.generation
+        self._habits = Habits() if count == 1 else None
         self._free = threading.Semaphore(count)
         self._loop = asyncio.new_event_loop()
         self._tasks: dict[Job, asyncio.Task[Any]] = {}
@@ -64,7 +66,9 @@ class Tasks:
             await self._handler(job)
         except BaseException as raised:
             error = raised
-        end_child(self._pid, error)
+        family.end_child(self._since, error)
+        if self._habits is not None:
+            self._habits.resume()
         del self._tasks[job]
         blow = self._blows.pop(job, None)
         if blow is not None and isinstance(error, asyncio.CancelledError):
@@ -91,7 +95,8 @@ class Tasks:
         task = self._tasks.get(job)
         if task is not None:
             self._blows[job] = error
-            task.cancel()
+            # Once it has begun: one that is cancelled before never runs a line, and nobody hears of its end.
+            self._loop.call_soon(task.cancel)
 
     def stack(self, job: Job) -> list[str]:
         task = self._tasks.get(job)

@@ -85,13 +85,14 @@ class FleetQueue:
         again is delayed: move the clock, and call this again.
         """
         from fleet.queue.consumer import Consumer
+        from fleet.worker import family
         from fleet.worker.handler import check_result, is_async, load_handler
         from fleet.worker.hooks import with_hooks
         from fleet.worker.outcome import Policy
 
         function = with_hooks(load_handler(handler) if isinstance(handler, str) else handler, hooks)
         policy = retries or Policy(jitter=False)
-        done = Done()
+        done, since = Done(), family.generation
         consumer = Consumer(self.queue, (pipeline,), pulse=False)
         try:
             while (job := consumer.take(0)) is not None:
@@ -107,6 +108,7 @@ class FleetQueue:
                     raise
                 except BaseException as raised:
                     error = raised
+                family.end_child(since, error)
                 if job.settled:
                     consumer.forget(job)
                 else:

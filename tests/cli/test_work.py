@@ -28,6 +28,12 @@ async def send_later(job):
 
 def send_wrapped(job):
     return send_later(job)
+
+
+def fork(job):
+    import os
+    if child := os.fork():
+        os.waitpid(child, 0)
 """
 
 MANIFEST = """
@@ -45,6 +51,8 @@ handler = "shop:send"
 handler = "shop:send_later"
 [pipelines.wrapped]
 handler = "shop:send_wrapped"
+[pipelines.forks]
+handler = "shop:fork"
 [pipelines.pdf]
 command = "php worker.php"
 """
@@ -75,6 +83,12 @@ def test_a_payload_is_run_without_being_queued(shop: Path, pipeline: str) -> Non
     assert line.startswith(f'#1 {name} {{"to": "…", "body": "hi"}}   done in ')
     assert line.endswith(" ms   (nothing was queued)")
     assert not (shop / "queue.db").exists()
+
+
+def test_a_forked_child_that_comes_back_says_nothing(shop: Path) -> None:
+    """It ends where the handler ends; the line of the job is its parent's."""
+    done = run(shop, "forks", "--once", "--payload", "1")
+    assert (done.returncode, done.stdout.count("done in")) == (0, 1)
 
 
 def test_a_payload_may_come_from_a_file_or_stdin(shop: Path) -> None:

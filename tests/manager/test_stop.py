@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,7 @@ from fleet.manager.actions import Actions
 from fleet.manager.rollout import roll_out
 from fleet.manager.start import start
 from fleet.manager.stop import down, stop
+from fleet.manager.stopper import Stopper
 from fleet.supervisor import pids, private
 from fleet.supervisor.client import Supervisor
 from fleet.supervisor.lock import LOCK, locked
@@ -149,22 +152,60 @@ def test_a_worker_that_recycles_while_everything_stops_does_not_come_back(begin:
     assert not any(pids.alive(worker) for worker in pids.mark(_recent(home)))
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_a_signal_that_nobody_heard_is_sent_again(version: str, tmp_path: Path) -> None:
-    """A child closes `minfds` descriptors before it runs its own code, and hears nothing meanwhile."""
-    group = "[program:g]\ncommand=/bin/sleep 999\nprocess_name=g_%(process_num)02d\nnumprocs=5\n"
-    with private_home(tmp_path, {"g.conf": f"{group}autostart=false\nstopwaitsecs=60\n"}) as home:
+@contextlib.contextmanager
+def deaf(tmp_path: Path, version: str, others: int = 0) -> Iterator[Supervisor]:
+    """
+    A supervisord with five processes that hear nothing at first, and *others* that do not run.
+
+    A child closes `minfds` descriptors before it runs its own code.
+    """
+    program = "[program:{}]\ncommand=/bin/sleep 999\nprocess_name=g_%(process_num)03d\nnumprocs={}\n"
+    files = {
+        f"{name}.conf": f"{program.format(name, number)}autostart=false\nstopwaitsecs=60\n"
+        for name, number in (("g", 5), ("others", others))
+        if number
+    }
+    with private_home(tmp_path, files) as home:
         most = min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], 20_000)
         text = home.main_conf.read_text()
         home.main_conf.write_text(text.replace("[supervisord]\n", f"[supervisord]\nminfds={most}\n"))
         private.start(home, python=python_with(version))
-        client = Supervisor(home.url)
+        yield Supervisor(home.url)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_signal_that_nobody_heard_is_sent_again(version: str, tmp_path: Path) -> None:
+    """The second is heard, long before the grace is over."""
+    with deaf(tmp_path, version) as client:
         names = [process.full_name for process in client.processes()]
         client.start(names)
         began = time.monotonic()
         (result,) = roll_out(client, Actions(remove=("g",)), {}, {}, client.processes(), timeout=20)
         assert result.drained == len(names)
         assert time.monotonic() - began < 50  # then supervisord kills
+
+
+def test_a_signal_that_nobody_heard_is_sent_again_to_the_first_of_many(tmp_path: Path) -> None:
+    """Telling a thousand takes a second: how young the first were is judged by when they were told."""
+    with deaf(tmp_path, VERSIONS[-1], others=200) as client:
+        young, others = ([p.full_name for p in client.processes() if p.group == g] for g in ("g", "others"))
+        call = client._transport.call
+
+        def far_away(*arguments: Any, **options: Any) -> Any:
+            time.sleep(0.1)
+            return call(*arguments, **options)
+
+        client._transport.call = far_away  # type: ignore[method-assign]
+        stopper = Stopper(client)
+        client.start(young)
+        stopper.stop([*young, *others])
+
+        def down() -> bool:
+            going = [process for process in client.processes() if process.pid]
+            stopper.again(going)
+            return not going
+
+        eventually(down, within=20)
 
 
 def _recent(home: Home) -> list[int]:

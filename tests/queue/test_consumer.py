@@ -80,6 +80,22 @@ def test_a_body_that_raises_releases_the_job_in_hand(queue: Queue) -> None:
     assert [(job.data, job.attempt) for job in left] == [(20, 1)] + [(n, 0) for n in range(21, 40)]
 
 
+def test_a_child_that_the_body_forked_is_no_second_worker(queue: Queue) -> None:
+    """It has a copy of what was claimed ahead, and could not even tell the server."""
+    queue.put_many("emails", range(40))
+    parent, child, seen = os.getpid(), 0, []
+    for job in queue.consume("emails", idle=0):
+        seen.append(job.data)
+        if job.data == 30:
+            child = os.fork()
+    if os.getpid() != parent:
+        os._exit(len(seen))
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 31
+    assert seen == list(range(40))
+    assert queue.stats("emails").ready == queue.stats("emails").reserved == 0
+
+
 def test_pipelines_are_served_in_strict_order(queue: Queue) -> None:
     """The first is emptied before the next is looked at."""
     queue.put_many("later", range(3))
@@ -173,6 +189,19 @@ def test_a_stuck_slot_gives_back_what_it_claimed_ahead(queue: Queue, rival: Queu
         assert {job.attempt for job in others} == {1}
     finally:
         consumer.close()
+
+
+def test_a_job_that_settled_itself_is_counted_wherever_jobs_are(queue: Queue) -> None:
+    """In the tally, which the pulse and the log tell, as in the minutes."""
+    queue.put("emails", None)
+    consumer = Consumer(queue, ("emails",), pulse=True)
+    job = consumer.take(0)
+    assert job is not None
+    job.delete()
+    consumer.forget(job)
+    consumer.close()
+    (pulse,), (minute,) = queue.pulses(), queue.minutes(3600)
+    assert consumer.tally.done == pulse.done == minute.done == 1
 
 
 def test_a_finished_job_is_settled_while_the_next_one_runs(queue: Queue, rival: Queue) -> None:
@@ -459,6 +488,18 @@ def test_a_lease_that_was_refused_is_not_due_again() -> None:
     hand.plan_renewals()
     assert hand.renew_at == 21.0
     assert hand.due_renewals(30.0) == jobs[1:]
+
+
+def test_a_refused_job_is_forgotten_with_its_settlement() -> None:
+    """One that waits, or is over already, when its renewal is refused: a long life may see many."""
+    hand = Hand(2)
+    jobs = [Job(n, "emails", b"", ttr=60, token=1, expires_at=60.0) for n in range(2)]
+    hand.take_in(jobs, 0.0)
+    hand.finish(done(hand.begin(0.0)), 1.0)
+    hand.refused.update(jobs)
+
+    assert len(hand.hand_over() + hand.empty_buffer()) == 2
+    assert not hand.refused and not hand.held
 
 
 def test_a_pulse_that_met_a_busy_file_comes_soon(queue: Queue, tmp_path: Path) -> None:

@@ -152,6 +152,14 @@ async def nap_async(job: Job) -> None:
     say(job.id)
 
 
+async def block(job: Job) -> None:
+    """Stops the loop for the payload's seconds, as a call does that is no coroutine."""
+    say(job.id, "begun")
+    time.sleep(job.data)
+    await asyncio.sleep(0.01)
+    say(job.id)
+
+
 def vandal(job: Job) -> None:
     """Payload "spoil" changes what it can of its process; another tells what it finds."""
     if job.data == "spoil":
@@ -167,6 +175,24 @@ def vandal(job: Job) -> None:
         diary.write(f"{job.data} {Path.cwd()} {mask:03o} {signal.getsignal(signal.SIGTERM)!r:.20}\n")
 
 
+async def vandal_async(job: Job) -> None:
+    vandal(job)
+
+
+def own_loop(job: Job) -> None:
+    """An event loop that hears of SIGINT, and so takes the descriptor that every signal is written to."""
+
+    async def listen() -> None:
+        interrupted = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupted.set)
+        say(job.id, "begun")
+        if job.data == "wait":
+            await interrupted.wait()
+
+    asyncio.run(listen())
+    say(job.id)
+
+
 def fork(job: Job) -> None:
     """A child that is told to end, as multiprocessing and subprocess pools do."""
     child = os.fork()
@@ -179,6 +205,17 @@ def fork(job: Job) -> None:
     say(os.waitstatus_to_exitcode(status))
 
 
+def fork_with_a_handler(job: Job) -> None:
+    """A child that is to end in a way of its own when it is told to."""
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(7))
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+    time.sleep(0.1)
+    os.kill(child, signal.SIGTERM)
+    say(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+
 def fork_and_return(job: Job) -> None:
     """The child comes back as well: by sys.exit, by an error, or as the parent does."""
     child = os.fork()
@@ -189,6 +226,16 @@ def fork_and_return(job: Job) -> None:
         raise KeyError(job.data)
     if child:
         say(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), "codes")
+
+
+def fork_and_log(job: Job) -> None:
+    """A child writes to the stream that it got from the parent, as a handler of `logging` does."""
+    stream = sys.stderr
+    child = os.fork()
+    if child == 0:
+        stream.write(f"child of {job.id}\n")
+        os._exit(0)
+    os.waitpid(child, 0)
 
 
 def bomb(job: Job) -> None:
@@ -221,6 +268,15 @@ def allocate(job: Job) -> None:
     """As many bytes as the payload says."""
     bytes(job.data)
     say(job.id)
+
+
+def make_much(job: Job) -> bytearray:
+    """Gives 200 MB back, or fails with as much in a variable."""
+    say(job.id)
+    much = bytearray(200_000_000)
+    if job.data == "fail":
+        raise KeyError(job.data)
+    return much
 
 
 def grow(job: Job) -> None:

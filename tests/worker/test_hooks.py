@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
@@ -86,6 +87,31 @@ def test_a_handler_without_hooks_is_left_alone() -> None:
     """They cost nothing when there are none, and an async handler stays async."""
     assert with_hooks(plain, []) is plain
     assert is_async(with_hooks(async_, [Hooks()])) and not is_async(with_hooks(plain, [Hooks()]))
+
+
+@pytest.mark.parametrize("way", ["return", "error"])
+def test_a_forked_child_that_comes_back_calls_no_hook(fleet_queue: FleetQueue, way: str) -> None:
+    """F8: it ends where the handler ends, and is no second `after` on the same connections."""
+    reads, writes = os.pipe()
+
+    class Piped(Hooks):
+        def after(self, job: Job) -> None:
+            os.write(writes, b"after\n")
+
+        def error(self, job: Job, error: BaseException) -> None:
+            os.write(writes, b"error\n")
+
+    def fork(_: Job) -> None:
+        if child := os.fork():
+            os.write(writes, b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        elif way == "error":
+            raise KeyError(way)
+
+    fleet_queue.put("emails", None)
+    assert fleet_queue.work("emails", fork, hooks=[Piped()]).ok == 1
+    assert os.read(reads, 100).split() == [b"0" if way == "return" else b"1", b"after"]
+    os.close(reads)
+    os.close(writes)
 
 
 def test_an_error_in_after_counts_as_the_handlers_own(fleet_queue: FleetQueue) -> None:

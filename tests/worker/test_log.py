@@ -61,15 +61,29 @@ def test_a_reader_that_does_not_read_costs_lines_and_nothing_else() -> None:
 
 
 def test_a_stream_cuts_prints_into_lines() -> None:
-    """Half lines wait for their end; bytes are taken too."""
+    """Half lines wait for their end; bytes are taken too, and scripts may ask for what they are used to."""
     read, write = os.pipe()
     log = Log(fd=write)
     stream = Stream(log, write)
+    stream.reconfigure(line_buffering=True, encoding="utf-8")
     print("one", end=" ", file=stream)
     print("two\nthree", file=stream)
     stream.buffer.write(b"four\n")
     log.close()
     assert os.read(read, 4096).decode() == "one two\nthree\nfour\n"
+    os.close(read)
+    os.close(write)
+
+
+def test_a_line_without_an_end_is_written_in_pieces() -> None:
+    """Progress dots of a million jobs are neither kept for ever nor copied for each one more."""
+    read, write = os.pipe()
+    log = Log(fd=write)
+    stream = Stream(log, write)
+    for _ in range(20_000):
+        print(".", end="", file=stream)
+    log.close()
+    assert [len(line) for line in os.read(read, 65536).splitlines()] == [8194, 8194]  # the mark of a cut: 3
     os.close(read)
     os.close(write)
 

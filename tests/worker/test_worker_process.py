@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from fleet.queue.consumer import SLICE
@@ -115,6 +116,19 @@ def test_a_handler_that_ignores_its_timeout_is_ended_with_its_process(site: Site
     assert job is not None and job.attempt == 1
     assert "did not end when it was told to" in job.reason
     assert "does not end" in site.log
+
+
+@pytest.mark.slow
+def test_a_worker_in_a_shells_pipe_does_not_kill_who_reads_it(site: Site) -> None:
+    """`fleet work … | tee log`: a shell with job control gives both one process group, of the first."""
+    site.queue.put("emails", 60)
+    spec = site.spec("stubborn", timeout=0.3)
+    worker = f"{sys.executable} -m fleet.worker.main {spec}"
+    shell = f"set -m; {worker} 2>&1 | (cat > log; sleep 0.2; echo read > end)"
+    subprocess.run(["bash", "-c", shell], cwd=site.folder, timeout=20, check=True)
+
+    assert "does not end" in site.log
+    assert site.lines("end") == ["read"]
 
 
 def test_each_way_out_of_a_handler_has_its_outcome(site: Site, end: End) -> None:
@@ -352,6 +366,20 @@ def test_a_timeout_ends_one_slot_and_leaves_the_others(site: Site, end: End, han
     assert end(worker) == 0
 
 
+@pytest.mark.slow
+def test_a_task_that_is_late_before_it_begins_ends_like_any_other(site: Site, end: End) -> None:
+    """Its time goes by while another one stops the loop; the worker goes on."""
+    first = site.queue.put("emails", 3.0)
+    worker = site.worker("block", concurrency=2, timeout=0.5, retries={"max": 0})
+    site.wait_for(1, "begun")
+    second = site.queue.put("emails", 0.0)
+
+    eventually(lambda: site.queue.stats("emails").buried == 2)
+    assert site.lines("begun") == [str(first), str(second)]
+    assert end(worker) == 0
+    assert "does not end" not in site.log
+
+
 def test_sigterm_drains_every_slot(site: Site, end: End) -> None:
     """All jobs in hand are finished, none is begun."""
     site.queue.put_many("emails", range(5))
@@ -472,6 +500,18 @@ def test_a_job_that_needs_more_memory_than_there_is_fails_alone(site: Site, end:
     assert end(worker) == 0
 
 
+@pytest.mark.parametrize("way", ["return", "fail"])
+def test_what_a_handler_made_does_not_stay_with_an_idle_worker(site: Site, end: End, way: str) -> None:
+    """Neither a result that nobody wants nor what an error's frames hold waits for the next job."""
+    site.queue.put("emails", way)
+    worker = site.worker("make_much", retries={"max": 0})
+    site.wait_for(1)
+    eventually(lambda: site.queue.stats("emails").reserved == 0)  # it is over, and settled
+
+    eventually(lambda: psutil.Process(worker.pid).memory_info().rss < 100_000_000)
+    assert end(worker) == 0
+
+
 def test_the_exec_shim_becomes_the_command(site: Site) -> None:
     """Environment and secrets are set, and the process is the command itself."""
     script = 'import os; print(os.environ["WORD"], os.getpid(), os.environ["FLEET_PIPELINE"])'
@@ -531,6 +571,16 @@ def test_a_signal_to_a_forked_child_is_not_for_the_worker(site: Site, end: End) 
     assert end(worker) == 0
 
 
+def test_a_forked_child_keeps_the_signal_handlers_of_its_handler(site: Site, end: End) -> None:
+    """It loses the worker's, and no other."""
+    site.queue.put("emails", 1)
+    worker = site.worker("fork_with_a_handler")
+
+    assert site.wait_for(1) == ["7"]
+    site.wait_until_empty()
+    assert end(worker) == 0
+
+
 def test_a_forked_child_that_comes_back_is_no_second_worker(site: Site, end: End) -> None:
     """F8: it ends where its handler ends, settles nothing, and runs nothing of what was claimed ahead."""
     jobs = ["exit", "error", "return", "return", "return"]
@@ -545,12 +595,27 @@ def test_a_forked_child_that_comes_back_is_no_second_worker(site: Site, end: End
     assert "done=5 failed=0 buried=0 lost=0" in site.log
 
 
-def test_what_a_handler_does_to_its_process_is_not_for_the_next_job(site: Site, end: End) -> None:
+def test_what_a_forked_child_logs_is_in_the_log(site: Site, end: End) -> None:
+    """The thread that writes lines is the parent's."""
+    ids = site.queue.put_many("emails", [1, 2])
+    worker = site.worker("fork_and_log")
+    site.wait_until_empty()
+
+    assert end(worker) == 0
+    assert [line for line in site.log.splitlines() if line.startswith("child")] == [
+        f"child of {id_}" for id_ in ids
+    ]
+
+
+@pytest.mark.parametrize("handler", ["vandal", "vandal_async"])
+def test_what_a_handler_does_to_its_process_is_not_for_the_next_job(
+    site: Site, end: End, handler: str
+) -> None:
     """F10: descriptors, umask, working directory and signals; what it prints then is logged all the same."""
     diary = site.folder / "diary"
     diary.touch()
     site.queue.put_many("emails", ["before", "spoil", "after"])
-    worker = site.worker("vandal", env={"DIARY": str(diary)})
+    worker = site.worker(handler, env={"DIARY": str(diary)})
     site.wait_until_empty()
     before, spoil, after = (line.split(maxsplit=1) for line in diary.read_text().splitlines())
 
@@ -564,6 +629,31 @@ def test_what_a_handler_does_to_its_process_is_not_for_the_next_job(site: Site, 
     eventually(lambda: "later" in diary.read_text())
     assert end(worker) == 0
     assert "draining why=SIGTERM" in site.log
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_is_heard_after_a_loop_of_the_handlers_own(site: Site, number: signal.Signals) -> None:
+    """F10: asyncio drops the descriptor with its last signal, which gets back a handler of Python's own."""
+    site.queue.put("emails", "leave")
+    worker = site.worker("own_loop")
+    site.wait_until_empty()
+    worker.send_signal(number)
+
+    assert worker.wait(10) == 0
+    assert f"draining why={number.name}" in site.log
+
+
+def test_a_stop_is_heard_beside_a_loop_of_the_handlers_own(site: Site) -> None:
+    """The loop goes on hearing what it asked for."""
+    site.queue.put("emails", "wait")
+    worker = site.worker("own_loop")
+    site.wait_for(1, "begun")
+    worker.send_signal(signal.SIGTERM)
+    eventually(lambda: "draining why=SIGTERM" in site.log)
+    worker.send_signal(signal.SIGINT)
+
+    assert worker.wait(10) == 0
+    assert "done=1 failed=0" in site.log
 
 
 def test_a_supervisord_that_died_during_our_start_is_missed(site: Site) -> None:
@@ -584,6 +674,15 @@ def test_a_forgotten_thread_does_not_keep_the_worker(site: Site, end: End) -> No
     worker = site.worker("forgotten_thread")
     site.wait_until_empty()
     assert end(worker) == 0
+
+
+@pytest.mark.slow
+def test_a_forgotten_thread_does_not_hide_an_error(site: Site) -> None:
+    """The exit code is that of the error also where the interpreter would wait for a thread."""
+    (site.folder / "broken.py").write_text(
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\nraise KeyError\n"
+    )
+    assert site.worker(handler="broken:run", path=[str(site.folder)]).wait(20) == 4
 
 
 def test_tables_that_are_too_new_end_the_worker_in_words(site: Site) -> None:
