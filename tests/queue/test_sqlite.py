@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -409,7 +410,7 @@ def test_tables_of_a_newer_fleet_are_refused(file: Path, queue: Queue):
 def test_a_table_that_is_gone_is_told_and_not_made_anew(file: Path, queue: Queue):
     """An empty one in its place would hide what was lost; the others stay as they are."""
     queue.pause("emails", 600)
-    with contextlib.closing(sqlite3.connect(file)) as db:
+    with closing(sqlite3.connect(file)) as db:
         db.execute("ALTER TABLE fleet_jobs RENAME TO elsewhere")
         with fleet.connect(f"sqlite:///{file}") as again:
             with pytest.raises(SchemaError, match=r"no such table: fleet_jobs\. .* fleet queue migrate$"):
@@ -428,7 +429,7 @@ def test_a_look_leaves_a_file_as_it_is(file: Path):
     with pytest.raises(NoTables, match="fleet queue migrate"):
         fleet.connect(f"sqlite:///{file}", create=False)
     assert not file.exists()
-    with contextlib.closing(sqlite3.connect(file)) as db:
+    with closing(sqlite3.connect(file)) as db:
         db.execute("CREATE TABLE theirs (id int)")
     before = file.read_bytes()
     with fleet.connect(f"sqlite:///{file}", create=False) as queue:
