@@ -135,7 +135,7 @@ def test_a_queue_that_hangs_is_given_up_after_two_seconds(folder, dsn):
         (folder / "fleet.toml").write_text(MANIFEST.replace("sqlite:///queue.db", dsn.format(at)))
         began = time.monotonic()
         ran = status(folder, "--once")
-        assert time.monotonic() - began < 6  # 2.4 s on an idle machine
+        assert time.monotonic() - began < 12  # 2.4 s on an idle machine; a beanstalkd has 15 elsewhere
     assert ran.returncode == 0
     assert "no answer from the queue: " in ran.stderr
 
