@@ -119,7 +119,8 @@ class Supervisor:
             raise BadReply(f"supervisord at {self.url} answers getAllProcessInfo without a list.")
         if len(answer) > MAX_PROCESSES:
             raise BadReply(
-                f"supervisord at {self.url} lists {len(answer):,} processes; fleet reads {MAX_PROCESSES:,}."
+                f"supervisord at {self.url} lists {len(answer):,} processes; fleet reads {MAX_PROCESSES:,}. "
+                "Share them out among several."
             )
         return tuple(process(info) for info in answer)
 

@@ -239,7 +239,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
         "wrong types",
         (HERE, SUPERVISOR_HOSTILE_SERVER + "test_a_hostile_server_ends_in_a_clear_error_in_time"),
     ),
-    "X13": ("too many processes", (HERE,)),
+    "X13": ("too many processes: refused, for a part of them would mislead a plan", (HERE,)),
     "X14": ("hostile names", (HERE, SECURITY_TERMINAL + "test_no_command_passes_an_escape_on")),
     "X16": (
         "the pid of another program",

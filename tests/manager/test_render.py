@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -105,14 +106,18 @@ def test_rendering_twice_gives_the_same_bytes(make: Make) -> None:
 
 
 def test_safe_settings_are_always_there(make: Make, reader: Reader) -> None:
-    """startsecs of at least 1, killasgroup, no stopasgroup, and time to say goodbye after the grace."""
-    (text,) = confs(make('[pipelines.a]\nhandler = "x:y"\nstop = { grace = "61s" }\n'))
+    """User and folder, startsecs of at least 1, the whole group killed, time for a goodbye, logs that end."""
+    lines = 'handler = "x:y"\nstop = { grace = "61s" }\nuser = "nobody"\ndirectory = "/usr"\n'
+    (text,) = confs(make(f"[pipelines.a]\n{lines}"))
     process = reader.read(text)["a"][0]
+    assert (process["uid"], process["directory"]) == (pwd.getpwnam("nobody").pw_uid, "/usr")
+    assert (process["autostart"], process["autorestart"]) == (True, "true")
     assert process["startsecs"] == 1
     assert (process["killasgroup"], process["stopasgroup"], process["redirect_stderr"]) == (True, False, True)
     assert process["stopwaitsecs"] > 61
     assert process["stopsignal"] == signal.SIGTERM
     assert process["stdout_logfile_maxbytes"] == 20_000_000  # supervisord's own "MB" is 1024 * 1024
+    assert process["stdout_logfile_backups"] == 5
 
 
 def test_each_process_has_its_own_log_file(make: Make, reader: Reader) -> None:

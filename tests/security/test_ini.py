@@ -146,3 +146,4 @@ def test_a_folder_of_any_name_makes_a_main_file_or_is_refused(
     assert answer["main"]["pidfile"] == str(state / "supervisord.pid")
     assert [server["file"] for server in answer["servers"]] == [str(state / "s.sock")]
     assert answer["servers"][0]["chmod"] == 0o700
+    assert answer["main"]["strip_ansi"] is True

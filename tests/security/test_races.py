@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +18,7 @@ from fleet.manager import files
 from fleet.manager.files import Access
 from fleet.supervisor import private
 from fleet.supervisor.lock import locked
+from tests.supervisord import private_home
 
 MARK = "; managed by fleet | project p | pipeline x | rev 1 | edits are overwritten\n"
 SOMEBODY = 65534
@@ -54,6 +58,36 @@ def test_a_place_for_a_socket_that_somebody_made_first_is_refused(
     finally:
         if trap == "a file":
             folder.unlink()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs two users")
+def test_nobody_else_reaches_the_socket_of_a_private_supervisord(tmp_path: Path) -> None:
+    """S1: 0700 and ours, in a folder that is 0700 and ours; each keeps a stranger out by itself."""
+    with tempfile.TemporaryDirectory(prefix="fleet-s1-", dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        with private_home(Path(folder)) as home:
+            private.start(home)
+            for path in (home.socket, home.socket.parent):
+                found = path.stat()
+                assert (stat.S_IMODE(found.st_mode), found.st_uid) == (0o700, os.geteuid()), path
+            assert connects_as_somebody(home.socket) == "PermissionError"
+            home.socket.parent.chmod(0o755)
+            assert connects_as_somebody(home.socket) == "PermissionError"
+            assert private.find(home) is not None
+
+
+def connects_as_somebody(path: Path) -> str:
+    """What another user gets to see."""
+    script = (
+        "import os, socket, sys\n"
+        f"os.setgid({SOMEBODY}); os.setuid({SOMEBODY})\n"
+        "try: socket.socket(socket.AF_UNIX).connect(sys.argv[1])\n"
+        "except OSError as error: print(type(error).__name__)\n"
+        "else: print('connected')\n"
+    )
+    python = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable
+    done = subprocess.run([python, "-c", script, str(path)], capture_output=True, text=True, timeout=30)
+    return done.stdout.strip() or done.stderr
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs two users")

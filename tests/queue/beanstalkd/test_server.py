@@ -25,6 +25,8 @@ from fleet.queue import Queue
 from fleet.queue.backends.beanstalkd.server import judge, overlooks_leases, syncs_always
 from fleet.queue.job import Pulse
 from tests import servers
+from tests.cli import command
+from tests.proxy import Proxy
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.server
@@ -159,6 +161,20 @@ def test_a_server_of_another_host_is_told_to_be_open(is_local: bool):
     stats = {"binlog-current-index": "0", "version": "1.12", "draining": "false"}
     _, notes = judge(stats, log_is_broken=False, is_local=is_local)
     assert any("asks nobody for a password" in note for note in notes) == (not is_local)
+
+
+def test_doctor_tells_of_an_open_server(own: servers.Server, tmp_path: Path):
+    """S16: one that is reached by another address than this end's own; a warning, with what to do."""
+    with Proxy(own.port, ("127.0.0.2", 0)) as proxy:
+        for address, is_told in ((f"127.0.0.1:{own.port}", False), (f"127.0.0.2:{proxy.port}", True)):
+            queue = f'[queue]\ndsn = "beanstalkd://{address}"\n'
+            (tmp_path / "fleet.toml").write_text(f'[pipelines.a]\ncommand = "/bin/cat"\n{queue}')
+            ran = command.fleet("doctor", folder=tmp_path)
+            said = " ".join(ran.stdout.split())
+            assert ran.returncode == 0, ran.stdout
+            assert ("▲ queue beanstalkd asks nobody for a password" in said) == is_told
+            assert ("Let it listen on loopback" in said) == is_told
+        assert [path.name for path in tmp_path.iterdir()] == ["fleet.toml"]
 
 
 def test_the_fault_of_known_versions_is_told(queue: Queue):

@@ -15,6 +15,7 @@ from fleet.queue import Queue
 from fleet.queue import dsn as dsns
 from tests import servers
 from tests.queue.mysql.tools import driver
+from tests.queue.verbs import use_all
 
 pytestmark = pytest.mark.server
 
@@ -117,10 +118,7 @@ def test_a_missing_right_is_told_as_the_grant_that_mends_it(mariadb_dsn: str, qu
     with pytest.raises(SchemaError, match=r"GRANT .*CREATE.* ON `fleet`\.\* TO 'poor'@'127\.0\.0\.1'"):
         fleet.connect(poor, prefix="poor")
     with fleet.connect(poor) as able:  # *queue* has made the tables: it needs no more
-        able.put("poor", 1)
-        job = able.reserve("poor")
-        assert job is not None
-        job.delete()
+        use_all(able)
 
 
 def test_tables_of_a_newer_fleet_are_refused(mariadb_dsn: str, db: Any):

@@ -16,6 +16,7 @@ from fleet.errors import (
 )
 from fleet.queue import Queue
 from tests.queue.postgres.tools import backend
+from tests.queue.verbs import use_all
 
 pytestmark = pytest.mark.server
 
@@ -69,11 +70,7 @@ def test_a_missing_right_is_told_with_the_grant_that_gives_it(
         for statement in str(caught.value).partition("tables that are there: ")[2].split("; "):
             admin.execute(statement.rstrip(";").encode())
         with fleet.connect(f"{guest}?prefix={prefix}") as mine:
-            mine.put("emails", 1)
-            mine.put_many("emails", range(100))
-            job = mine.reserve("emails")
-            assert job is not None
-            job.delete()
+            use_all(mine)
     finally:
         admin.execute("DROP OWNED BY guest")
         admin.execute("DROP ROLE guest")
