@@ -144,6 +144,16 @@ def _leads(pid: int) -> bool:
         return False
 
 
+def is_unborn(pid: int) -> bool:
+    """Whether it was forked and has not begun its own program: it has the command line of its parent then."""
+    try:
+        process = Path(f"/proc/{pid}")
+        parent = int((process / "stat").read_bytes().rpartition(b") ")[2].split()[1])
+        return (process / "cmdline").read_bytes() == Path(f"/proc/{parent}/cmdline").read_bytes()
+    except (OSError, LookupError, ValueError):
+        return False
+
+
 def born_at(pid: int) -> float:
     """
     When it was forked, in seconds of `boot_clock`; 0 when there is no such process.
