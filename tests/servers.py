@@ -31,7 +31,7 @@ from pathlib import Path
 
 import psutil
 
-START_WITHIN = 30.0  # seconds; a busy machine needs a few, an idle one half a second
+START_WITHIN = 60.0  # seconds; a busy machine needs a few, an idle one half a second
 STOP_WITHIN = 15.0
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
-import os
 import re
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+from tests.chaos.bite import wait_until
 
 _LIMIT = 32 << 20  # bytes, of what a process takes after it has joined
 _ROOTS = (
     (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.oom_control"),  # version 1
     (Path("/sys/fs/cgroup"), "memory.max", "memory.events"),
 )
-_numbers = itertools.count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +40,8 @@ def memory_group() -> Iterator[MemoryGroup]:
     """
     error: OSError | None = None
     for root, limit, events in _ROOTS:
-        folder = root / f"fleet-chaos-{os.getpid()}-{next(_numbers)}"
         try:
-            folder.mkdir()
+            folder = Path(tempfile.mkdtemp(prefix="fleet-chaos-", dir=root))
             try:
                 (folder / limit).write_text(f"{_LIMIT}")
             except OSError:
@@ -53,7 +53,13 @@ def memory_group() -> Iterator[MemoryGroup]:
         try:
             yield MemoryGroup(folder, folder / events)
         finally:
-            with contextlib.suppress(OSError):  # somebody is still in it
-                folder.rmdir()
+            wait_until(partial(_is_removed, folder), within=5)
         return
     raise error or OSError("no memory group")
+
+
+def _is_removed(folder: Path) -> bool:
+    with contextlib.suppress(OSError):  # who was killed in it has not quite ended
+        folder.rmdir()
+        return True
+    return False

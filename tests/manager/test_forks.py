@@ -32,8 +32,14 @@ def group() -> Iterator[Path]:
     for pid in (folder / "cgroup.procs").read_text().split():
         with contextlib.suppress(ProcessLookupError):
             os.kill(int(pid), signal.SIGKILL)
-    eventually(lambda: not (folder / "cgroup.procs").read_text())
-    folder.rmdir()
+    eventually(lambda: _is_removed(folder))
+
+
+def _is_removed(folder: Path) -> bool:
+    with contextlib.suppress(OSError):  # who was killed in it has not quite ended
+        folder.rmdir()
+        return True
+    return False
 
 
 def _made() -> Path:
