@@ -16,7 +16,8 @@ from fleet.supervisor.client import Supervisor
 from fleet.supervisor.process import Process, ProcessState
 
 # Seconds: a process that was forked less than this before its signal may not have run its own code yet
-# (a child closes `minfds` descriptors first: ten with 20,000 took 0.3 s on two cores) ...
+# (a child closes `minfds` descriptors first: ten with 20,000 took 0.3 s on two cores), and neither may
+# one that was seen without it; on a busy machine that takes longer ...
 _UNBORN = 0.5
 # ... and one that heard the signal without a handler is gone by then.
 _HEARD = 1.0
@@ -28,6 +29,7 @@ class Stopper:
     def __init__(self, client: Supervisor, told: Iterable[str] = ()) -> None:
         self._client = client
         self._told = dict.fromkeys(told, pids.boot_clock())  # when each full name was last told to stop
+        self._unborn: set[int] = set()  # pids that were seen before they ran their own code
 
     def stop(self, names: Iterable[str]) -> None:
         names = tuple(names)
@@ -37,16 +39,21 @@ class Stopper:
     def again(self, going: Iterable[Process]) -> None:
         """Repeat what those of *going* may not have heard, as young as they were."""
         now = pids.boot_clock()
-        lost = [
-            process.full_name
-            for process in going
-            if process.pid
-            and process.state is ProcessState.STOPPING
-            and (told := self._told.get(process.full_name, now)) + _HEARD < now
-            and pids.born_at(process.pid) + _UNBORN > told
-        ]
+        lost = []
+        for process in going:
+            if not process.pid:
+                continue
+            if pids.is_a_fork(process.pid):
+                self._unborn.add(process.pid)  # and would not hear it now either
+            elif process.state is ProcessState.STOPPING:
+                told = self._told.get(process.full_name, now)
+                young = process.pid in self._unborn or pids.born_at(process.pid) + _UNBORN > told
+                if young and told + _HEARD < now:
+                    lost.append(process)
         if lost:
             signals = self._client.stop_signals()
-            for name in lost:
+            for process in lost:
+                name = process.full_name
                 self._client.signal([name], str(signals.get(name, int(signal.SIGTERM))))
                 self._told[name] = now
+                self._unborn.discard(process.pid or 0)

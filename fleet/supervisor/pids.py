@@ -144,6 +144,16 @@ def _leads(pid: int) -> bool:
         return False
 
 
+def is_a_fork(pid: int) -> bool:
+    """Whether it still is a copy of its parent, which has not begun the program that it is to run."""
+    try:
+        parent = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()[1].decode()
+        words = Path(f"/proc/{pid}/cmdline").read_bytes()
+        return bool(words) and words == Path(f"/proc/{parent}/cmdline").read_bytes()
+    except (OSError, LookupError):
+        return False
+
+
 def born_at(pid: int) -> float:
     """
     When it was forked, in seconds of `boot_clock`; 0 when there is no such process.

@@ -8,8 +8,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -18,11 +19,13 @@ from fleet.manager.actions import Actions
 from fleet.manager.rollout import roll_out
 from fleet.manager.start import start
 from fleet.manager.stop import down, stop
+from fleet.manager.stopper import Stopper
 from fleet.supervisor import pids, private
 from fleet.supervisor.client import Supervisor
 from fleet.supervisor.lock import LOCK, locked
 from fleet.supervisor.private import Home
-from fleet.supervisor.process import ProcessState
+from fleet.supervisor.process import Process, ProcessState
+from tests.supervisor.test_pids import forked
 from tests.supervisord import VERSIONS, private_home, python_with
 from tests.waiting import eventually
 
@@ -165,6 +168,41 @@ def test_a_signal_that_nobody_heard_is_sent_again(version: str, tmp_path: Path) 
         (result,) = roll_out(client, Actions(remove=("g",)), {}, {}, client.processes(), timeout=20)
         assert result.drained == len(names)
         assert time.monotonic() - began < 50  # then supervisord kills
+
+
+class Hearing:
+    """Takes what a Stopper would tell supervisord."""
+
+    def __init__(self) -> None:
+        self.signalled: list[str] = []
+
+    def stop(self, names: Iterable[str]) -> None:
+        pass
+
+    def stop_signals(self) -> dict[str, int]:
+        return {}
+
+    def signal(self, names: Iterable[str], signal: str) -> None:
+        self.signalled += [f"{name} {signal}" for name in names]
+
+
+def test_one_that_has_not_begun_its_program_is_told_again_however_old_it_is() -> None:
+    """On a busy machine a child is a copy of supervisord for seconds, and swallows its signals."""
+    client = Hearing()
+    stopper = Stopper(cast(Supervisor, client))
+    with forked() as (child, begin):
+        process = Process(group="g", name="g", state=ProcessState.STOPPING, pid=child)
+        time.sleep(0.6)
+        stopper.stop(["g:g"])
+        stopper.again([process])
+        begin()
+
+        def is_told_again() -> bool:
+            stopper.again([process])
+            return bool(client.signalled)
+
+        eventually(is_told_again)
+        assert client.signalled == ["g:g 15"]
 
 
 def _recent(home: Home) -> list[int]:
