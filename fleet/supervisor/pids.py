@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
 import psutil
+from psutil import NoSuchProcess as NoSuchProcess
 from psutil import Process as Process
 
 _PAUSE = 0.02
@@ -203,12 +204,6 @@ def alive(process: Process) -> bool:
         return bool(process.is_running()) and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def tell(process: Process, number: int) -> None:
-    """Send it a signal; one that has ended meanwhile needs none, and whoever has its pid now gets none."""
-    with suppress(psutil.NoSuchProcess):
-        process.send_signal(number)
 
 
 def wait_gone(processes: Iterable[Process], *, timeout: float) -> tuple[Process, ...]:
