@@ -129,8 +129,8 @@ class Beside:
         stopper = Stopper(self.client)
         while left:
             found = [p for p in self.client.processes() if p.group in left]
-            stopper.stop(p.full_name for p in found if p.state.is_active)
             stopper.again(found)
+            stopper.stop(p.full_name for p in found if p.state.is_active)
             busy = {p.group for p in found if not p.state.is_stopped}
             for group, verdict in self.client.remove_groups(sorted(left - busy)).items():
                 if verdict is None or verdict.code == BAD_NAME:

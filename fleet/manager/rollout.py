@@ -99,8 +99,9 @@ class _Work:
         processes = self.before
         self._add(self.plan.add)
         self.client.start(self.plan.start)
-        going = (n for n, p in processes.items() if p.group in self.draining and p.state.is_active)
-        self.stopper.stop([*going, *self.surplus])
+        leaving = self._leaving(processes)
+        self.stopper.again(leaving)
+        self.stopper.stop([*(p.full_name for p in leaving if p.state.is_active), *self.surplus])
         self._expect(group for group in self.wanted if group not in self.draining)
         fresh = self.plan.is_nothing  # what was read before is still true then
         while True:
@@ -167,11 +168,14 @@ class _Work:
 
     def _nudge(self, processes: Mapping[str, Process]) -> None:
         """Repeat what a race undid: a recycled worker that came back, a wanted one that somebody stopped."""
-        leaving = [p for n, p in processes.items() if p.group in self.draining or n in self.surplus]
-        self.stopper.stop(process.full_name for process in leaving if process.state.is_active)
+        leaving = self._leaving(processes)
         self.stopper.again(leaving)
+        self.stopper.stop(process.full_name for process in leaving if process.state.is_active)
         idle = (n for n in self.health.waiting if n in processes)
         self.client.start(name for name in idle if processes[name].state is ProcessState.STOPPED)
+
+    def _leaving(self, processes: Mapping[str, Process]) -> list[Process]:
+        return [p for n, p in processes.items() if p.group in self.draining or n in self.surplus]
 
     def _settle(self, processes: Mapping[str, Process]) -> None:
         for group in sorted(self.open):

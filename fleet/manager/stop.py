@@ -158,8 +158,8 @@ def _drain(
             left = tuple(process.full_name for process in going)
             down = tuple(sorted(names.difference(left)))
             return Stopped(stopped=down, left=left, seconds=time.monotonic() - began)
-        stopper.stop(process.full_name for process in going if process.state.is_active)
         stopper.again(going)
+        stopper.stop(process.full_name for process in going if process.state.is_active)
         if now and not killed and going:
             killed = True
             client.signal((process.full_name for process in going if process.pid), "KILL")

@@ -17,8 +17,8 @@ from fleet.supervisor.client import CHUNK, Supervisor
 from fleet.supervisor.process import Process, ProcessState
 
 # Seconds: a process that was forked less than this before its signal may not have run its own code yet
-# (a child closes `minfds` descriptors first: ten with 20,000 took 0.3 s on two cores; on a busy machine
-# it takes longer, and is seen) ...
+# (a child closes `minfds` descriptors first: ten with 20,000 took 0.3 s on two cores), and neither may
+# one that was seen without it; on a busy machine that takes longer ...
 _UNBORN = 0.5
 # ... and one that heard the signal without a handler is gone by then.
 _HEARD = 1.0
@@ -30,7 +30,7 @@ class Stopper:
     def __init__(self, client: Supervisor, told: Iterable[str] = ()) -> None:
         self._client = client
         self._told = dict.fromkeys(told, pids.boot_clock())  # when each full name was last told to stop
-        self._deaf: set[str] = set()  # seen after that, still without code of their own
+        self._unborn: set[int] = set()  # pids that were seen before they ran their own code
 
     def stop(self, names: Iterable[str]) -> None:
         rest = iter(names)
@@ -39,21 +39,23 @@ class Stopper:
             self._told.update(dict.fromkeys(some, pids.boot_clock()))
 
     def again(self, going: Iterable[Process]) -> None:
-        """Repeat what those of *going* did not hear, or may not have heard, as young as they were."""
+        """Repeat what those of *going* may not have heard, as young as they were."""
         now = pids.boot_clock()
         lost = []
         for process in going:
-            name = process.full_name
-            told = self._told.get(name, now)
-            if not process.pid or process.state is not ProcessState.STOPPING:
+            if not process.pid:
                 continue
-            if pids.is_unborn(process.pid):
-                self._deaf.add(name)
-            elif name in self._deaf or (told + _HEARD < now and pids.born_at(process.pid) + _UNBORN > told):
-                lost.append(name)
+            if pids.is_a_fork(process.pid):
+                self._unborn.add(process.pid)  # and would not hear it now either
+            elif process.state is ProcessState.STOPPING:
+                told = self._told.get(process.full_name, now)
+                young = process.pid in self._unborn or pids.born_at(process.pid) + _UNBORN > told
+                if young and told + _HEARD < now:
+                    lost.append(process)
         if lost:
             signals = self._client.stop_signals()
-            for name in lost:
+            for process in lost:
+                name = process.full_name
                 self._client.signal([name], str(signals.get(name, int(signal.SIGTERM))))
                 self._told[name] = now
-                self._deaf.discard(name)
+                self._unborn.discard(process.pid or 0)

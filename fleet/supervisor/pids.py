@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
 import psutil
+from psutil import NoSuchProcess as NoSuchProcess
 from psutil import Process as Process
 
 _PAUSE = 0.02
@@ -144,13 +145,13 @@ def _leads(pid: int) -> bool:
         return False
 
 
-def is_unborn(pid: int) -> bool:
-    """Whether it was forked and has not begun its own program: it has the command line of its parent then."""
+def is_a_fork(pid: int) -> bool:
+    """Whether it still is a copy of its parent, which has not begun the program that it is to run."""
     try:
-        process = Path(f"/proc/{pid}")
-        parent = int((process / "stat").read_bytes().rpartition(b") ")[2].split()[1])
-        return (process / "cmdline").read_bytes() == Path(f"/proc/{parent}/cmdline").read_bytes()
-    except (OSError, LookupError, ValueError):
+        parent = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()[1].decode()
+        words = Path(f"/proc/{pid}/cmdline").read_bytes()
+        return bool(words) and words == Path(f"/proc/{parent}/cmdline").read_bytes()
+    except (OSError, LookupError):
         return False
 
 
@@ -203,12 +204,6 @@ def alive(process: Process) -> bool:
         return bool(process.is_running()) and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def tell(process: Process, number: int) -> None:
-    """Send it a signal; one that has ended meanwhile needs none, and whoever has its pid now gets none."""
-    with suppress(psutil.NoSuchProcess):
-        process.send_signal(number)
 
 
 def wait_gone(processes: Iterable[Process], *, timeout: float) -> tuple[Process, ...]:

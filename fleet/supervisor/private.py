@@ -223,7 +223,7 @@ def stop(place: Home, *, timeout: float = 30.0) -> bool:
         survivor = _by_pidfile(place)
         if survivor is None or _listens(place.socket):
             raise
-        pids.tell(survivor, signal.SIGTERM)
+        _end(survivor)
         waiting: tuple[pids.Process, ...] = (survivor,)
     else:
         survivor = _by_pidfile(place) or (_by_command(place) if running is None else None)
@@ -231,7 +231,7 @@ def stop(place: Home, *, timeout: float = 30.0) -> bool:
             if survivor is None:
                 _sweep(place)
                 return False
-            pids.tell(survivor, signal.SIGTERM)
+            _end(survivor)
             waiting = (survivor,)
         else:
             waiting = pids.mark([running.pid]) if running.pid else (survivor,) if survivor else ()
@@ -244,6 +244,14 @@ def stop(place: Home, *, timeout: float = 30.0) -> bool:
         )
     _sweep(place)
     return True
+
+
+def _end(survivor: pids.Process) -> None:
+    """psutil compares the start time before it signals; one that has ended meanwhile needs no signal."""
+    from fleet.supervisor import pids
+
+    with contextlib.suppress(pids.NoSuchProcess):
+        survivor.send_signal(signal.SIGTERM)
 
 
 def clean_environ(environ: Mapping[str, str] = os.environ) -> dict[str, str]:

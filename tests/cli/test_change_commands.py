@@ -87,6 +87,7 @@ def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shop]:
         down(place.home, now=True)
 
 
+@pytest.mark.timeout(900)  # forty commands
 def test_deploy_day(shop: Shop) -> None:
     """Jobs flow all the time; survivors keep their pids, no job is lost, none is done twice."""
     said = shop("plan")

@@ -116,6 +116,19 @@ def test_one_that_ends_while_it_is_asked_does_not_run(tmp_path: Path) -> None:
         thread.join(30)
 
 
+def test_one_that_ends_before_it_is_told_to_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at its pid and the signal."""
+    with private_home(tmp_path) as home:
+        with subprocess.Popen(["sleep", "1000"]) as daemon:
+            found = pids.mark([daemon.pid])
+            daemon.kill()
+        with monkeypatch.context() as patched:
+            patched.setattr(private, "_by_pidfile", lambda _: found[0])
+            assert private.stop(home)
+
+
 def test_a_pid_file_that_names_another_program_is_not_believed(tmp_path: Path) -> None:
     """The number may have been used again: that process is neither signalled nor mistaken for ours."""
     with private_home(tmp_path) as home, subprocess.Popen(["sleep", "1000"]) as stranger:
