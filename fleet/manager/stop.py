@@ -111,9 +111,8 @@ def down(
             before = client.processes()
             workers = pids.mark(process.pid for process in before if process.pid)
             names = frozenset(process.full_name for process in before)
-            stopper = Stopper(
-                client, told=names
-            )  # first: they hear it long before all of the answer is there
+            # Before the call: they hear it long before all of its answer is there.
+            stopper = Stopper(client, told=names)
             client.stop_all()
             result = _drain(client, names, stopper, now=now, timeout=timeout, tell=tell)
         if not result.left:

@@ -108,9 +108,7 @@ def work(path: str) -> int:
         sys.stdout, sys.stderr = before
 
     os.register_at_fork(after_in_child=put_back)
-    os.register_at_fork(
-        after_in_child=log.forked
-    )  # for a logging handler, which keeps the stream it was given
+    os.register_at_fork(after_in_child=log.forked)  # for a logging handler, which keeps its stream
     try:
         handler = handler_of(spec)
         dsn = queue_dsn(spec)
