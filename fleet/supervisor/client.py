@@ -70,7 +70,7 @@ class Supervisor:
     ) -> None:
         self._transport = Transport(url, username=username, password=password, timeout=timeout)
         self.url = url
-        self._has_plugin = True  # until it says that it has none
+        self._lacks: set[str] = set()  # methods of fleet's plug-in that it has said it has not
 
     def state(self) -> DaemonState:
         """
@@ -168,7 +168,9 @@ class Supervisor:
         Raises:
             SupervisorFault: code 92, CANT_REREAD: a file is wrong, and nothing changed.
         """
-        answer = self._transport.call("supervisor.reloadConfig")
+        answer = self._quicker("fleet.reloadConfig")
+        if answer is None:
+            answer = self._transport.call("supervisor.reloadConfig")
         match answer:
             case [[list(added), list(changed), list(removed)]]:
                 return Changes(added=_names(added), changed=_names(changed), removed=_names(removed))
@@ -215,14 +217,19 @@ class Supervisor:
 
     def _compact(self) -> list[dict[str, Any]] | None:
         """What fleet's plug-in says of all processes; None where supervisord runs without it."""
-        if not self._has_plugin:
+        answer = self._quicker("fleet.processes")
+        return None if answer is None else unpack(answer)
+
+    def _quicker(self, method: str) -> Any:
+        """The answer of fleet's plug-in; None where supervisord runs without it, or with an older one."""
+        if method in self._lacks:
             return None
         try:
-            return unpack(self._transport.call("fleet.processes"))
+            return self._transport.call(method)
         except SupervisorFault as fault:
             if fault.code != UNKNOWN_METHOD:
                 raise
-            self._has_plugin = False
+            self._lacks.add(method)
             return None
 
     def _each(self, method: str, names: Iterable[str], *more: Any) -> Verdicts:

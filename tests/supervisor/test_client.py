@@ -127,6 +127,35 @@ def test_the_plugin_says_what_supervisord_says(version: str, tmp_path: Path) -> 
         assert [replace(p, now=0) for p in found.values()] == stock[1:]
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_plugin_reads_what_supervisord_reads(version: str, tmp_path: Path) -> None:
+    """The same three lists, and the same fault; nothing of a broken file stays."""
+    with private_home(tmp_path, {"w.conf": CONF.format(numprocs=1, startsecs=1)}) as home:
+        home.main_conf.write_text(main_conf(home) + PLUGIN)
+        private.start(home, python=python_with(version))
+        client = Supervisor(home.url)
+        assert client.reload_config() == Changes()
+        for number in range(300):
+            text = CONF.replace("[program:w]", f"[program:v{number:03d}]")
+            (home.conf_dir / f"v{number:03d}.conf").write_text(text.format(numprocs=1, startsecs=1))
+        (home.conf_dir / "w.conf").write_text(CONF.format(numprocs=2, startsecs=1))
+        quick = client.reload_config()
+        assert "fleet.reloadConfig" not in client._lacks
+        assert len(quick.added) == 300
+        assert quick.changed == ("w",)
+        client._lacks.add("fleet.reloadConfig")
+        assert client.reload_config() == quick
+        client._lacks.clear()
+        broken = home.conf_dir / "v007.conf"
+        for text in ("[program:x\n", "[program:x]\ncommand=x\nuser=no-such-user\n"):
+            broken.write_text(text)
+            with pytest.raises(SupervisorFault, match=r"v007\.conf") as caught:
+                client.reload_config()
+            assert caught.value.code == CANT_REREAD
+        broken.unlink()
+        assert len(client.reload_config().added) == 299
+
+
 def test_a_slow_supervisord_gets_fewer_starts_at_once() -> None:
     """So that it answers others every tenth of a second or so, and no more than a chunk when it is fast."""
     assert fitting(25, 0.1) == 25
