@@ -51,7 +51,8 @@ class Interface:
         """
         found = self._stock.supervisord.options
         expansions = {"host_node_name": platform.node(), **found.environ_expansions}
-        reading = linear.read_ahead(linear.included(found.configfile, expansions))
+        is_ours = options.UnhosedConfigParser is linear.Parser
+        reading = linear.read_ahead(linear.included(found.configfile, expansions) if is_ours else [])
 
         def reload() -> Any:
             ends = time.monotonic() + _TURN
