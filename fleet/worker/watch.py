@@ -118,10 +118,16 @@ class Watch:
             try:
                 due = self._look(time.monotonic()) - time.monotonic()
             except Exception as error:  # a watch that died would leave a worker that cannot be ended
-                self._log("watch-failed", error=f"{type(error).__name__}: {error}")
+                self._failed(error)
                 due = nap
             for number in self._bell.wait(min(due, nap)):
-                self._heard(number)
+                try:
+                    self._heard(number)
+                except Exception as error:
+                    self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        self._log("watch-failed", error=f"{type(error).__name__}: {error}")
 
     def _heard(self, number: int) -> None:
         if number in signals.STOP:
@@ -200,8 +206,12 @@ class Watch:
         batch = [*(verdicts or []), *(interrupted(job) for job in jobs)]
         self._log("exit", code=code, why=why, released=len(batch), **fields)
         teller = threading.Thread(target=self._consumer.abandon, args=(batch,), daemon=True)
-        teller.start()
-        teller.join(_LAST_WORDS)  # a server that does not answer must not keep us; the leases run out
+        try:
+            teller.start()
+        except RuntimeError:  # handlers have forked as many processes as there may be, and threads count
+            self._consumer.abandon(batch)
+        else:
+            teller.join(_LAST_WORDS)  # a server that does not answer must not keep us; the leases run out
         self._log.close(0.5)
         end_family()
         os._exit(code)

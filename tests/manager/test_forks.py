@@ -73,3 +73,20 @@ def test_a_fork_bomb_is_contained_and_ends_with_its_worker(group: Path, tmp_path
         eventually(lambda: not (group / "cgroup.procs").read_text())
         job = queue.peek_ready("bombs")
         assert job is not None and job.reason == "interrupted"
+
+
+def test_a_second_signal_ends_a_worker_that_may_start_no_thread(group: Path, tmp_path: Path) -> None:
+    """What its handler forked has taken all processes, and threads count; the job is given back."""
+    with private_home(tmp_path) as home, fleet.connect(f"sqlite:///{tmp_path}/queue.db") as queue:
+        add_worker(home, tmp_path, "bombs", "bomb", grace=60)
+        private.start(home)
+        queue.put("bombs", str(group))
+        eventually(lambda: "max 0" not in (group / "pids.events").read_text())
+        (group / "pids.max").write_text("0")
+        (worker,) = Supervisor(home.url).processes()
+        os.kill(worker.pid, signal.SIGTERM)
+        eventually(lambda: "draining" in Path(worker.logfile).read_text())
+        os.kill(worker.pid, signal.SIGTERM)
+        job = eventually(lambda: queue.peek_ready("bombs"))
+        assert job.reason == "interrupted"
+        eventually(lambda: not (group / "cgroup.procs").read_text())
