@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from typing import Any
 
@@ -20,6 +21,7 @@ from fleet.queue import Queue
 from tests import servers
 from tests.proxy import Proxy
 from tests.queue.postgres.tools import process
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.server
 
@@ -127,6 +129,34 @@ def test_a_settlement_whose_answer_was_lost_is_told_from_what_is_there(
     assert (stats.reserved, stats.ready, stats.buried) == (0, int(verb == "release"), int(verb == "bury"))
     with pytest.raises(LeaseLost):
         job.delete()
+
+
+def test_a_settlement_that_the_server_is_still_at_when_it_is_looked_for_is_ours(
+    shaky: Queue, proxy: Proxy, admin: psycopg.Connection[Any], postgres_dsn: str, prefix: str
+):
+    """A job that still had our token, and was gone when we tried again, was settled by our first attempt."""
+    shaky.put("emails", 1, ttr=600)
+    jobs = shaky.reserve_many("emails", 1)
+    done: list[Any] = []
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE %s"
+
+    def at_the_lock() -> int:
+        (row,) = admin.execute(waiting, [f"%{prefix}_jobs%"])
+        return int(row[0])
+
+    with psycopg.connect(postgres_dsn) as other:
+        other.execute(f"SELECT FROM {prefix}_jobs WHERE id = %s FOR UPDATE", [jobs[0].id])
+        exchange = threading.Thread(
+            target=lambda: done.append(shaky.reserve_many("emails", 1, settle=jobs)), daemon=True
+        )
+        exchange.start()
+        eventually(lambda: at_the_lock() == 1)
+        proxy.cut()
+        eventually(lambda: at_the_lock() == 2)
+    exchange.join(30)
+    (more,) = done
+    assert shaky.find(jobs[0].id) is None
+    assert not more.lost
 
 
 @LOST

@@ -197,16 +197,20 @@ class Claims:
                 more: list[Job] = []
             else:
                 settled, more = self._settle_and_claim(open_, names, limit, token)
+            if not all(settled):
+                # The server was still at it when we looked, perhaps, and ended it before we tried again.
+                holders = dict(self._runner.read(self._sql.holders, {"ids": ids}))
         except (Cut, BackendUnavailable, DsnError) as error:
             if settlements:
                 raise OutcomeUnknown(f"{cut}; jobs may be settled. Settling them again is safe.") from error
             raise BackendUnavailable(str(cut)) from error
-        again = dict(zip(map(id, open_), settled, strict=True))
+        again = {id(s) for s, done in zip(open_, settled, strict=True) if done}
         verdicts = [
-            again[id(s)]
-            if id(s) in again
-            else s.job.expires_at > began
-            and (s.job.id not in holders or (s.verb != "delete" and holders[s.job.id] == 0))
+            id(s) in again
+            or (
+                s.job.expires_at > began
+                and (s.job.id not in holders or (s.verb != "delete" and holders[s.job.id] == 0))
+            )
             for s in settlements
         ]
         return verdicts, jobs + more
